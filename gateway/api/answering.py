@@ -1,0 +1,134 @@
+"""Answers and errors onto the wire: one writer for plain answers, one for streams, one for errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from gateway.api.errors import error_headers
+from gateway.chat import JSON, Chunk, Request
+from gateway.errors import GatewayError, TooLarge
+from gateway.exchange import Exchange
+from gateway.providers.protocol import Chunks
+from gateway.values import Usage
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_JSON = (b"content-type", b"application/json")
+_SSE: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would gather the stream otherwise
+]
+_DONE = b"data: [DONE]\n\n"
+
+
+async def write_plain(chunks: Chunks, exchange: Exchange, send: Send) -> None:
+    """A whole answer: its one chunk, with its length known."""
+    (chunk,) = await chunks.next()
+    _take_facts(chunk, exchange)
+    exchange.first_chunk = time.perf_counter_ns()
+    exchange.status = 200
+    headers = _common(exchange)
+    headers += (_JSON, (b"content-length", b"%d" % len(chunk.data)))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": chunk.data})
+
+
+async def write_stream(chunks: Chunks, request: Request, exchange: Exchange, send: Send) -> None:
+    """A stream, event by event as it comes. The first chunks are awaited before the status is sent."""
+    burst = await chunks.next()
+    exchange.first_chunk = time.perf_counter_ns()
+    headers = _common(exchange)
+    headers += _SSE
+    exchange.status = 200
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    told: list[str] = []
+    keep_usage = request.include_usage
+    try:
+        while burst:
+            events = []
+            for chunk in burst:
+                facts = chunk.facts
+                _take_facts(chunk, exchange)
+                told += [choice.delta.content for choice in facts.choices or () if choice.delta and choice.delta.content]
+                if not keep_usage and facts.usage is not None and not facts.choices:
+                    continue  # asked for by the gateway, not by the caller
+                events += (b"data: ", chunk.data, b"\n\n")
+            if events:
+                await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
+            burst = await chunks.next()
+        await send({"type": "http.response.body", "body": _DONE})
+    finally:
+        if exchange.record_content:
+            exchange.answer_text = "".join(told)
+        if exchange.usage is None:
+            # Cut off before the provider told: a piece of a stream is a token, near enough to be accounted.
+            asked = len(memoryview(request.fields["messages"]))
+            exchange.usage = Usage(asked // 4, len(told), estimated=True)
+
+
+async def write_error(error: GatewayError, exchange: Exchange, send: Send, *, started: bool) -> None:
+    """An error with its status; or, where the answer had begun, as the last event of its stream.
+
+    Such a stream has no [DONE] and no finish_reason, so nobody takes it for whole.
+    """
+    exchange.outcome = "error" if error.code != "content_filter" else "blocked"
+    exchange.error_code = error.code or error.type
+    exchange.error_message = error.message
+    body = JSON.encode(error.body())
+    if started:
+        await send({"type": "http.response.body", "body": b"data: " + body + b"\n\n"})
+        return
+    exchange.status = error.status
+    headers = _common(exchange)
+    headers += (_JSON, (b"content-length", b"%d" % len(body)))
+    headers += error_headers(error)
+    if isinstance(error, TooLarge) or error.status == 401:
+        headers.append((b"connection", b"close"))  # the body was not read; the connection can't go on
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _common(exchange: Exchange) -> Headers:
+    """The headers that every answer of the hot paths carries."""
+    started = exchange.started
+    timing = ", ".join([f"{name};dur={(end - begin) / 1e6:.2f}" for name, begin, end in exchange.stages])
+    total = (time.perf_counter_ns() - started) / 1e6
+    headers: Headers = [
+        (b"x-request-id", exchange.request_id.encode("ascii")),
+        (b"x-gateway-call-id", exchange.call_id.encode("ascii")),
+        (b"x-gateway-cache", exchange.cache.encode("ascii")),
+        (b"server-timing", f"{timing}, total;dur={total:.2f}".encode("ascii")),
+    ]
+    if exchange.target is not None:
+        headers.append((b"x-gateway-target", exchange.target.label.encode("latin-1", "replace")))
+    if exchange.degraded:
+        headers.append((b"x-gateway-degraded", ", ".join(exchange.degraded).encode("ascii")))
+    return headers
+
+
+def _take_facts(chunk: Chunk, exchange: Exchange) -> None:
+    """Note in the account what a chunk says of the answer."""
+    facts = chunk.facts
+    if facts.id is not None:
+        exchange.answer_id = facts.id
+    if facts.model is not None:
+        exchange.served_model = facts.model
+    if facts.choices:
+        choice = facts.choices[0]
+        if choice.finish_reason:
+            exchange.finish_reason = choice.finish_reason
+        if exchange.record_content and choice.message is not None:
+            exchange.answer_text = choice.message.content
+    if facts.usage is not None:
+        usage = facts.usage
+        prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+        exchange.usage = Usage(
+            usage.prompt_tokens or 0,
+            usage.completion_tokens or 0,
+            (prompt.cached_tokens or 0) if prompt else 0,
+            (completion.reasoning_tokens or 0) if completion else 0,
+        )

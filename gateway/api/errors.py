@@ -1,0 +1,55 @@
+"""Errors to HTTP: one shape on every road, OpenAI's."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unauthenticated, UpstreamError
+from gateway.routing.dispatch import seconds_of
+
+log = logging.getLogger(__name__)
+
+
+def internal(failure: BaseException) -> GatewayError:
+    """What a caller is told of a fault of ours: nothing of its inside. The log has the rest."""
+    log.error("unexpected error", exc_info=failure)
+    return GatewayError("The gateway failed to handle this request. The operator's log says why.", code="internal_error")
+
+
+def error_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
+    """`Retry-After` in whole seconds as clients read it, and whether another try by the client makes sense."""
+    headers: list[tuple[bytes, bytes]] = []
+    seconds = seconds_of(error.retry_after)
+    if seconds is not None:
+        headers.append((b"retry-after", b"%d" % min(math.ceil(seconds), 86_400)))
+    if isinstance(error, UpstreamError) and error.spent:
+        headers.append((b"x-should-retry", b"false"))
+    return headers
+
+
+def install(app: FastAPI) -> None:
+    """Give the routes that FastAPI serves the same errors."""
+
+    @app.exception_handler(GatewayError)
+    async def _known(request: Request, error: GatewayError) -> JSONResponse:
+        headers = {name.decode(): value.decode() for name, value in error_headers(error)}
+        return JSONResponse(error.body(), error.status, headers)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        known: dict[int, type[GatewayError]] = {401: Unauthenticated, 403: Forbidden, 404: NotFound}
+        kind = known.get(error.status_code, BadRequest if error.status_code < 500 else GatewayError)
+        message = f"{request.method} {request.url.path} is not served here." if error.status_code in (404, 405) else ""
+        body: dict[str, Any] = kind(message or str(error.detail)).body()
+        return JSONResponse(body, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def _unknown(request: Request, error: Exception) -> JSONResponse:
+        fault = internal(error)
+        return JSONResponse(fault.body(), fault.status)

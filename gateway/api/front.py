@@ -1,0 +1,149 @@
+"""The hot paths, as plain ASGI: from a request's bytes to the last byte of its answer.
+
+They stand before FastAPI, which serves everything else. One function per request, one account, settled once,
+however the call ends: answered, refused, cut off by the client, or failed half-way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from gateway.api.answering import write_error, write_plain, write_stream
+from gateway.api.errors import internal
+from gateway.chat import ChatRequest, EmbeddingsRequest, Request
+from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge
+from gateway.exchange import Exchange
+from gateway.runtime import Gateway
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}").fullmatch
+_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
+_ROUTES: dict[str, type[Request]] = {"/v1/chat/completions": ChatRequest, "/v1/embeddings": EmbeddingsRequest}
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its request had come whole."""
+
+
+class Front:
+    """The whole application: hot paths here, the rest in `app`."""
+
+    def __init__(self, app: App, gateway: Gateway) -> None:
+        self._app = app
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = _ROUTES.get(scope["path"]) if scope["type"] == "http" else None
+        if kind is None or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+        else:
+            await self._call(kind, scope, receive, send)
+
+    async def _call(self, kind: type[Request], scope: Scope, receive: Receive, send: Send) -> None:
+        gateway = self._gateway
+        exchange = Exchange(kind.endpoint)
+        exchange.on_settled = gateway.settled
+        gateway.begin(exchange)
+        connection = scope.get("connection")
+        if connection is not None:
+            connection.on_disconnect = asyncio.current_task().cancel  # type: ignore[union-attr]  # in a task
+        writing = False
+        try:
+            headers = dict(scope["headers"])
+            _read_headers(headers, exchange)
+            if gateway.draining:
+                raise Overloaded("This gateway is shutting down; another one takes over.", retry_after="1")
+            revision = gateway.revision  # the one that this call begins and ends with
+            exchange.revision = revision.name
+            exchange.caller = revision.keyring.identify(_credential(headers))
+            exchange.stage("authenticate", exchange.started)
+            if scope["query_string"]:
+                _check_query(scope["query_string"])
+            body = await _read_body(headers, receive, gateway.body_limit)
+            request = kind(body)
+            exchange.requested_model = request.model
+            exchange.stream = request.stream
+            exchange.caller = revision.keyring.speaking_for(exchange.caller, revision.claimed_user(request, headers))
+            pipeline = revision.pipeline(request.model, exchange.caller)
+            exchange.model = pipeline.model
+            chunks = await pipeline.answer(request, exchange)
+            try:
+                writing = True
+                if request.stream:
+                    await write_stream(chunks, request, exchange, send)
+                else:
+                    await write_plain(chunks, exchange, send)
+            finally:
+                chunks.close()
+        except GatewayError as error:
+            await write_error(error, exchange, send, started=writing and exchange.status != 0)
+        except (asyncio.CancelledError, ClientGone):
+            exchange.outcome = "cancelled"
+            exchange.status = exchange.status or 499
+            if connection is None or not connection.disconnected:
+                raise  # not the client but the server ends this call
+        except Exception as failure:
+            await write_error(internal(failure), exchange, send, started=writing and exchange.status != 0)
+        finally:
+            if connection is not None:
+                connection.on_disconnect = None
+            exchange.settle()
+
+
+def _read_headers(headers: dict[bytes, bytes], exchange: Exchange) -> None:
+    request_id = headers.get(b"x-request-id")
+    if request_id is not None and _SANE_ID(request_id):
+        exchange.request_id = request_id.decode("ascii")
+    traceparent = headers.get(b"traceparent")
+    if traceparent is not None and (parent := _TRACEPARENT(traceparent)) and parent[1].strip(b"0") and parent[2].strip(b"0"):
+        exchange.trace_id, exchange.trace_parent, exchange.trace_flags = (part.decode() for part in parent.groups())
+    cache_control = headers.get(b"cache-control")
+    if cache_control is not None:
+        cache_control = cache_control.lower()
+        exchange.cache_wish = (
+            "no-store" if b"no-store" in cache_control else "no-cache" if b"no-cache" in cache_control else None
+        )
+
+
+def _credential(headers: dict[bytes, bytes]) -> bytes | None:
+    credential = headers.get(b"authorization")
+    if credential is None and (key := headers.get(b"x-api-key")) is not None:
+        return b"Bearer " + key
+    return credential
+
+
+def _check_query(query: bytes) -> None:
+    for name in (b"api_base", b"base_url", b"api_key"):
+        if name in query.lower():
+            raise BadRequest(f"{name.decode()} can't be set by a request.", param=name.decode())
+
+
+async def _read_body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
+    """The request's body. Raises TooLarge, by its announced length before any of it is read."""
+    announced = headers.get(b"content-length")
+    if announced is not None and int(announced) > limit:
+        raise TooLarge(f"The request body is larger than {limit} bytes.")
+    message = await receive()
+    if message["type"] == "http.request" and not message["more_body"]:
+        if len(message["body"]) > limit:
+            raise TooLarge(f"The request body is larger than {limit} bytes.")
+        return message["body"]  # type: ignore[no-any-return]  # bytes, by the ASGI specification
+    parts = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        parts.append(message["body"])
+        size += len(message["body"])
+        if size > limit:
+            raise TooLarge(f"The request body is larger than {limit} bytes.")
+        if not message["more_body"]:
+            return b"".join(parts)
+        message = await receive()

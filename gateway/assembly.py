@@ -1,0 +1,240 @@
+"""Configuration to compiled pipelines: the only module that names implementations.
+
+Heavy libraries are imported by the modules that need them, and those modules here, only in the branch that the
+configuration chose: a plain proxy never loads torch, Feast, Milvus or spaCy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from gateway.access.keyring import Keyring
+from gateway.cache.exact import AnswerCache
+from gateway.chat import JSON
+from gateway.config.models import (
+    Configuration,
+    Extractive,
+    GuardrailRule,
+    HttpProvider,
+    LocalEmbeddings,
+    Model,
+    TargetEntry,
+    Timeouts,
+)
+from gateway.pipeline import Pipeline
+from gateway.providers.openai_compatible import OpenAICompatible
+from gateway.providers.protocol import Provider
+from gateway.providers.upstream import Upstream
+from gateway.routing.dispatch import Dispatcher, Line
+from gateway.routing.strategies import Priority, Strategy, Weighted
+from gateway.runtime import Revision
+from gateway.values import Target
+
+if TYPE_CHECKING:
+    from gateway.config.loading import Loaded
+    from gateway.prompts.library import TemplateLibrary
+    from gateway.stages.guarding import InputGuard, OutputGuard
+    from gateway.stages.preparation import FeatureStage, RetrievalStage
+    from gateway.stages.rendering import PromptStage
+    from guardrails.policy import Policy
+    from gateway.services import FeatureService, KnowledgeService
+
+_PLAIN_NAMES = 1_000  # `provider/model` pipelines kept; names beyond are compiled for their call only
+
+
+def compile_revision(
+    loaded: Loaded, *, open_access: bool, knowledge: KnowledgeService | None, features: FeatureService | None
+) -> Revision:
+    """Everything that calls need, from a valid configuration. Raises ConfigError, TemplateFault or ValueError."""
+    configuration = loaded.configuration
+    lines = {
+        name: _line(provider, knowledge)
+        for name, provider in configuration.providers.items()
+        if not provider.switched_off
+    }
+    library = _library(configuration)
+    pipelines = {
+        name: _pipeline(name, model, lines, configuration, library, knowledge, features)
+        for name, model in configuration.models.items()
+    }
+    user_header = configuration.access.user_header
+    return Revision(
+        name=loaded.revision,
+        configuration=configuration,
+        keyring=Keyring(configuration.access, open=open_access),
+        pipelines=pipelines,
+        plain=_plain(lines),
+        user_header=user_header.lower().encode("ascii") if user_header else None,
+    )
+
+
+def _library(configuration: Configuration) -> TemplateLibrary | None:
+    if not any(model.prompt for model in configuration.models.values()):
+        return None
+    from gateway.prompts.library import TemplateLibrary
+
+    return TemplateLibrary.load(configuration.prompts.folder)
+
+
+def _line(settings: HttpProvider | Extractive | LocalEmbeddings, knowledge: KnowledgeService | None) -> Line:
+    provider: Provider
+    if isinstance(settings, HttpProvider):
+        provider = _http_provider(settings)
+        retries, timeouts = settings.retries, settings.timeouts
+        return Line(provider, timeouts.total, retries.attempts, retries.backoff, retries.max_backoff)
+    if isinstance(settings, Extractive):
+        from gateway.providers.extractive import Extractive as ExtractiveProvider
+
+        return Line(ExtractiveProvider(settings.sentences), 10.0, 0, 0.0, 0.0)
+    assert knowledge is not None, "the configuration's references were checked"
+    timeouts = Timeouts(total=60.0)
+    upstream = Upstream(f"unix:{knowledge.embedding_socket}", {}, connect_timeout=2.0, max_connections=64)
+    return Line(OpenAICompatible(upstream, timeouts), timeouts.total, 1, 0.1, 1.0)
+
+
+def _http_provider(settings: HttpProvider) -> Provider:
+    headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
+    secrets = list(headers.values())
+    if settings.api_key is not None:
+        key = settings.api_key.get_secret_value()
+        headers["authorization"] = f"Bearer {key}"
+        secrets.append(key)
+    upstream = Upstream(
+        settings.base_url,  # type: ignore[attr-defined]  # every kind of HTTP provider has its own default
+        headers,
+        connect_timeout=settings.timeouts.connect,
+        max_connections=settings.max_connections,
+    )
+    return OpenAICompatible(upstream, settings.timeouts, tuple(secrets))
+
+
+def _pipeline(
+    name: str,
+    model: Model,
+    lines: Mapping[str, Line],
+    configuration: Configuration,
+    library: TemplateLibrary | None,
+    knowledge: KnowledgeService | None,
+    features: FeatureService | None,
+) -> Pipeline:
+    prompt = _prompt(model, library)
+    input_policy = _policy(model.guardrails.input)
+    output_policy = _policy(model.guardrails.output)
+    strategy = _strategy(model, lines)
+    record = model.record_content
+    settings = JSON.encode(model.model_dump(mode="json", exclude={"description", "record_content"}))
+    parts = [settings.decode(), prompt.template.content_hash if prompt else ""]
+    parts += [policy.version for policy in (input_policy, output_policy) if policy is not None]
+    return Pipeline(
+        model=name,
+        endpoints=_endpoints([*model.targets, *model.fallbacks], lines),
+        dispatcher=Dispatcher(lines, strategy),
+        fingerprint=hashlib.sha256("\0".join(parts).encode()).hexdigest(),
+        features=_feature_stage(model, features),
+        retrieval=_retrieval_stage(model, prompt, knowledge),
+        input_guard=_input_guard(input_policy),
+        prompt=prompt,
+        cache=AnswerCache(model.cache.exact.ttl, model.cache.exact.max_bytes) if model.cache else None,
+        output_guard=_output_guard(output_policy),
+        record_content=configuration.records.content == "on" if record is None else record,
+    )
+
+
+def _strategy(model: Model, lines: Mapping[str, Line]) -> Strategy:
+    targets = _targets(model.targets, lines)
+    fallbacks = _targets(model.fallbacks, lines)
+    kind = {"priority": Priority, "weighted": Weighted}[model.strategy]
+    return kind(targets, fallbacks)
+
+
+def _targets(entries: list[TargetEntry], lines: Mapping[str, Line]) -> list[Target]:
+    """The targets whose provider is switched on."""
+    return [Target(entry.provider, entry.model, entry.weight) for entry in entries if entry.provider in lines]
+
+
+def _endpoints(entries: list[TargetEntry], lines: Mapping[str, Line]) -> frozenset[str]:
+    """What every one of the targets can serve, so that a fallback never meets a request it can't take."""
+    served = [lines[entry.provider].provider.endpoints for entry in entries if entry.provider in lines]
+    return frozenset.intersection(*served)
+
+
+def _prompt(model: Model, library: TemplateLibrary | None) -> PromptStage | None:
+    if model.prompt is None or library is None:
+        return None
+    from gateway.stages.rendering import PromptStage
+
+    return PromptStage(library.get(model.prompt))
+
+
+def _feature_stage(model: Model, features: FeatureService | None) -> FeatureStage | None:
+    if model.features is None or features is None:
+        return None
+    from gateway.stages.preparation import FeatureStage
+
+    asked = model.features
+    return FeatureStage(features, asked.service, asked.entity, asked.budget, asked.on_failure)
+
+
+def _retrieval_stage(
+    model: Model, prompt: PromptStage | None, knowledge: KnowledgeService | None
+) -> RetrievalStage | None:
+    if model.retrieval is None or knowledge is None or prompt is None:
+        return None
+    from gateway.stages.preparation import RetrievalStage
+
+    asked = model.retrieval
+    return RetrievalStage(
+        prompt.template, knowledge, asked.collection, asked.top_k, asked.min_score, asked.budget, asked.on_failure
+    )
+
+
+def _policy(rules: list[GuardrailRule]) -> Policy | None:
+    if not rules:
+        return None
+    from guardrails.assembly import build_check
+    from guardrails.policy import Policy, Rule
+
+    built = []
+    for rule in rules:
+        settings = rule.model_dump(include={"entities", "min_score"}, exclude_none=True)
+        check = build_check(rule.check, settings)
+        built.append(Rule(check, rule.action or check.default_action))
+    return Policy(built)
+
+
+def _input_guard(policy: Policy | None) -> InputGuard | None:
+    if policy is None:
+        return None
+    from gateway.stages.guarding import InputGuard
+
+    return InputGuard(policy)
+
+
+def _output_guard(policy: Policy | None) -> OutputGuard | None:
+    if policy is None:
+        return None
+    from gateway.stages.guarding import OutputGuard
+
+    return OutputGuard(policy)
+
+
+def _plain(lines: Mapping[str, Line]) -> Callable[[str], Pipeline | None]:
+    """Pipelines for `provider/model` names: a plain proxy, compiled when first asked for."""
+    known: dict[str, Pipeline] = {}
+
+    def plain(name: str) -> Pipeline | None:
+        pipeline = known.get(name)
+        if pipeline is None:
+            provider, slash, model = name.partition("/")
+            line = lines.get(provider)
+            if line is None or not slash or not model:
+                return None
+            dispatcher = Dispatcher({provider: line}, Priority([Target(provider, model)], []))
+            pipeline = Pipeline(name, line.provider.endpoints, dispatcher)
+            if len(known) < _PLAIN_NAMES:
+                known[name] = pipeline
+        return pipeline
+
+    return plain

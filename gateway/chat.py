@@ -1,0 +1,316 @@
+"""OpenAI's wire shapes as the gateway reads them: requests in, chunks of an answer out.
+
+A request is decoded twice and cheaply: once against a typed envelope, which finds every fault with its field,
+and once into its top-level fields, each kept as raw JSON. What goes upstream is built from those fields, so
+unknown ones pass through to the byte and a key that was sent twice can't mean two things.
+https://platform.openai.com/docs/api-reference/chat/create
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from gateway.errors import BadRequest, UpstreamFailed
+
+JSON = msgspec.json.Encoder()
+_decode_any = msgspec.json.Decoder().decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+# --- requests -----------------------------------------------------------------------------------------
+class _Part(msgspec.Struct):
+    type: str
+    text: str | None = None
+
+
+class _Message(msgspec.Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[_Part] | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Function(msgspec.Struct):
+    name: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
+
+class _Tool(msgspec.Struct):
+    type: str
+    function: _Function | None = None
+
+
+class _ResponseFormat(msgspec.Struct):
+    type: str
+
+
+_Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)] | None
+_Tokens = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] | None
+
+
+class RagOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """The `rag` object of a request: what a caller may say about retrieval. It can only narrow."""
+
+    top_k: Annotated[int, msgspec.Meta(ge=1, le=50)] | None = None
+    min_score: Annotated[float, msgspec.Meta(ge=-1, le=1)] | None = None
+    cache: bool | None = None
+
+
+class _ChatEnvelope(msgspec.Struct):
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=128)] | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    frequency_penalty: _Penalty = None
+    presence_penalty: _Penalty = None
+    max_tokens: _Tokens = None
+    max_completion_tokens: _Tokens = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    logit_bias: dict[str, float] | None = None
+    tools: list[_Tool] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: _ResponseFormat | None = None
+    metadata: dict[str, str] | None = None
+    user: str | None = None
+    guided_regex: str | None = None
+    rag: RagOptions | None = None
+
+
+class _EmbeddingsEnvelope(msgspec.Struct):
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    input: (
+        Annotated[str, msgspec.Meta(min_length=1)]
+        | Annotated[list[str | int | list[int]], msgspec.Meta(min_length=1, max_length=2048)]
+    )
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
+    user: str | None = None
+
+
+_decode_chat = msgspec.json.Decoder(_ChatEnvelope).decode
+_decode_embeddings = msgspec.json.Decoder(_EmbeddingsEnvelope).decode
+
+# Where a call goes and with which key is the operator's to say: a request that names either is refused whole.
+_OPERATORS_ONLY = frozenset({"api_base", "base_url", "api_key", "extra_headers", "extra_query", "custom_llm_provider"})
+_TRUE_USAGE = b'{"include_usage":true}'
+_BODY_MODEL = msgspec.Raw(b'""')
+
+
+class ChatRequest:
+    """One `POST /v1/chat/completions`. `fields` are the raw top-level values that go upstream."""
+
+    endpoint = "chat.completions"
+    path = b"/chat/completions"
+    __slots__ = ("_messages", "fields", "include_usage", "logprobs", "model", "rag", "stream", "user")
+
+    def __init__(self, body: bytes) -> None:
+        """Raises BadRequest naming the field at fault."""
+        envelope, self.fields = _decode(body, _decode_chat)
+        self.model: str = envelope.model
+        self.stream: bool = bool(envelope.stream)
+        self.user: str | None = envelope.user
+        self.logprobs = bool(envelope.logprobs)
+        self.include_usage = bool(envelope.stream_options and envelope.stream_options.include_usage)
+        self.rag: RagOptions | None = envelope.rag
+        self._messages: list[dict[str, Any]] | None = None
+        fields = self.fields
+        if envelope.guided_regex is not None:
+            _check_regex(envelope.guided_regex)
+        if self.stream:
+            # Usage is always asked for: without it a stream could not be accounted. The writer leaves the
+            # extra chunk out again for a caller who did not ask.
+            if not self.include_usage:
+                options = fields.get("stream_options")
+                merged = _decode_any(options) if options is not None else None
+                fields["stream_options"] = msgspec.Raw(
+                    JSON.encode({**merged, "include_usage": True}) if merged else _TRUE_USAGE
+                )
+        elif "stream_options" in fields:
+            if envelope.stream_options is not None:
+                raise BadRequest("stream_options is only allowed with stream: true.", param="stream_options")
+            del fields["stream_options"]
+        fields.pop("rag", None)
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The conversation as plain dicts; decoded when a stage first needs it."""
+        if self._messages is None:
+            self._messages = _decode_any(self.fields["messages"])
+        return self._messages
+
+    @messages.setter
+    def messages(self, messages: list[dict[str, Any]]) -> None:
+        self._messages = messages
+        self.fields["messages"] = msgspec.Raw(JSON.encode(messages))
+
+    def body_for(self, model: str) -> bytes:
+        """The request's JSON as sent upstream, with the target's model name in place of the public one."""
+        self.fields["model"] = msgspec.Raw(JSON.encode(model))
+        return JSON.encode(self.fields)
+
+
+class EmbeddingsRequest:
+    """One `POST /v1/embeddings`."""
+
+    endpoint = "embeddings"
+    path = b"/embeddings"
+    stream = False
+    include_usage = False
+    logprobs = False
+    rag: RagOptions | None = None
+    __slots__ = ("fields", "model", "user")
+
+    def __init__(self, body: bytes) -> None:
+        """Raises BadRequest naming the field at fault."""
+        envelope, self.fields = _decode(body, _decode_embeddings)
+        self.model: str = envelope.model
+        self.user: str | None = envelope.user
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The input texts, seen as messages, so that one guardrail stage serves both endpoints."""
+        texts = _decode_any(self.fields["input"])
+        texts = [texts] if isinstance(texts, str) else texts
+        return [{"role": "user", "content": text} for text in texts if isinstance(text, str)]
+
+    @messages.setter
+    def messages(self, messages: list[dict[str, Any]]) -> None:
+        texts = [message["content"] for message in messages]
+        single = not self.fields["input"].copy().__bytes__().lstrip().startswith(b"[")
+        self.fields["input"] = msgspec.Raw(JSON.encode(texts[0] if single else texts))
+
+    body_for = ChatRequest.body_for
+
+
+Request = ChatRequest | EmbeddingsRequest
+
+
+def _decode(body: bytes, decode: Any) -> tuple[Any, dict[str, msgspec.Raw]]:
+    try:
+        envelope = decode(body)
+        fields = _decode_fields(body)
+    except msgspec.ValidationError as fault:
+        raise _field_fault(str(fault)) from None
+    except msgspec.DecodeError as fault:
+        raise BadRequest(f"The request body is not valid JSON: {fault}.", code="invalid_json") from None
+    except (RecursionError, UnicodeDecodeError):
+        raise BadRequest(
+            "The request body is not valid JSON: it is nested too deeply or not UTF-8.", code="invalid_json"
+        ) from None
+    if not _OPERATORS_ONLY.isdisjoint(fields):
+        name = sorted(_OPERATORS_ONLY.intersection(fields))[0]
+        raise BadRequest(f"{name} can't be set by a request: the gateway's configuration names providers.", param=name)
+    return envelope, fields
+
+
+def _field_fault(fault: str) -> BadRequest:
+    """msgspec says "Expected `int` >= 1 - at `$.n`"; a caller is told "n: expected int >= 1"."""
+    said, _, path = fault.partition(" - at ")
+    param = path.strip("`").removeprefix("$").removeprefix(".") or None
+    if missing := re.search(r"missing required field `([^`]+)`", said):
+        param = f"{param}.{missing[1]}" if param else missing[1]
+        return BadRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+    if unknown := re.search(r"unknown field `([^`]+)`", said):
+        param = f"{param}.{unknown[1]}" if param else unknown[1]
+        return BadRequest(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
+    said = said.replace("`", "")
+    return BadRequest(f"Invalid value for '{param or 'body'}': {said[:1].lower()}{said[1:]}.", param=param)
+
+
+def _check_regex(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as fault:
+        raise BadRequest(f"guided_regex is not a regular expression: {fault}.", param="guided_regex") from None
+
+
+# --- answers ------------------------------------------------------------------------------------------
+class _TokenDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class UsageFacts(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _TokenDetails | None = None
+    completion_tokens_details: _TokenDetails | None = None
+
+
+class Fragment(msgspec.Struct):
+    """What is read of a `delta` or a `message`; everything else in it is relayed unread."""
+
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: msgspec.Raw | None = None
+
+
+class ChoiceFacts(msgspec.Struct):
+    index: int = 0
+    delta: Fragment | None = None
+    message: Fragment | None = None
+    finish_reason: str | None = None
+
+
+class Facts(msgspec.Struct):
+    """What the gateway reads of a chunk, or of a whole completion, to account and route it."""
+
+    id: str | None = None
+    model: str | None = None
+    choices: list[ChoiceFacts] | None = None
+    usage: UsageFacts | None = None
+    error: msgspec.Raw | None = None
+
+
+_decode_facts = msgspec.json.Decoder(Facts).decode
+
+
+class Chunk:
+    """One JSON document of an answer, as bytes to relay and facts to read.
+
+    A stream is many of them, a plain answer is one. `data` carries no SSE framing.
+    """
+
+    __slots__ = ("data", "facts")
+
+    def __init__(self, data: bytes, facts: Facts | None = None) -> None:
+        """Raises UpstreamFailed when `data` is not a JSON object."""
+        self.data = data
+        self.facts = facts if facts is not None else read_facts(data)
+
+
+def read_facts(data: bytes) -> Facts:
+    try:
+        return _decode_facts(data)
+    except msgspec.ValidationError:
+        # JSON of a shape that OpenAI's does not have: relayed as it is, as long as it is an object at all.
+        if data.lstrip()[:1] == b"{":
+            return Facts()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    raise UpstreamFailed("The provider's answer is not valid JSON.", code="upstream_bad_answer")
+
+
+def has_content(facts: Facts) -> bool:
+    """Whether a chunk carries something of the answer itself, not just its frame (role, empty strings)."""
+    for choice in facts.choices or ():
+        fragment = choice.delta or choice.message
+        if choice.finish_reason or (
+            fragment
+            and (fragment.content or fragment.refusal or fragment.reasoning_content or fragment.tool_calls)
+        ):
+            return True
+    return facts.usage is not None or facts.choices is None

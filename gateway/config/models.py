@@ -1,0 +1,287 @@
+"""The whole configuration as Pydantic models: what may be written, its defaults, and nothing ignored.
+
+Each public model of the gateway is an entry of `models`; everything else is what those entries refer to.
+References between sections are checked here, so that a configuration which loads can also be assembled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from gateway.config.quantities import Duration, Size
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+OnFailure = Literal["continue", "refuse"]
+
+
+# --- the service itself -------------------------------------------------------------------------------
+class Server(Section):
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    body_limit: Size = 20_000_000
+    header_limit: Size = 65_536
+    header_timeout: Duration = 10.0
+    body_timeout: Duration = 30.0
+    keep_alive: Duration = 75.0
+    grace: Duration = 30.0
+
+
+class Key(Section):
+    """One virtual key. Only its SHA-256 is written here: `rag-gateway keys create` prints both."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    models: list[str] | None = None
+    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
+    user: str | None = None
+    speaks_for_users: bool = False
+    admin: bool = False
+
+
+class Access(Section):
+    open_on_loopback: bool = True
+    user_header: str | None = None
+    keys: list[Key] = []
+
+
+class Records(Section):
+    """The call log. `fast` loses at most 100 ms of records on SIGKILL; `strict` writes before the answer ends."""
+
+    url: Annotated[str, Field(pattern=r"^sqlite:///")] | None = None
+    durability: Literal["fast"] = "fast"
+    content: Literal["on", "off"] = "off"
+
+
+class State(Section):
+    url: Literal["memory://"] = "memory://"
+
+
+class Otlp(Section):
+    endpoint: str
+    protocol: Literal["http/protobuf"] = "http/protobuf"
+    headers: dict[str, SecretStr] = {}
+
+
+class Traces(Section):
+    otlp: Otlp | None = None
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.1
+    content: Literal["off"] = "off"
+
+
+class Telemetry(Section):
+    service_name: str = "rag-gateway"
+    traces: Traces = Traces()
+
+
+# --- what models are made of --------------------------------------------------------------------------
+class Milvus(Section):
+    uri: str | None = None
+    token: SecretStr | None = None
+
+
+class Embeddings(Section):
+    url: str | None = None
+    api_key: SecretStr | None = None
+    model: str = "all-MiniLM-L6-v2"
+    dimension: Annotated[int, Field(gt=0)] = 384
+
+
+class Collection(Section):
+    load: list[Path] = []
+
+
+class Knowledge(Section):
+    milvus: Milvus = Milvus()
+    embeddings: Embeddings = Embeddings()
+    collections: dict[str, Collection] = {}
+
+
+class UserFeatures(Section):
+    repo: Path
+    online_store: str = "sqlite"
+    sample_users: Path | None = None
+
+    @field_validator("online_store")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        if value != "sqlite" and not value.startswith(("redis://", "rediss://")):
+            raise ValueError("the online store is sqlite, or a redis:// URL")
+        return value
+
+
+class Prompts(Section):
+    folder: Path = Path("prompts")
+
+
+class Timeouts(Section):
+    """`first_token`: to the first content of an answer; `between_tokens`: comments do not count as tokens."""
+
+    connect: Duration = 5.0
+    first_token: Duration = 60.0
+    between_tokens: Duration = 30.0
+    total: Duration = 600.0
+
+
+class Retries(Section):
+    """Further attempts at the same target before the next one is tried; never after a byte of the answer."""
+
+    attempts: Annotated[int, Field(ge=0, le=10)] = 1
+    backoff: Duration = 0.25
+    max_backoff: Duration = 8.0
+
+
+class HttpProvider(Section):
+    """`base_url` ends where `/chat/completions` begins. An empty `api_key` switches the provider off."""
+
+    api_key: SecretStr | None = None
+    headers: dict[str, SecretStr] = {}
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    max_connections: Annotated[int, Field(ge=1)] = 1000
+
+    @property
+    def switched_off(self) -> bool:
+        return self.api_key is not None and not self.api_key.get_secret_value()
+
+
+class OpenAICompatible(HttpProvider):
+    kind: Literal["openai_compatible"]
+    base_url: str
+
+
+class OpenAI(HttpProvider):
+    kind: Literal["openai"]
+    base_url: str = "https://api.openai.com/v1"
+    api_key: SecretStr
+
+
+class Vllm(HttpProvider):
+    kind: Literal["vllm"]
+    base_url: str = "http://127.0.0.1:8000/v1"
+
+
+class Extractive(Section):
+    kind: Literal["extractive"]
+    sentences: Annotated[int, Field(ge=1, le=20)] = 4
+
+    @property
+    def switched_off(self) -> bool:
+        return False
+
+
+class LocalEmbeddings(Section):
+    """The gateway's own embedding process, offered at `/v1/embeddings`."""
+
+    kind: Literal["local_embeddings"]
+
+    @property
+    def switched_off(self) -> bool:
+        return False
+
+
+Provider = Annotated[
+    OpenAICompatible | OpenAI | Vllm | Extractive | LocalEmbeddings, Field(discriminator="kind")
+]
+
+
+# --- the public models --------------------------------------------------------------------------------
+class TargetEntry(Section):
+    provider: str
+    model: str = ""
+    weight: Annotated[float, Field(ge=0)] = 1.0
+
+
+def _target(value: Any) -> Any:
+    """`extractive` or `openai/gpt-4.1-mini`, the short forms of a target."""
+    if isinstance(value, str):
+        provider, _, model = value.partition("/")
+        return {"provider": provider, "model": model}
+    return value
+
+
+class ModelFeatures(Section):
+    service: str
+    entity: str = "user_id"
+    budget: Duration = 0.25
+    on_failure: OnFailure = "continue"
+
+
+class ModelRetrieval(Section):
+    collection: str
+    top_k: Annotated[int, Field(ge=1, le=50)] = 6
+    min_score: Annotated[float, Field(ge=-1, le=1)] | None = None
+    budget: Duration = 5.0
+    on_failure: OnFailure = "refuse"
+
+
+class GuardrailRule(Section):
+    check: Literal["secrets", "pii"]
+    action: Literal["block", "mask", "flag"] | None = None
+    entities: list[str] | None = None
+    min_score: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class ModelGuardrails(Section):
+    input: list[GuardrailRule] = []
+    output: list[GuardrailRule] = []
+
+    @field_validator("input", "output", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return [{"check": v} if isinstance(v, str) else v for v in value] if isinstance(value, list) else value
+
+
+class ExactCache(Section):
+    ttl: Duration = 600.0
+    max_bytes: Size = 64_000_000
+
+
+class ModelCache(Section):
+    exact: ExactCache
+
+
+class Model(Section):
+    description: str = ""
+    targets: Annotated[list[TargetEntry], Field(min_length=1)]
+    strategy: Literal["priority", "weighted"] = "priority"
+    fallbacks: list[TargetEntry] = []
+    prompt: Annotated[str, Field(pattern=r"^[a-z0-9_-]+@\d+$")] | None = None
+    features: ModelFeatures | None = None
+    retrieval: ModelRetrieval | None = None
+    guardrails: ModelGuardrails = ModelGuardrails()
+    cache: ModelCache | None = None
+    record_content: bool | None = None
+
+    @field_validator("targets", "fallbacks", mode="before")
+    @classmethod
+    def _short_targets(cls, value: Any) -> Any:
+        return [_target(v) for v in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        if self.features and not self.prompt:
+            raise ValueError("`features` are given to the prompt template: name one with `prompt: NAME@VERSION`")
+        if self.retrieval and not self.prompt:
+            raise ValueError("passages are given to the prompt template: name one with `prompt: NAME@VERSION`")
+        return self
+
+
+class Configuration(Section):
+    data_dir: Path = Path("data")
+    server: Server = Server()
+    access: Access = Access()
+    records: Records = Records()
+    state: State = State()
+    telemetry: Telemetry = Telemetry()
+    prompts: Prompts = Prompts()
+    retrieval: Knowledge | None = None
+    features: UserFeatures | None = None
+    providers: Annotated[dict[str, Provider], Field(min_length=1)]
+    models: dict[str, Model] = {}

@@ -1,0 +1,145 @@
+"""What can go wrong with a call, each with its HTTP status, OpenAI type and code, and a way out.
+
+    GatewayError
+    ├── BadRequest            400  invalid_request_error   the caller must change the request
+    │   ├── ContentBlocked    400  code content_filter     a guardrail refused it
+    │   ├── NotFound          404  code model_not_found    or code not_found
+    │   └── TooLarge          413  code request_too_large
+    ├── Unauthenticated       401  authentication_error    code invalid_api_key
+    ├── Forbidden             403  permission_error
+    ├── Timeout               408  the caller did not send its request in time
+    ├── Overloaded            503  this gateway drains, or has no room
+    └── UpstreamError         the provider failed; what it said is kept where it is safe to show
+        ├── UpstreamRefused   the provider's own 4xx about this request, passed on with its status
+        ├── UpstreamLimited   429  with Retry-After as given
+        ├── UpstreamFailed    502  no connection, 5xx, or an answer that can't be read
+        └── UpstreamTimeout   504  which of the timeouts ran out
+    StageFailed               503  features, retrieval or a guardrail is away and the model says `refuse`
+
+Foreign errors are mapped once, at the border where they arise. Messages are for the caller: they name the
+stage, the field and what to do, never a path, a host or a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class GatewayError(Exception):
+    """A call that ends with an error in OpenAI's shape."""
+
+    status: int = 500
+    type: str = "server_error"
+    code: str | None = None
+    stage: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        if code is not None:
+            self.code = code
+
+    def body(self) -> dict[str, Any]:
+        """The error in OpenAI's wire shape: https://platform.openai.com/docs/guides/error-codes."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+class BadRequest(GatewayError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class ContentBlocked(BadRequest):
+    code = "content_filter"
+
+
+class NotFound(BadRequest):
+    status = 404
+    code = "not_found"
+
+
+class TooLarge(BadRequest):
+    status = 413
+    code = "request_too_large"
+
+
+class Unauthenticated(GatewayError):
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(GatewayError):
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
+
+
+class Timeout(GatewayError):
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
+class Overloaded(GatewayError):
+    status = 503
+    type = "server_error"
+    code = "overloaded"
+
+
+class StageFailed(GatewayError):
+    """A side service (features, retrieval, guardrails) is away and this model's `on_failure` is `refuse`."""
+
+    status = 503
+    type = "server_error"
+    code = "stage_unavailable"
+
+
+class UpstreamError(GatewayError):
+    """The provider did not answer as asked.
+
+    `retryable`: another attempt, here or at another target, may help.
+    `spent`: the gateway has already tried again, so the client should not (`x-should-retry: false`).
+    """
+
+    status = 502
+    type = "server_error"
+    code = "upstream_error"
+    retryable = True
+    spent = False
+
+
+class UpstreamRefused(UpstreamError):
+    """The provider's own refusal of this request, with its status, type, param and code."""
+
+    retryable = False
+
+    def __init__(self, message: str, *, status: int, type: str, param: str | None, code: str | None) -> None:
+        super().__init__(message, param=param)
+        self.status = status
+        self.type = type
+        self.code = code
+
+
+class UpstreamLimited(UpstreamError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class UpstreamFailed(UpstreamError):
+    pass
+
+
+class UpstreamTimeout(UpstreamError):
+    status = 504
+    code = "upstream_timeout"

@@ -1,0 +1,87 @@
+"""Exchange: the facts of one call. Stages write them; headers, the call log, metrics and spans read them."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from features.vector import FeatureVector
+    from gateway.values import Attempt, Caller, Target, Usage
+    from guardrails.verdicts import Verdict
+    from retrieval.passages import Passage
+
+# Identifiers need to be unique, not unguessable: a call is shown to its own tenant only.
+_random_bits: Callable[[int], int] = random.Random(random.SystemRandom().getrandbits(256)).getrandbits
+
+
+class Exchange:
+    """The one mutable record of a call, from its first byte in to its settled account.
+
+    Times are `time.perf_counter_ns()`; `started_at` is wall-clock nanoseconds since the epoch.
+    `stages` are (name, start, end); `cache` is hit | miss | off; `outcome` is ok | error | cancelled | blocked.
+    """
+
+    __slots__ = (
+        "answer_id", "answer_text", "attempts", "cache", "cache_wish", "call_id", "caller", "degraded", "endpoint",
+        "ended", "error_code", "error_message", "features", "finish_reason", "first_chunk", "messages",
+        "model", "on_settled", "outcome", "passages", "record_content", "request_id", "requested_model",
+        "revision", "served_model", "span_id", "stages", "started", "started_at", "status", "stream", "target",
+        "template", "trace_flags", "trace_id", "trace_parent", "trimmed", "usage", "verdicts",
+    )  # fmt: skip
+
+    def __init__(self, endpoint: str) -> None:
+        self.started = time.perf_counter_ns()
+        self.started_at = time.time_ns()
+        self.endpoint = endpoint  # "chat.completions", "embeddings": the operation, as metrics label it
+        unique = f"{_random_bits(128):032x}"
+        self.call_id = "call_" + unique
+        self.request_id = self.call_id  # the caller's x-request-id where it sent a sane one
+        self.trace_id = unique
+        self.trace_parent: str | None = None  # the caller's span id, from its traceparent
+        self.trace_flags: str | None = None
+        self.span_id = f"{_random_bits(64):016x}"
+        self.caller: Caller | None = None
+        self.requested_model: str | None = None
+        self.model: str | None = None  # the public model, once it is known to exist
+        self.stream = False
+        self.revision = ""
+        self.stages: list[tuple[str, int, int]] = []
+        self.template: str | None = None
+        self.trimmed: tuple[str, ...] = ()
+        self.features: FeatureVector | None = None
+        self.passages: Sequence[Passage] = ()
+        self.verdicts: list[tuple[str, Verdict]] = []  # ("input" | "output", verdict)
+        self.messages: Sequence[Mapping[str, Any]] | None = None  # as rendered, where content may be recorded
+        self.answer_text: str | None = None  # where content may be recorded
+        self.record_content = False
+        self.cache = "off"
+        self.cache_wish: str | None = None  # the caller's Cache-Control: no-cache or no-store
+        self.degraded: list[str] = []  # stages that failed and were passed over, as the model allows
+        self.attempts: list[Attempt] = []
+        self.target: Target | None = None
+        self.served_model: str | None = None
+        self.answer_id: str | None = None
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.first_chunk = 0
+        self.ended = 0
+        self.status = 0
+        self.outcome = "ok"
+        self.error_code: str | None = None
+        self.error_message: str | None = None
+        self.on_settled: Callable[[Exchange], None] | None = None
+
+    def stage(self, name: str, started: int) -> None:
+        """Note that stage `name` ran from `started` (perf_counter_ns) until now."""
+        self.stages.append((name, started, time.perf_counter_ns()))
+
+    def settle(self) -> None:
+        """End the account once, however the call ended; later calls do nothing."""
+        if self.ended:
+            return
+        self.ended = time.perf_counter_ns()
+        if self.on_settled is not None:
+            self.on_settled(self)

@@ -1,0 +1,101 @@
+"""The story: one request's journey, from a public model's name to an answer on its way.
+
+A `Pipeline` is one public model, compiled at start: it holds the stages that its configuration asks for, and a
+stage that is not asked for costs nothing. It knows protocols and values only; the assembly knows who does the work.
+The caller is known before a pipeline is chosen, and the account is settled by whoever holds the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gateway.errors import BadRequest, GatewayError
+
+if TYPE_CHECKING:
+    from gateway.cache.exact import AnswerCache
+    from gateway.chat import Request
+    from gateway.exchange import Exchange
+    from gateway.providers.protocol import Chunks
+    from gateway.routing.dispatch import Dispatcher
+    from gateway.stages.guarding import InputGuard, OutputGuard
+    from gateway.stages.preparation import FeatureStage, RetrievalStage
+    from gateway.stages.rendering import PromptStage
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """One public model. `fingerprint` names all of its settings that shape an answer."""
+
+    model: str
+    endpoints: frozenset[str]
+    dispatcher: Dispatcher
+    fingerprint: str = ""
+    features: FeatureStage | None = None
+    retrieval: RetrievalStage | None = None
+    input_guard: InputGuard | None = None
+    prompt: PromptStage | None = None
+    cache: AnswerCache | None = None
+    output_guard: OutputGuard | None = None
+    record_content: bool = False
+
+    async def answer(self, request: Request, exchange: Exchange) -> Chunks:
+        """The beginning of the answer. Raises GatewayError while a true status can still be told."""
+        self._admit(request, exchange)
+        if self.prompt is not None:
+            await self._prepare(request, exchange)
+            self.prompt.render(request, exchange)
+        elif self.input_guard is not None:
+            await self.input_guard.screen(request, exchange)
+        if self.record_content:
+            exchange.messages = request.messages
+        if self.cache is not None:
+            return await self.cache.answer(request, exchange, self)
+        return await self.generate(request, exchange)
+
+    async def generate(self, request: Request, exchange: Exchange) -> Chunks:
+        """The answer from a target, screened and with its sources; the cache calls this where it has none."""
+        chunks = await self.dispatcher.call(request, exchange)
+        if self.output_guard is not None:
+            chunks = self.output_guard.screen(chunks, exchange)
+        if self.prompt is not None:
+            chunks = self.prompt.cite(chunks, exchange)
+        return chunks
+
+    def _admit(self, request: Request, exchange: Exchange) -> None:
+        if request.endpoint not in self.endpoints:
+            raise BadRequest(f"The model {self.model} does not serve {request.endpoint}.", param="model")
+        if request.rag is not None and self.retrieval is None:
+            raise BadRequest(f"The model {self.model} has no retrieval: leave `rag` out.", param="rag")
+        if self.output_guard is not None:
+            self.output_guard.check(request)
+        exchange.record_content = self.record_content
+
+    async def _prepare(self, request: Request, exchange: Exchange) -> None:
+        """Features, passages and the screening of the caller's own words, side by side."""
+        work: list[Coroutine[Any, Any, None]] = []
+        if self.features is not None:
+            work.append(self.features.fetch(exchange))
+        if self.retrieval is not None:
+            work.append(self.retrieval.find(request, exchange))
+        if self.input_guard is not None:
+            work.append(self.input_guard.screen(request, exchange))
+        await _side_by_side(work)
+        if self.input_guard is not None and exchange.passages:
+            await self.input_guard.screen_passages(exchange)
+
+
+async def _side_by_side(work: list[Coroutine[Any, Any, None]]) -> None:
+    """All of `work`; when one fails, the others are cancelled and its error is raised as itself."""
+    if len(work) == 1:
+        return await work[0]
+    try:
+        async with asyncio.TaskGroup() as group:
+            for stage in work:
+                group.create_task(stage)
+    except BaseExceptionGroup as failures:
+        known = [failure for failure in failures.exceptions if isinstance(failure, GatewayError)]
+        raise (known or failures.exceptions)[0] from None
+    return None

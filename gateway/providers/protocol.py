@@ -1,0 +1,39 @@
+"""The seam to every provider: a request goes in, an answer of chunks comes out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gateway.chat import Chunk, Request
+from gateway.exchange import Exchange
+from gateway.values import Target
+
+
+class Chunks(Protocol):
+    """An answer on its way. Stages wrap it in another of the same kind.
+
+    Pulled, never pushed: a slow reader slows the provider. Not an async generator, because a generator that
+    was never started is never cleaned up, while `close` always works and takes effect at once.
+    """
+
+    async def next(self) -> list[Chunk]:
+        """The chunks that have come since; an empty list at the end. Raises UpstreamError."""
+
+    def close(self) -> None:
+        """Let go of what feeds this answer: an unfinished upstream call is cut off. Safe to call twice."""
+
+
+class Provider(Protocol):
+    """One vendor: its wire format, its errors. A leaf; it knows no other stage."""
+
+    endpoints: frozenset[str]
+
+    async def open(self, request: Request, target: Target, exchange: Exchange, deadline: float) -> Chunks:
+        """Send `request` to `target` and wait for the first content of its answer.
+
+        `deadline` is loop time; the whole answer must have come by then. Raises UpstreamError, after which
+        nothing of this attempt is left open.
+        """
+
+    async def aclose(self) -> None:
+        """Drop idle connections."""

@@ -1,0 +1,77 @@
+"""What a running gateway holds: the revision that new calls begin with, and the services that outlive revisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gateway.errors import Forbidden, NotFound
+from gateway.values import Caller
+
+if TYPE_CHECKING:
+    from gateway.access.keyring import Keyring
+    from gateway.chat import Request
+    from gateway.config.models import Configuration
+    from gateway.exchange import Exchange
+    from gateway.pipeline import Pipeline
+    from gateway.records.journal import CallJournal
+    from gateway.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One configuration, compiled. Immutable: a reload makes another, and calls in flight keep theirs.
+
+    `plain` makes (and keeps) the pipeline of a `provider/model` name that has no entry of its own.
+    """
+
+    name: str
+    configuration: Configuration
+    keyring: Keyring
+    pipelines: Mapping[str, Pipeline]
+    plain: Callable[[str], Pipeline | None]
+    user_header: bytes | None
+
+    def pipeline(self, model: str, caller: Caller) -> Pipeline:
+        """The journey of a public model. Raises NotFound alike for a model that is not and one not allowed."""
+        if caller.models is None or caller.may_use(model):
+            pipeline = self.pipelines.get(model) or self.plain(model)
+            if pipeline is not None:
+                return pipeline
+        raise NotFound(
+            f"The model '{model}' does not exist or this key may not use it. GET /v1/models lists what it may.",
+            param="model",
+            code="model_not_found",
+        )
+
+    def claimed_user(self, request: Request, headers: Mapping[bytes, bytes]) -> str | None:
+        """Whom the request says that it speaks for; the keyring decides whether that is believed."""
+        if self.user_header is not None and (user := headers.get(self.user_header)) is not None:
+            return user.decode("utf-8", "replace")
+        return request.user
+
+
+class Gateway:
+    """Shared by the hot paths and the routes. `revision` is swapped whole by a reload."""
+
+    def __init__(self, revision: Revision, journal: CallJournal, metrics: Metrics, body_limit: int) -> None:
+        self.revision = revision
+        self.journal = journal
+        self.metrics = metrics
+        self.body_limit = body_limit
+        self.draining = False
+
+    def begin(self, exchange: Exchange) -> None:
+        self.metrics.begin()
+
+    def settled(self, exchange: Exchange) -> None:
+        """Account for a call that has ended. Calls that nobody is known to have made are counted, not kept."""
+        self.metrics.observe(exchange)
+        if exchange.caller is not None:
+            self.journal.append(exchange)
+
+
+def require_admin(caller: Caller) -> None:
+    if not caller.admin:
+        raise Forbidden("This needs a key with `admin: true`.")

@@ -1,0 +1,276 @@
+"""Guardrails on what goes in (messages, passages) and on what comes out, streamed or not.
+
+Every string of an answer passes a screen of its own, whatever field it stands in: content, reasoning, refusals,
+tool names and arguments, and fields that the gateway does not know. What can't be screened piece by piece is
+screened whole; what a check would block never leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+from cachetools import LRUCache
+
+from gateway.chat import JSON, Chunk, Request
+from gateway.errors import BadRequest, ContentBlocked
+from gateway.exchange import Exchange
+from gateway.providers.protocol import Chunks
+from guardrails.policy import Policy, StreamScreen
+from guardrails.verdicts import Screened, Verdict
+
+_decode = msgspec.json.Decoder().decode
+_OFF_LOOP = 4_000  # characters from which screening would hold up other calls, so a thread does it
+_STRUCTURE = frozenset({"role", "type", "id", "index"})
+_NO_TEXT = (None, "", [], {})
+
+
+class InputGuard:
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        # A passage is the same for every call that finds it.
+        self._passages: LRUCache[tuple[str, str], Screened] = LRUCache(2_000)
+
+    async def screen(self, request: Request, exchange: Exchange) -> None:
+        """Mask what the policy masks in the caller's messages. Raises ContentBlocked."""
+        started = time.perf_counter_ns()
+        try:
+            messages = request.messages
+            changed = False
+            for index, message in enumerate(messages):
+                for holder, key in _texts(message):
+                    screened = await _screened(self._policy, holder[key])
+                    _record(exchange, "input", screened.verdicts)
+                    if screened.blocked:
+                        raise _refusal(screened.verdicts, f"messages[{index}]")
+                    if screened.changed:
+                        holder[key] = screened.text
+                        changed = True
+            if changed:
+                request.messages = messages
+        finally:
+            exchange.stage("input_guardrails", started)
+
+    async def screen_passages(self, exchange: Exchange) -> None:
+        """Mask in the passages what the policy masks; leave out one that it blocks."""
+        kept = []
+        for passage in exchange.passages:
+            key = (passage.section_id, passage.version)
+            screened = self._passages.get(key)
+            if screened is None:
+                screened = self._passages[key] = await _screened(self._policy, passage.text)
+            _record(exchange, "passages", screened.verdicts)
+            if not screened.blocked:
+                kept.append(replace(passage, text=screened.text) if screened.changed else passage)
+        exchange.passages = kept
+
+
+class OutputGuard:
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+
+    def check(self, request: Request) -> None:
+        """Refuse what could carry text past the screens. Raises BadRequest."""
+        if request.logprobs:
+            raise BadRequest("logprobs can't be had from a model with output guardrails.", param="logprobs")
+
+    def screen(self, chunks: Chunks, exchange: Exchange) -> Chunks:
+        return _GuardedAnswer(chunks, self._policy, exchange)
+
+
+class _GuardedAnswer:
+    """An answer whose text leaves only after its verdict."""
+
+    def __init__(self, chunks: Chunks, policy: Policy, exchange: Exchange) -> None:
+        self._chunks = chunks
+        self._policy = policy
+        self._exchange = exchange
+        self._screens: dict[tuple[int, str], StreamScreen] = {}
+        self._frame: dict[str, Any] = {}
+        self._ended = False
+
+    async def next(self) -> list[Chunk]:
+        if self._ended:
+            return []
+        while True:
+            incoming = await self._chunks.next()
+            if not incoming:
+                self._ended = True
+                self._note_verdicts()
+                return []
+            outgoing: list[Chunk] = []
+            for chunk in incoming:
+                outgoing += await self._pass(chunk)
+                if self._ended:
+                    break
+            if outgoing:
+                return outgoing
+
+    def close(self) -> None:
+        self._chunks.close()
+
+    async def _pass(self, chunk: Chunk) -> list[Chunk]:
+        document: dict[str, Any] = _decode(chunk.data)
+        choices = document.get("choices")
+        if not isinstance(choices, list):
+            choices = []
+        if choices and isinstance(choices[0], dict) and "message" in choices[0]:
+            return [await self._whole(document, choices)]
+        self._frame = {k: v for k, v in document.items() if k in ("id", "object", "created", "model")}
+        silent = True
+        for choice in choices:
+            index = choice.get("index", 0)
+            delta = choice.get("delta") or {}
+            choice.pop("logprobs", None)
+            for holder, key, channel in _fragments(delta):
+                screen = self._screens.get((index, channel))
+                if screen is None:
+                    screen = self._screens[index, channel] = self._policy.stream()
+                holder[key] = screen.feed(holder[key])
+                if screen.blocked:
+                    return [self._blocked()]
+            if choice.get("finish_reason"):
+                self._flush(index, delta)
+                if self._ended:
+                    return [self._blocked()]
+                choice["delta"] = delta
+            silent = silent and not choice.get("finish_reason") and _is_empty(delta)
+        if choices and silent and not document.get("usage"):
+            return []  # all of it is held back
+        return [Chunk(JSON.encode(document))]
+
+    def _flush(self, index: int, delta: dict[str, Any]) -> None:
+        """Give out what the screens of a finished choice still hold, in its last delta."""
+        for (owner, channel), screen in self._screens.items():
+            if owner == index and (rest := screen.finish()):
+                _append(delta, channel, rest)
+            if screen.blocked:
+                self._ended = True
+                return
+
+    def _blocked(self) -> Chunk:
+        """The end that OpenAI's clients know. The upstream call is cut off here, not when the caller is done."""
+        self._ended = True
+        self._chunks.close()
+        self._note_verdicts()
+        self._exchange.outcome = "blocked"
+        indexes = sorted({index for index, _ in self._screens}) or [0]
+        choices = [{"index": index, "delta": {}, "finish_reason": "content_filter"} for index in indexes]
+        return Chunk(JSON.encode({**self._frame, "choices": choices}))
+
+    async def _whole(self, document: dict[str, Any], choices: list[dict[str, Any]]) -> Chunk:
+        verdicts: list[Verdict] = []
+        changed = False
+        for choice in choices:
+            message = choice.get("message") or {}
+            choice.pop("logprobs", None)
+            for holder, key, _ in _fragments(message):
+                screened = await _screened(self._policy, holder[key])
+                verdicts += screened.verdicts
+                if screened.blocked:
+                    choice["message"] = {"role": "assistant", "content": "", "refusal": None}
+                    choice["finish_reason"] = "content_filter"
+                    self._exchange.outcome = "blocked"
+                    changed = True
+                    break
+                if screened.changed:
+                    holder[key] = screened.text
+                    changed = True
+        _record(self._exchange, "output", verdicts)
+        return Chunk(JSON.encode(document))
+
+    def _note_verdicts(self) -> None:
+        for screen in self._screens.values():
+            _record(self._exchange, "output", screen.verdicts)
+
+
+async def _screened(policy: Policy, text: str) -> Screened:
+    if len(text) < _OFF_LOOP:
+        return policy.screen(text)
+    return await asyncio.to_thread(policy.screen, text)
+
+
+def _record(exchange: Exchange, stage: str, verdicts: Iterable[Verdict]) -> None:
+    exchange.verdicts += [(stage, verdict) for verdict in verdicts if verdict.action != "allow"]
+
+
+def _refusal(verdicts: Iterable[Verdict], param: str) -> ContentBlocked:
+    checks = ", ".join(sorted({verdict.check for verdict in verdicts if verdict.action == "block"}))
+    return ContentBlocked(f"The request was blocked by a guardrail ({checks}). Remove what it found and try again.", param=param)
+
+
+def _texts(message: dict[str, Any]) -> Iterable[tuple[dict[str, Any], str]]:
+    """Where a message holds text: its content, its parts, the arguments of its tool calls, its name."""
+    content = message.get("content")
+    if isinstance(content, str):
+        yield message, "content"
+    elif isinstance(content, list):
+        for part in content:
+            if isinstance(part.get("text"), str):
+                yield part, "text"
+    for holder, key, _ in _fragments({k: v for k, v in message.items() if k == "tool_calls"}):
+        yield holder, key
+
+
+def _fragments(delta: dict[str, Any], prefix: str = "") -> list[tuple[dict[str, Any], str, str]]:
+    """Every string in a delta or message, as (holder, key, channel); a channel's pieces make one text."""
+    found: list[tuple[dict[str, Any], str, str]] = []
+    for key, value in delta.items():
+        if key in _STRUCTURE:
+            continue
+        if isinstance(value, str):
+            if value:
+                found.append((delta, key, prefix + key))
+        elif isinstance(value, dict):
+            found += _fragments(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            for order, item in enumerate(value):
+                if isinstance(item, dict):
+                    found += _fragments(item, f"{prefix}{key}[{item.get('index', order)}].")
+                elif isinstance(item, str):
+                    # A bare string in a list can't be held back in place; it is wrapped where it stands.
+                    value[order] = {"text": item}
+                    found.append((value[order], "text", f"{prefix}{key}[{order}].text"))
+    return found
+
+
+def _append(delta: dict[str, Any], channel: str, text: str) -> None:
+    """Put `text` behind what `channel` already has in `delta`, making the way to it where it is missing."""
+    holder: dict[str, Any] = delta
+    *path, key = channel.split(".")
+    for step in path:
+        name, _, index = step.rstrip("]").partition("[")
+        if not index:
+            holder = holder.setdefault(name, {})
+            continue
+        items: list[dict[str, Any]] = holder.setdefault(name, [])
+        for item in items:
+            if item.get("index") == int(index):
+                holder = item
+                break
+        else:
+            items.append({"index": int(index)})
+            holder = items[-1]
+    holder[key] = holder.get(key, "") + text
+
+
+def _is_empty(delta: dict[str, Any]) -> bool:
+    """Whether nothing is left in a delta once its held text is out."""
+    if delta.get("role"):
+        return False
+    for key, value in delta.items():
+        if key in ("id", "type") and value:
+            return False
+        if isinstance(value, dict):
+            if not _is_empty(value):
+                return False
+        elif isinstance(value, list):
+            if not all(isinstance(item, dict) and _is_empty(item) for item in value):
+                return False
+        elif key != "index" and value not in _NO_TEXT:
+            return False
+    return True

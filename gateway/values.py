@@ -1,0 +1,62 @@
+"""The gateway's own words: small frozen values that stages hand to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as proved by the key; never by anything the request's body claims.
+
+    `models` is None where the key may use every model. `user` is the key's own user unless the key may
+    speak for users. `key_name` is the label an operator gave the key, safe to log.
+    """
+
+    key_name: str
+    tenant: str = "default"
+    user: str | None = None
+    models: frozenset[str] | None = None
+    admin: bool = False
+    speaks_for_users: bool = False
+
+    def may_use(self, model: str) -> bool:
+        return self.models is None or model in self.models
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One upstream model at one provider. `label` is what the `x-gateway-target` header shows."""
+
+    provider: str
+    model: str
+    weight: float = 1.0
+
+    @property
+    def label(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. `prompt_tokens` includes cached ones, `completion_tokens` includes reasoning.
+
+    `estimated` says that the provider reported none and the gateway counted what it saw.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at one target. `outcome` is "ok" or the error's code; `ms` until its answer or its failure."""
+
+    target: Target
+    outcome: str
+    status: int
+    ms: float
+    upstream_request_id: str | None = None
