@@ -7,7 +7,9 @@ configuration chose: a plain proxy never loads torch, Feast, Milvus or spaCy.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.access.keyring import Keyring
@@ -27,6 +29,7 @@ from gateway.pipeline import Pipeline
 from gateway.providers.openai_compatible import OpenAICompatible
 from gateway.providers.protocol import Provider
 from gateway.providers.upstream import Upstream
+from gateway.records.journal import CallJournal
 from gateway.routing.dispatch import Dispatcher, Line
 from gateway.routing.strategies import Priority, Strategy, Weighted
 from gateway.runtime import Revision
@@ -44,11 +47,59 @@ if TYPE_CHECKING:
 _PLAIN_NAMES = 1_000  # `provider/model` pipelines kept; names beyond are compiled for their call only
 
 
-def compile_revision(
-    loaded: Loaded, *, open_access: bool, knowledge: KnowledgeService | None, features: FeatureService | None
-) -> Revision:
-    """Everything that calls need, from a valid configuration. Raises ConfigError, TemplateFault or ValueError."""
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The side services that the configuration asks for."""
+
+    knowledge: KnowledgeService | None
+    features: FeatureService | None
+
+    def runs(self) -> list[Coroutine[None, None, None]]:
+        return [service.run() for service in (self.knowledge, self.features) if service is not None]
+
+    async def states(self) -> dict[str, str]:
+        named = {"knowledge": self.knowledge, "features": self.features}
+        return {name: await service.state() for name, service in named.items() if service is not None}
+
+
+def open_services(configuration: Configuration) -> Services:
+    """Nothing is started yet: `runs` does that, in the server's loop."""
+    if configuration.retrieval is None and configuration.features is None:
+        return Services(None, None)
+    from gateway.services import FeatureService, KnowledgeService
+
+    return Services(
+        KnowledgeService(configuration) if configuration.retrieval is not None else None,
+        FeatureService(configuration) if configuration.features is not None else None,
+    )
+
+
+def open_records(configuration: Configuration) -> tuple[CallJournal, Callable[[], None]]:
+    """The call log, and what closes it and the trace exporter behind it."""
+    from gateway.records.sqlite import SqliteCalls
+
+    url = configuration.records.url
+    assert url is not None, "loading fills in the default"
+    calls = SqliteCalls(Path(url.removeprefix("sqlite:///")))
+    if configuration.telemetry.traces.otlp is None:
+        journal = CallJournal(calls)
+        return journal, journal.close
+    from gateway.telemetry.traces import Traces
+
+    traces = Traces(configuration.telemetry)
+    journal = CallJournal(calls, traces.export)
+
+    def close() -> None:
+        journal.close()
+        traces.close()
+
+    return journal, close
+
+
+def compile_revision(loaded: Loaded, services: Services, *, open_access: bool) -> Revision:
+    """Everything that calls need, from a valid configuration. Raises TemplateFault or ValueError."""
     configuration = loaded.configuration
+    knowledge, features = services.knowledge, services.features
     lines = {
         name: _line(provider, knowledge)
         for name, provider in configuration.providers.items()

@@ -1,0 +1,178 @@
+"""From a file to a checked configuration, or to all of its faults."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from gateway.config.document import Document, parse
+from gateway.config.faults import ConfigError, ConfigFault, nearest
+from gateway.config.models import Configuration, Provider
+from gateway.config.references import check_references
+
+_MAX_FILE = 2_000_000
+_KINDS = {get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(Provider)[0])}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be assembled. `revision` names it; `notices` are what an operator should know."""
+
+    configuration: Configuration
+    path: Path
+    revision: str
+    notices: tuple[str, ...]
+
+
+def load(path: Path, env: Mapping[str, str] = os.environ) -> Loaded:
+    """The configuration in `path`, its relative paths resolved against that file's folder. Raises ConfigError."""
+    name = path.name
+    try:
+        if path.stat().st_size > _MAX_FILE:
+            raise ConfigError([ConfigFault(name, 1, 1, "", f"larger than {_MAX_FILE} bytes")])
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError([ConfigFault(str(path), 1, 1, "", f"can't be read: {error.strerror}")]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([ConfigFault(name, 1, 1, "", "is not UTF-8")]) from None
+    document = parse(text, name, env)
+    configuration = _validated(document)
+    if document.faults or configuration is None:
+        raise ConfigError(sorted(document.faults, key=lambda fault: (fault.line, fault.column)))
+    configuration = _with_paths(configuration, path.resolve().parent)
+    faults, notices = check_references(configuration, document)
+    if faults:
+        raise ConfigError(sorted(faults, key=lambda fault: (fault.line, fault.column)))
+    # The text before expansion names the revision: it holds no secret that the environment does.
+    revision = hashlib.sha256(text.encode()).hexdigest()[:12]
+    return Loaded(configuration, path, revision, tuple(notices))
+
+
+def check_exposure(configuration: Configuration, host: str, name: str) -> None:
+    """Refuse to listen beyond loopback without an admin key, or anywhere with no way in. Raises ConfigError."""
+    access = configuration.access
+    if is_loopback(host):
+        if not access.keys and not access.open_on_loopback:
+            raise ConfigError([ConfigFault(name, 1, 1, "access", "no key is configured and open mode is off")])
+    elif not any(key.admin for key in access.keys):
+        message = (
+            f"refusing to listen on {host} without an admin key: create one with "
+            "`rag-gateway keys create --name admin --admin` and add what it prints"
+        )
+        raise ConfigError([ConfigFault(name, 1, 1, "access.keys", message)])
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _validated(document: Document) -> Configuration | None:
+    if not isinstance(document.values, dict):
+        document.faults.append(document.fault((), "a configuration is a mapping that has at least `providers`"))
+        return None
+    try:
+        return Configuration.model_validate(document.values)
+    except ValidationError as error:
+        document.faults += [_fault(document, detail) for detail in error.errors(include_url=False)]
+        return None
+
+
+def _fault(document: Document, detail: ErrorDetails) -> ConfigFault:
+    """Pydantic's finding in plain words. The offending value itself is not repeated: it may be a secret."""
+    # A discriminated union puts its tag into the path; the file has no such level.
+    path = tuple(part for order, part in enumerate(detail["loc"]) if not (order == 2 and _is_tag(detail["loc"], part)))
+    context: dict[str, Any] = detail.get("ctx") or {}
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        known = _known_keys(path[:-1], document)
+        return document.fault(
+            path, "is not a setting", allowed=tuple(sorted(known)), suggestion=nearest(str(path[-1]), known)
+        )
+    if kind == "missing":
+        return document.fault(path, "is missing")
+    if kind in ("literal_error", "enum"):
+        allowed = tuple(word.strip(" '") for word in context["expected"].replace(" or ", ", ").split(","))
+        given = detail["input"] if isinstance(detail["input"], str) else ""
+        return document.fault(path, "is not one of what is allowed", allowed=allowed, suggestion=nearest(given, allowed))
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        given = str(context.get("tag", ""))
+        return document.fault(
+            (*path, "kind"), "names the kind of provider", allowed=tuple(sorted(_KINDS)), suggestion=nearest(given, _KINDS)
+        )
+    message = detail["msg"].removeprefix("Value error, ")
+    return document.fault(path, message[:1].lower() + message[1:])
+
+
+def _is_tag(location: tuple[str | int, ...], part: str | int) -> bool:
+    return location[0] == "providers" and part in _KINDS
+
+
+def _known_keys(path: tuple[str | int, ...], document: Document) -> set[str]:
+    """What may stand at `path`, found by walking the models the way that Pydantic did."""
+    model: Any = Configuration
+    values: Any = document.values
+    for part in path:
+        values = values[part] if isinstance(values, (dict, list)) else None
+        model = _step(model, part, values)
+        if model is None:
+            return set()
+    return set(model.model_fields) if hasattr(model, "model_fields") else set()
+
+
+def _step(model: Any, part: str | int, values: Any) -> Any:
+    if hasattr(model, "model_fields"):
+        return _unwrapped(model.model_fields[part].annotation, values) if part in model.model_fields else None
+    arguments = get_args(model)
+    return _unwrapped(arguments[-1], values) if arguments else None
+
+
+def _unwrapped(annotation: Any, values: Any) -> Any:
+    """The model behind Annotated, unions and options; for providers, the one that `kind` names."""
+    arguments = get_args(annotation)
+    if hasattr(annotation, "model_fields") or not arguments:
+        return annotation
+    if getattr(annotation, "__origin__", None) in (dict, list):
+        return annotation
+    if hasattr(annotation, "__metadata__"):
+        return _unwrapped(arguments[0], values)
+    models = [a for a in arguments if a is not type(None)]
+    for candidate in models:
+        kind = getattr(candidate, "model_fields", {}).get("kind")
+        if kind is not None and isinstance(values, dict) and values.get("kind") in get_args(kind.annotation):
+            return candidate
+    return _unwrapped(models[0], values)
+
+
+def _with_paths(configuration: Configuration, folder: Path) -> Configuration:
+    def resolved(path: Path) -> Path:
+        return Path(os.path.normpath(folder / path.expanduser()))
+
+    updates: dict[str, Any] = {"data_dir": resolved(configuration.data_dir)}
+    prompts = configuration.prompts
+    updates["prompts"] = prompts.model_copy(update={"folder": resolved(prompts.folder)})
+    if (features := configuration.features) is not None:
+        sample = features.sample_users
+        updates["features"] = features.model_copy(
+            update={"repo": resolved(features.repo), "sample_users": resolved(sample) if sample else None}
+        )
+    if (knowledge := configuration.retrieval) is not None:
+        collections = {
+            name: entry.model_copy(update={"load": [resolved(path) for path in entry.load]})
+            for name, entry in knowledge.collections.items()
+        }
+        updates["retrieval"] = knowledge.model_copy(update={"collections": collections})
+    url = configuration.records.url or f"sqlite:///{updates['data_dir']}/gateway.db"
+    file = resolved(Path(url.removeprefix("sqlite:///")))
+    updates["records"] = configuration.records.model_copy(update={"url": f"sqlite:///{file}"})
+    return configuration.model_copy(update=updates)

@@ -1,0 +1,96 @@
+"""What one section of a configuration says of another: every name must be there."""
+
+from __future__ import annotations
+
+from gateway.config.document import Document, Path
+from gateway.config.faults import ConfigFault, nearest
+from gateway.config.models import Configuration, HttpProvider, LocalEmbeddings, Model, TargetEntry
+
+
+def check_references(configuration: Configuration, document: Document) -> tuple[list[ConfigFault], list[str]]:
+    """All faults, and notices for the operator (targets that are switched off)."""
+    return _References(configuration, document).check()
+
+
+class _References:
+    def __init__(self, configuration: Configuration, document: Document) -> None:
+        self._configuration = configuration
+        self._document = document
+        self._faults: list[ConfigFault] = []
+        self._notices: list[str] = []
+
+    def check(self) -> tuple[list[ConfigFault], list[str]]:
+        configuration = self._configuration
+        for name, provider in configuration.providers.items():
+            if "/" in name:
+                self._fault(("providers", name), "a provider's name has no slash: it stands before one in provider/model")
+            if provider.switched_off:
+                self._notices.append(f"provider {name} is switched off: its api_key is empty")
+            if isinstance(provider, LocalEmbeddings) and configuration.retrieval is None:
+                self._fault(("providers", name), "local_embeddings needs the `retrieval` section, which runs the embedder")
+        for name, model in configuration.models.items():
+            self._model(name, model)
+        self._keys()
+        return self._faults, self._notices
+
+    def _model(self, name: str, model: Model) -> None:
+        path: Path = ("models", name)
+        configuration = self._configuration
+        if name.partition("/")[0] in configuration.providers and "/" in name:
+            self._fault(path, "hides the plain provider/model of the same name; choose another")
+        for order, target in enumerate(model.targets):
+            self._target((*path, "targets", order), target)
+        for order, target in enumerate(model.fallbacks):
+            self._target((*path, "fallbacks", order), target)
+        named = [entry for entry in (*model.targets, *model.fallbacks) if entry.provider in configuration.providers]
+        if named and all(configuration.providers[entry.provider].switched_off for entry in named):
+            self._fault((*path, "targets"), "every provider named here is switched off: give one an api_key")
+        if model.prompt is not None and not (configuration.prompts.folder / f"{model.prompt}.yaml").is_file():
+            folder = configuration.prompts.folder
+            known = sorted(file.stem for file in folder.glob("*@*.yaml")) if folder.is_dir() else []
+            self._fault((*path, "prompt"), "is not in the prompts folder", tuple(known), nearest(model.prompt, known))
+        if model.features is not None and configuration.features is None:
+            self._fault((*path, "features"), "needs the top-level `features` section, which names the Feast repository")
+        if model.retrieval is not None:
+            knowledge = configuration.retrieval
+            known = sorted(knowledge.collections) if knowledge else []
+            if knowledge is None:
+                self._fault((*path, "retrieval"), "needs the top-level `retrieval` section")
+            elif model.retrieval.collection not in knowledge.collections:
+                wanted = model.retrieval.collection
+                where: Path = (*path, "retrieval", "collection")
+                self._fault(where, "is not one of retrieval.collections", tuple(known), nearest(wanted, known))
+
+    def _target(self, path: Path, target: TargetEntry) -> None:
+        providers = self._configuration.providers
+        provider = providers.get(target.provider)
+        where = (*path, "provider") if (*path, "provider") in self._document.marks else path
+        if provider is None:
+            self._fault(
+                where, f"there is no provider `{target.provider}`", tuple(providers), nearest(target.provider, providers)
+            )
+        elif isinstance(provider, HttpProvider) and not target.model:
+            self._fault(path, f"say which model of `{target.provider}`: {target.provider}/MODEL")
+
+    def _keys(self) -> None:
+        configuration = self._configuration
+        names: set[str] = set()
+        hashes: set[str] = set()
+        for order, key in enumerate(configuration.access.keys):
+            path: Path = ("access", "keys", order)
+            if key.name in names:
+                self._fault((*path, "name"), "is another key's name too")
+            if key.hash in hashes:
+                self._fault((*path, "hash"), "is another key's hash too")
+            names.add(key.name)
+            hashes.add(key.hash)
+            for model in key.models or ():
+                provider = model.partition("/")[0]
+                if model not in configuration.models and not ("/" in model and provider in configuration.providers):
+                    known = list(configuration.models)
+                    self._fault((*path, "models"), f"there is no model `{model}`", tuple(known), nearest(model, known))
+
+    def _fault(
+        self, path: Path, message: str, allowed: tuple[str, ...] = (), suggestion: str | None = None
+    ) -> None:
+        self._faults.append(self._document.fault(path, message, allowed=allowed, suggestion=suggestion))

@@ -1,0 +1,133 @@
+"""A settled Exchange as a row of the call log, and a row as what `GET /v1/calls/{id}` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from gateway.exchange import Exchange
+
+COLUMNS = (
+    "call_id", "request_id", "answer_id", "tenant", "key_name", "user", "endpoint", "requested_model", "model",
+    "target", "served_model", "started_at", "status", "outcome", "error_code", "prompt_tokens",
+    "completion_tokens", "cached_tokens", "reasoning_tokens", "usage_estimated", "cache", "finish_reason",
+    "duration_us", "first_chunk_us", "trace_id", "revision", "detail",
+)  # fmt: skip
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+def row(exchange: Exchange) -> tuple[Any, ...]:
+    """The values of COLUMNS, in their order. `started_at` is nanoseconds since the epoch."""
+    caller, usage, target = exchange.caller, exchange.usage, exchange.target
+    assert caller is not None, "only calls of known callers are kept"
+    started = exchange.started
+    return (
+        exchange.call_id, exchange.request_id, exchange.answer_id, caller.tenant, caller.key_name, caller.user,
+        exchange.endpoint, exchange.requested_model, exchange.model, target.label if target else None,
+        exchange.served_model, exchange.started_at, exchange.status, exchange.outcome, exchange.error_code,
+        usage.prompt_tokens if usage else None, usage.completion_tokens if usage else None,
+        usage.cached_tokens if usage else None, usage.reasoning_tokens if usage else None,
+        usage.estimated if usage else None, exchange.cache, exchange.finish_reason,
+        (exchange.ended - started) // 1000,
+        (exchange.first_chunk - started) // 1000 if exchange.first_chunk else None,
+        exchange.trace_id, exchange.revision, _encode(_detail(exchange)),
+    )  # fmt: skip
+
+
+def _detail(exchange: Exchange) -> dict[str, Any]:
+    """What has no column of its own; only what there is to say, so that a plain call's row stays small."""
+    started = exchange.started
+    detail: dict[str, Any] = {
+        "stages": [[name, (begin - started) // 1000, (end - begin) // 1000] for name, begin, end in exchange.stages],
+        "attempts": [
+            [a.target.label, a.outcome, a.status, round(a.ms, 3), a.upstream_request_id] for a in exchange.attempts
+        ],
+    }
+    if exchange.template is not None:
+        detail["template"] = {"reference": exchange.template, "trimmed": exchange.trimmed}
+    if exchange.features is not None:
+        features = exchange.features
+        detail["features"] = {
+            "service": features.service, "entity": dict(features.entity), "values": dict(features.values),
+            "missing": features.missing,
+        }  # fmt: skip
+    if exchange.passages:
+        detail["passages"] = [
+            {
+                "n": n, "document_id": p.document_id, "version": p.version, "section_id": p.section_id,
+                "collection": p.collection, "score": round(p.score, 4), "title": p.title, "url": p.url,
+                "heading": p.heading, **({"text": p.text} if exchange.record_content else {}),
+            }
+            for n, p in enumerate(exchange.passages, 1)
+        ]  # fmt: skip
+    if exchange.verdicts:
+        detail["guardrails"] = [
+            {
+                "stage": stage, "check": v.check, "action": v.action, "version": v.version,
+                "findings": [
+                    {"kind": f.kind, "start": f.start, "end": f.end, "score": round(f.score, 3)} for f in v.findings
+                ],
+            }
+            for stage, v in exchange.verdicts
+        ]  # fmt: skip
+    if exchange.degraded:
+        detail["degraded"] = exchange.degraded
+    if exchange.error_message is not None:
+        detail["error_message"] = exchange.error_message
+    if exchange.record_content:
+        detail["messages"] = exchange.messages
+        detail["answer"] = exchange.answer_text
+    return detail
+
+
+def told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The `call` object of the API, from a row."""
+    detail: dict[str, Any] = _decode(values["detail"])
+    usage = None
+    if values["prompt_tokens"] is not None:
+        usage = {
+            name: values[name] for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
+        }
+        usage["estimated"] = bool(values["usage_estimated"])
+    error = {"code": values["error_code"], "message": detail.get("error_message")} if values["error_code"] else None
+    first = values["first_chunk_us"]
+    return {
+        "id": values["call_id"],
+        "object": "call",
+        "request_id": values["request_id"],
+        "answer_id": values["answer_id"],
+        "created": values["started_at"] // 1_000_000_000,
+        "endpoint": values["endpoint"],
+        "caller": {"key": values["key_name"], "tenant": values["tenant"], "user": values["user"]},
+        "requested_model": values["requested_model"],
+        "model": values["model"],
+        "template": detail.get("template"),
+        "messages": detail.get("messages"),
+        "answer": detail.get("answer"),
+        "features": detail.get("features"),
+        "passages": detail.get("passages", []),
+        "guardrails": detail.get("guardrails", []),
+        "cache": values["cache"],
+        "target": values["target"],
+        "served_model": values["served_model"],
+        "attempts": [
+            dict(zip(("target", "outcome", "status", "ms", "upstream_request_id"), attempt, strict=True))
+            for attempt in detail["attempts"]
+        ],
+        "usage": usage,
+        "finish_reason": values["finish_reason"],
+        "stages": [
+            {"name": name, "start_ms": begin / 1000, "ms": length / 1000} for name, begin, length in detail["stages"]
+        ],
+        "timings": {"first_chunk_ms": first / 1000 if first else None, "total_ms": values["duration_us"] / 1000},
+        "status": values["status"],
+        "outcome": values["outcome"],
+        "error": error,
+        "degraded": detail.get("degraded", []),
+        "trace_id": values["trace_id"],
+        "config_revision": values["revision"],
+    }

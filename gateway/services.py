@@ -1,0 +1,154 @@
+"""The side services of a gateway: knowledge and user features, opened beside the server's start.
+
+Calls are served from the first second. A stage whose service is still starting, or is away, fails the way that
+each model's configuration says; a service that could not start is tried again, without a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from features.vector import FeaturesUnavailable, FeatureVector
+from retrieval.passages import Passage, RetrievalUnavailable
+
+if TYPE_CHECKING:
+    from features.store import FeastStore
+    from gateway.config.models import Configuration
+    from retrieval.knowledge import Knowledge, KnowledgeSettings
+
+log = logging.getLogger(__name__)
+
+State = Literal["starting", "ok", "unavailable"]
+_RETRY = 5.0  # seconds between attempts to open a service that could not start
+
+
+def knowledge_settings(configuration: Configuration) -> KnowledgeSettings:
+    """What the retrieval library needs of the configuration; the command line's `ingest` reads it too."""
+    from retrieval.knowledge import KnowledgeSettings
+
+    settings = configuration.retrieval
+    assert settings is not None
+    token, key = settings.milvus.token, settings.embeddings.api_key
+    return KnowledgeSettings(
+        data_dir=configuration.data_dir / "knowledge",
+        milvus_uri=settings.milvus.uri,
+        milvus_token=token.get_secret_value() if token else None,
+        embedding_url=settings.embeddings.url,
+        embedding_api_key=key.get_secret_value() if key else None,
+        embedding_model=settings.embeddings.model,
+        embedding_dimension=settings.embeddings.dimension,
+    )
+
+
+class KnowledgeService:
+    """A Retriever that stands from the start and answers once Milvus and the embedder do."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._settings = knowledge_settings(configuration)
+        assert configuration.retrieval is not None
+        self._load = {name: entry.load for name, entry in configuration.retrieval.collections.items() if entry.load}
+        self._knowledge: Knowledge | None = None
+        self._starting = True
+
+    @property
+    def embedding_socket(self) -> Path:
+        return self._settings.embedding_socket
+
+    async def run(self) -> None:
+        """Open, load what the configuration names, then stay open until cancelled."""
+        from retrieval.knowledge import Knowledge
+
+        while True:
+            try:
+                async with Knowledge.open(self._settings) as knowledge:
+                    self._knowledge = knowledge
+                    await self._load_collections(knowledge)
+                    self._starting = False
+                    await asyncio.Event().wait()
+            except RetrievalUnavailable as failure:
+                log.error("knowledge is unavailable, trying again in %.0f s: %s", _RETRY, failure)
+            finally:
+                self._knowledge = None
+            self._starting = False
+            await asyncio.sleep(_RETRY)
+
+    async def _load_collections(self, knowledge: Knowledge) -> None:
+        for collection, paths in self._load.items():
+            report = await knowledge.ingest(paths, collection=collection, on_progress=_tell)
+            log.info("collection %s: %s", collection, report)
+            for path, reason in report.failed:
+                log.warning("collection %s: %s was left out: %s", collection, path, reason)
+
+    async def state(self) -> State:
+        if self._knowledge is None or self._starting:
+            return "starting" if self._starting else "unavailable"
+        return "ok" if await self._knowledge.healthy() else "unavailable"
+
+    async def find(
+        self, query: str, *, collection: str, tenant: str, top_k: int, min_score: float | None = None
+    ) -> list[Passage]:
+        knowledge = self._knowledge
+        if knowledge is None:
+            raise RetrievalUnavailable("the knowledge store is starting" if self._starting else "it is away")
+        return await knowledge.retriever.find(
+            query, collection=collection, tenant=tenant, top_k=top_k, min_score=min_score
+        )
+
+
+class FeatureService:
+    """A FeatureReader that stands from the start and answers once Feast is open."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        assert configuration.features is not None
+        self._settings = configuration.features
+        self._data_dir = configuration.data_dir / "features"
+        self._store: FeastStore | None = None
+        self._starting = True
+
+    async def run(self) -> None:
+        """Open in a thread, since Feast's import alone takes seconds, then stay open until cancelled."""
+        while True:
+            try:
+                self._store = await asyncio.to_thread(self._open)
+                self._starting = False
+                await asyncio.Event().wait()
+            except FeaturesUnavailable as failure:
+                log.error("user features are unavailable, trying again in %.0f s: %s", _RETRY, failure)
+            finally:
+                if self._store is not None:
+                    self._store.close()
+                    self._store = None
+            self._starting = False
+            await asyncio.sleep(_RETRY)
+
+    def _open(self) -> FeastStore:
+        from features.store import FeastStore
+
+        settings = self._settings
+        store = FeastStore.open(settings.repo, data_dir=self._data_dir, online_store=settings.online_store)
+        if settings.sample_users is not None:
+            count = store.load_samples(settings.sample_users)
+            if count:
+                log.info("user features: %d sample users loaded", count)
+        return store
+
+    async def state(self) -> State:
+        if self._store is not None:
+            return "ok"
+        return "starting" if self._starting else "unavailable"
+
+    async def read(self, service: str, entity: Mapping[str, str]) -> FeatureVector:
+        store = self._store
+        if store is None:
+            raise FeaturesUnavailable("the feature store is starting" if self._starting else "it is away")
+        return await store.read(service, entity)
+
+
+def _tell(collection: str, done: int, total: int) -> None:
+    """Progress of a first load, in a log's steps rather than a line a document."""
+    if done == total or done % max(1, total // 10) == 0:
+        log.info("loading %s: %d of %d documents", collection, done, total)

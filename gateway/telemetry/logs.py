@@ -1,0 +1,49 @@
+"""Log lines: one a line, as JSON or as text, with secrets cut out at the formatter, the last place they pass."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+
+_SECRETS = re.compile(
+    r"(?i)(bearer\s+|api[-_]?key[\"'=:\s]+|authorization[\"'=:\s]+)[^\s\"',;]+|\bsk-[A-Za-z0-9_-]{8,}|://[^/\s:@]+:[^/\s@]+@"
+)
+
+
+def redacted(text: str) -> str:
+    return _SECRETS.sub(lambda found: (found[1] or "") + "***", text)
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": redacted(record.getMessage()),
+        }
+        if record.exc_info:
+            line["exception"] = redacted(self.formatException(record.exc_info))
+        return json.dumps(line)
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
+
+
+def configure_logging() -> None:
+    """Once, at the server's start: text for a terminal, JSON for everything else."""
+    handler = logging.StreamHandler(sys.stderr)
+    if sys.stderr.isatty():
+        handler.setFormatter(_Text("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    else:
+        handler.setFormatter(_Json())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    for noisy in ("uvicorn.error", "opentelemetry", "httpx", "urllib3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
