@@ -282,7 +282,7 @@ class Upstream:
                     await loop.create_unix_connection(lambda: connection, self._unix_path)
                 else:
                     await loop.create_connection(
-                        lambda: connection, self._host, self._port, ssl=self._ssl, happy_eyeballs_delay=0.25
+                        lambda: connection, self._host, self._port, ssl=self._ssl
                     )
         except TimeoutError:
             raise UpstreamTimeout("No connection to the provider in time.", code="upstream_timeout_connect") from None

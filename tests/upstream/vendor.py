@@ -1,0 +1,407 @@
+"""An imitation of OpenAI's HTTP API, strict in what it takes, that misbehaves on command.
+
+It is the one thing that the tests imitate. A raw socket server, so that it can do what an HTTP library would not:
+cut an event in two, reset a connection, lie about a length. Commands come in the upstream model's name:
+`behave:{"gap": 0.05, "die_after": 3}`; any other name answers by the book. It keeps its own log of what came and
+when each connection closed: the judge of what the gateway really sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import json
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import httptools
+
+KNOWN_FIELDS = {
+    "model", "messages", "stream", "stream_options", "n", "temperature", "top_p", "frequency_penalty",
+    "presence_penalty", "max_tokens", "max_completion_tokens", "seed", "stop", "logprobs", "top_logprobs",
+    "logit_bias", "tools", "tool_choice", "parallel_tool_calls", "response_format", "metadata", "user", "store",
+    "reasoning_effort", "service_tier", "safety_identifier", "prompt_cache_key", "modalities", "verbosity",
+    "functions", "function_call", "prediction", "audio", "web_search_options",
+}  # fmt: skip
+EMBEDDING_FIELDS = {"model", "input", "encoding_format", "dimensions", "user"}
+
+
+@dataclass
+class Seen:
+    """One request as it came, and what became of its connection."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    raw: bytes
+    at: float
+    closed_at: float | None = None
+    answered: bool = False
+
+
+@dataclass
+class Vendor:
+    """Start with `with Vendor() as vendor`; it runs in a thread of its own, on a free loopback port."""
+
+    port: int = 0
+    requests: list[Seen] = field(default_factory=list)
+    open_connections: int = 0
+    api_key: str = "sk-upstream-canary-4711"
+
+    def __post_init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.failures: Counter[str] = Counter()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self) -> Vendor:
+        self._thread.start()
+        assert self._ready.wait(5)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(5)
+
+    def clear(self) -> None:
+        self.requests.clear()
+        self.failures.clear()
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._serve())
+
+    async def _serve(self) -> None:
+        self._stop = asyncio.Event()
+        server = await asyncio.start_server(self._connection, "127.0.0.1", self.port, limit=2**26)
+        self.port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._stop.wait()
+        server.close()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open_connections += 1
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        seen: Seen | None = None
+        try:
+            while (request := await _read_request(reader)) is not None:
+                path, headers, raw = request
+                try:
+                    body = json.loads(raw)
+                except ValueError:
+                    body = {}
+                seen = Seen(path, headers, body, raw, time.monotonic())
+                self.requests.append(seen)
+                gone = asyncio.ensure_future(reader.read(1))
+                answer = asyncio.ensure_future(_Answer(self, seen, writer).give())
+                await asyncio.wait({gone, answer}, return_when=asyncio.FIRST_COMPLETED)
+                if not answer.done():
+                    answer.cancel()  # the client left
+                    return
+                keep = answer.result()
+                seen.answered = True
+                if gone.done() or not keep:
+                    gone.cancel()
+                    return
+                gone.cancel()
+                await asyncio.gather(gone, return_exceptions=True)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            if seen is not None:
+                seen.closed_at = time.monotonic()
+            self.open_connections -= 1
+            writer.close()
+
+
+class _Collector:
+    def __init__(self) -> None:
+        self.url, self.headers, self.body, self.complete = b"", {}, b"", False
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        assert name.lower() == name, "header names are sent in lower case"
+        assert name.decode() not in self.headers, f"{name!r} was sent twice"
+        self.headers[name.decode()] = value.decode()
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+async def _read_request(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], bytes] | None:
+    collector = _Collector()
+    parser = httptools.HttpRequestParser(collector)
+    while not collector.complete:
+        data = await reader.read(65536)
+        if not data:
+            return None
+        parser.feed_data(data)
+    return collector.url.decode(), collector.headers, collector.body
+
+
+class _Answer:
+    def __init__(self, vendor: Vendor, seen: Seen, writer: asyncio.StreamWriter) -> None:
+        self._vendor, self._seen, self._writer = vendor, seen, writer
+        model = seen.body.get("model", "")
+        self._model = model
+        self._how: dict[str, Any] = json.loads(model[7:]) if str(model).startswith("behave:") else {}
+
+    async def give(self) -> bool:
+        """Answer; True when the connection may go on."""
+        how, body = self._how, self._seen.body
+        if fault := self._refusal():
+            return await self._error(400, fault)
+        if "delay" in how:
+            await asyncio.sleep(how["delay"])
+        failing = "status" in how
+        if failing and "fail_times" in how:
+            self._vendor.failures[self._model] += 1
+            failing = self._vendor.failures[self._model] <= how["fail_times"]
+        if failing:
+            return await self._error(how["status"], how.get("message", "The server had an error"))
+        if "body" in how:
+            return await self._garbage(how["body"])
+        if self._seen.path.endswith("/embeddings"):
+            return await self._json(self._embeddings())
+        if body.get("stream"):
+            return await self._stream()
+        return await self._json(self._completion())
+
+    def _refusal(self) -> str | None:
+        seen, body = self._seen, self._seen.body
+        if seen.headers.get("authorization") != f"Bearer {self._vendor.api_key}":
+            return "Incorrect API key provided"
+        if seen.headers.get("content-type") != "application/json":
+            return "content-type must be application/json"
+        if int(seen.headers["content-length"]) != len(seen.raw):
+            return "content-length is wrong"
+        known = EMBEDDING_FIELDS if seen.path.endswith("/embeddings") else KNOWN_FIELDS
+        if not self._how.get("lenient") and (unknown := set(body) - known):
+            return f"Unrecognized request argument supplied: {sorted(unknown)[0]}"
+        if "stream_options" in body and not body.get("stream"):
+            return "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        if seen.path not in ("/v1/chat/completions", "/v1/embeddings"):
+            return f"Invalid URL (POST {seen.path})"
+        return None
+
+    # -- answers by the book ----------------------------------------------------------------------------
+    def _text(self) -> str:
+        if "text" in self._how:
+            return str(self._how["text"])
+        if (form := self._seen.body.get("response_format")) and form["type"] == "json_schema":
+            return json.dumps({name: f"a {name}" for name in form["json_schema"]["schema"]["properties"]})
+        content = self._seen.body["messages"][-1]["content"]
+        text = content if isinstance(content, str) else " ".join(p.get("text", "") for p in content)
+        return f"echo: {text}"
+
+    def _frame(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{abs(hash((self._seen.at, self._seen.raw))):x}", "object": kind, "created": 1_760_000_000,
+            "model": "mock-2026-01-01", "service_tier": "default", "system_fingerprint": "fp_mock",
+        }  # fmt: skip
+
+    def _usage(self) -> dict[str, Any]:
+        told = len(self._text().split())
+        return {
+            "prompt_tokens": 11, "completion_tokens": told, "total_tokens": 11 + told,
+            "prompt_tokens_details": {"cached_tokens": 3, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 2, "audio_tokens": 0},
+        }  # fmt: skip
+
+    def _tool_calls(self) -> list[dict[str, Any]]:
+        return [
+            {"id": f"call_{n}", "type": "function",
+             "function": {"name": tool["function"]["name"], "arguments": json.dumps({"city": "Zürich 🏔", "n": n})}}
+            for n, tool in enumerate(self._seen.body["tools"])
+        ]  # fmt: skip
+
+    def _completion(self) -> dict[str, Any]:
+        choices = []
+        for index in range(self._seen.body.get("n") or 1):
+            message: dict[str, Any] = {"role": "assistant", "content": self._text(), "refusal": None}
+            finish = self._how.get("finish", "stop")
+            if self._seen.body.get("tools"):
+                message |= {"content": None, "tool_calls": self._tool_calls()}
+                finish = "tool_calls"
+            message |= self._how.get("message_extra", {})
+            choices.append({"index": index, "message": message, "logprobs": None, "finish_reason": finish})
+        return {**self._frame("chat.completion"), "choices": choices, "usage": self._usage()}
+
+    def _embeddings(self) -> dict[str, Any]:
+        given = self._seen.body["input"]
+        items = given if isinstance(given, list) else [given]
+        data = []
+        for index, item in enumerate(items):
+            vector: Any = [float(len(item)), 0.5, -1.0]
+            if self._seen.body.get("encoding_format") == "base64":
+                vector = base64.b64encode(struct.pack("<3f", *vector)).decode()
+            data.append({"object": "embedding", "index": index, "embedding": vector})
+        usage = {"prompt_tokens": 5, "total_tokens": 5}
+        return {"object": "list", "data": data, "model": "mock-embed", "usage": usage}
+
+    def _events(self) -> list[dict[str, Any]]:
+        frame = self._frame("chat.completion.chunk")
+
+        def event(index: int, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+            choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+            return {**frame, "choices": [choice], "usage": None}
+
+        events = []
+        size = self._how.get("piece", 4)
+        for index in range(self._seen.body.get("n") or 1):
+            events.append(event(index, {"role": "assistant", "content": "", "refusal": None}))
+            if self._seen.body.get("tools"):
+                for n, call in enumerate(self._tool_calls()):
+                    arguments = call["function"]["arguments"]
+                    head = {**call, "index": n, "function": {"name": call["function"]["name"], "arguments": ""}}
+                    events.append(event(index, {"tool_calls": [head]}))
+                    events += [
+                        event(index, {"tool_calls": [{"index": n, "function": {"arguments": arguments[i : i + 5]}}]})
+                        for i in range(0, len(arguments), 5)
+                    ]
+                events.append(event(index, {}, "tool_calls"))
+                continue
+            field_ = self._how.get("field", "content")
+            text = self._text()
+            cut = self._how.get("cut")
+            pieces = [text[:cut], text[cut:]] if cut else [text[i : i + size] for i in range(0, len(text), size)]
+            events += [event(index, {field_: piece}) for piece in pieces]
+            events.append(event(index, {}, self._how.get("finish", "stop")))
+        if (self._seen.body.get("stream_options") or {}).get("include_usage"):
+            events.append({**frame, "choices": [], "usage": self._usage()})
+        return events
+
+    # -- the wire ---------------------------------------------------------------------------------------
+    async def _head(self, status: int, headers: dict[str, str]) -> None:
+        lines = [f"HTTP/1.1 {status} X", "x-request-id: req_upstream", *(f"{k}: {v}" for k, v in headers.items())]
+        self._writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        await self._writer.drain()
+
+    async def _json(self, document: dict[str, Any]) -> bool:
+        data = json.dumps(document, ensure_ascii=False).encode()
+        await self._head(200, {"content-type": "application/json", "content-length": str(len(data))})
+        await self._write(data)
+        return True
+
+    async def _error(self, status: int, message: str) -> bool:
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        error = {"message": message, "type": kind, "param": self._how.get("param"), "code": self._how.get("code")}
+        data = json.dumps({"error": error}).encode()
+        headers = {"content-type": "application/json", "content-length": str(len(data))}
+        if "retry_after" in self._how:
+            headers["retry-after"] = str(self._how["retry_after"])
+        await self._head(status, headers)
+        await self._write(data)
+        return True
+
+    async def _write(self, data: bytes) -> None:
+        segment = self._how.get("segment")
+        if not segment:
+            self._writer.write(data)
+            await self._writer.drain()
+            return
+        for start in range(0, len(data), segment):
+            self._writer.write(data[start : start + segment])
+            await self._writer.drain()
+            await asyncio.sleep(0)
+
+    async def _stream(self) -> bool:
+        how = self._how
+        await self._head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+        if "delay_after" in how:
+            await asyncio.sleep(how["delay_after"])
+        if how.get("bom"):
+            await self._chunk(b"\xef\xbb\xbf")
+        newline = b"\r\n" if how.get("crlf") else b"\n"
+        for count, event in enumerate(self._events()):
+            if how.get("die_after") == count:
+                return await self._die(how.get("how", "reset"))
+            if how.get("stall_after") == count:
+                await self._stall()
+            text = json.dumps(event, ensure_ascii=False)
+            if how.get("bad_event") == count:
+                text = '{"choices": [{"delta": '
+            if how.get("multiline"):
+                text = text.replace('"choices"', '\n"choices"', 1)
+            lines = [b"data: " + line.encode() for line in text.split("\n")]
+            if how.get("comments"):
+                lines.insert(0, b": a comment")
+            await self._chunk(newline.join(lines) + newline * 2)
+            if "gap" in how:
+                await asyncio.sleep(how["gap"])
+        await self._chunk(b"data: [DONE]" + newline * 2)
+        self._writer.write(b"0\r\n\r\n")
+        await self._writer.drain()
+        return True
+
+    async def _chunk(self, data: bytes) -> None:
+        segment = self._how.get("segment") or len(data)
+        for start in range(0, len(data), segment):
+            part = data[start : start + segment]
+            self._writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+            await self._writer.drain()
+            if self._how.get("segment"):
+                await asyncio.sleep(0)
+
+    async def _stall(self) -> None:
+        while True:
+            if self._how.get("ping"):
+                await self._chunk(b": ping\n\n")
+            await asyncio.sleep(0.1)
+
+    async def _die(self, how: str) -> bool:
+        if how == "reset":
+            await asyncio.sleep(0.05)  # let what was written arrive, or the reset would discard it
+            linger = struct.pack("ii", 1, 0)
+            self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self._writer.transport.abort()
+        elif how == "truncated":
+            self._writer.write(b"ff\r\ndata: {")
+            await self._writer.drain()
+        elif how == "end":
+            self._writer.write(b"0\r\n\r\n")  # a proper end of the body, but not of the stream
+            await self._writer.drain()
+        return False
+
+    async def _garbage(self, kind: str) -> bool:
+        stream = bool(self._seen.body.get("stream"))
+        headers = {"content-type": "text/event-stream" if stream else "application/json"}
+        good = json.dumps(self._completion()).encode()
+        data = {
+            "html": b"<html><body>It works!</body></html>",
+            "bad_json": b'{"id": "x", "choices": [}',
+            "bad_utf8": good.replace(b"echo", b"\xff\xfe"),
+            "huge_line": b'{"id": "' + b"x" * 10_000_000,
+            "not_object": b"[1, 2]",
+            "gzip": b"",
+            "short": good,
+            "long": good + b'{"more": 1}',
+            "empty": b"",
+        }[kind]
+        if kind == "html":
+            headers["content-type"] = "text/html"
+        if kind == "gzip":
+            data = gzip.compress(b"0" * 50_000_000)
+            headers["content-encoding"] = "gzip"
+        if stream and kind not in ("html", "gzip"):
+            data = b"data: " + data + b"\n\ndata: [DONE]\n\n"
+        length = len(data) + {"short": 50, "long": -11}.get(kind, 0)
+        headers["content-length"] = str(length)
+        await self._head(200, headers)
+        self._writer.write(data)
+        await self._writer.drain()
+        return False
