@@ -1,1 +1,319 @@
-"""The command line: serve, check, ask, ingest, keys."""
+"""The command line: serve, check, schema, ask, ingest, keys.
+
+Each command imports what it needs: `rag-gateway ask` loads neither the server nor any side service.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gateway.config.loading import Loaded
+
+_CONFIG = "RAG_GATEWAY_CONFIG"
+_DEFAULT_CONFIG = Path("configs/gateway.yaml")
+# What a terminal would obey: control characters have no place in an answer, whoever wrote it.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+_config_option = click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar=_CONFIG,
+    show_envvar=True,
+    help=f"The configuration file; {_DEFAULT_CONFIG} where neither is given.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="rag-gateway", prog_name="rag-gateway")
+def main() -> None:
+    """One OpenAI-compatible gateway in front of every language model."""
+
+
+@main.command()
+@_config_option
+@click.option("--host", help="The address to listen on, instead of server.host.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="The port, instead of server.port; 0 takes a free one."
+)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+def serve(config: Path | None, host: str | None, port: int | None, workers: int) -> None:
+    """Run the gateway until Ctrl-C or SIGTERM."""
+    if workers != 1:
+        _fail(
+            "--workers: this gateway runs as one process, since its cache and limits live in that process's "
+            "memory (state.url is memory://). Run several gateways behind a load balancer to use more cores."
+        )
+    loaded = _load(config)
+    from gateway.config.faults import ConfigError
+    from gateway.server import serve as run
+
+    try:
+        run(loaded, host=host, port=port)
+    except (ConfigError, ValueError) as error:
+        _fail(str(error))
+
+
+@main.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@_config_option
+def check(file: Path | None, config: Path | None) -> None:
+    """Validate the configuration FILE: every fault with its line, and exit status 1 where there is one."""
+    from gateway.config.faults import ConfigError
+    from gateway.config.loading import check_exposure
+
+    loaded = _load(file or config)
+    configuration = loaded.configuration
+    templates = 0
+    try:
+        check_exposure(configuration, configuration.server.host, loaded.path.name)
+        if any(model.prompt for model in configuration.models.values()):
+            from gateway.prompts.library import TemplateLibrary
+
+            library = TemplateLibrary.load(configuration.prompts.folder)
+            names = {model.prompt for model in configuration.models.values() if model.prompt}
+            templates = len([library.get(name) for name in names])
+    except (ConfigError, ValueError) as error:
+        _fail(str(error))
+    for notice in loaded.notices:
+        click.echo(f"note: {notice}", err=True)
+    counts = (
+        _counted(len(configuration.models), "model"),
+        _counted(len(configuration.providers), "provider"),
+        _counted(templates, "prompt template"),
+        _counted(len(configuration.access.keys), "key"),
+    )
+    click.echo(f"{loaded.path}: ok, {', '.join(counts)} (revision {loaded.revision})")
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration file."""
+    from gateway.config.schema import schema_text
+
+    click.echo(schema_text(), nl=False)
+
+
+@main.command()
+@click.argument("question")
+@click.option("--model", help="A public model, or provider/model; the first of /v1/models where not given.")
+@click.option(
+    "--url", envvar="RAG_GATEWAY_URL", show_envvar=True, default="http://127.0.0.1:8080", show_default=True
+)
+@click.option(
+    "--api-key",
+    envvar="RAG_GATEWAY_API_KEY",
+    show_envvar=True,
+    help="The gateway's key, where it asks for one.",
+)
+@click.option("--user", help="Ask for this user; believed from keys that may speak for users.")
+def ask(question: str, model: str | None, url: str, api_key: str | None, user: str | None) -> None:
+    """Ask QUESTION and print the answer as it comes, then its sources."""
+    from rich.console import Console
+
+    from gateway.asking import Answer, Asker, AskFailed
+
+    console = Console(highlight=False, soft_wrap=True)
+    told: list[str] = []
+    try:
+        with Asker(url, api_key) as asker:
+            answer = Answer(model or asker.default_model())
+            for text in asker.ask(question, answer, user):
+                told.append(text)
+                console.print(_plain(text), end="", markup=False)
+            console.print()
+            _print_sources(console, answer.sources, "".join(told))
+            if answer.call_id:
+                how = f"{answer.model} by {answer.target or 'the cache'}, cache {answer.cache}"
+                where = f"curl {asker.url}/v1/calls/{answer.call_id}"
+                console.print(_plain(f"\n{how}. How it came about: {where}"), markup=False, style="dim")
+    except AskFailed as failure:
+        if told:
+            console.print()
+        _fail(_plain(str(failure)))
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--collection", required=True, help="One of the configuration's retrieval.collections.")
+@_config_option
+def ingest(paths: tuple[Path, ...], collection: str, config: Path | None) -> None:
+    """Load the documents at PATHS (files, or folders of them) into a collection.
+
+    Safe to repeat: what has not changed is left as it is. Safe to interrupt, and to run while the gateway serves.
+    """
+    import asyncio
+
+    loaded = _load(config)
+    knowledge = loaded.configuration.retrieval
+    known = list(knowledge.collections) if knowledge else []
+    if collection not in known:
+        from gateway.config.faults import nearest
+
+        near = nearest(collection, known)
+        _fail(
+            f"there is no collection `{collection}` in {loaded.path}; retrieval.collections has: "
+            f"{', '.join(known) or 'none'}" + (f"; did you mean `{near}`?" if near else "")
+        )
+    failed = asyncio.run(_ingest(loaded, list(paths), collection))
+    if failed:
+        sys.exit(1)
+
+
+async def _ingest(loaded: Loaded, paths: list[Path], collection: str) -> bool:
+    """Whether a document was left out."""
+    from retrieval.knowledge import Knowledge
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from gateway.services import knowledge_settings
+    from retrieval.passages import RetrievalUnavailable
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task("opening the knowledge store", total=None)
+
+            def tell(name: str, done: int, total: int) -> None:
+                progress.update(task, description=name, completed=done, total=total)
+
+            async with Knowledge.open(knowledge_settings(loaded.configuration)) as knowledge:
+                report = await knowledge.ingest(paths, collection=collection, on_progress=tell)
+    except RetrievalUnavailable as failure:
+        _fail(f"the knowledge store is unavailable: {failure}")
+    click.echo(f"collection {collection}: {report}")
+    for path, reason in report.failed:
+        click.echo(f"{path}: left out: {reason}", err=True)
+    return bool(report.failed)
+
+
+@main.group()
+def keys() -> None:
+    """Virtual keys: who may use the gateway, and for what."""
+
+
+@keys.command("create")
+@click.option("--name", default="key", show_default=True, help="What records and metrics call this key.")
+@click.option("--models", help="What it may use, separated by commas; everything where not given.")
+@click.option("--admin", is_flag=True, help="It may use the admin API and read /metrics.")
+@click.option("--user", help="The user that it always speaks for.")
+@click.option(
+    "--tenant", default="default", show_default=True, help="Whose calls, cache and documents it shares."
+)
+@click.option("--speaks-for-users", is_flag=True, help="Its requests may name the user.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def create(
+    name: str,
+    models: str | None,
+    admin: bool,
+    user: str | None,
+    tenant: str,
+    speaks_for_users: bool,
+    as_json: bool,
+) -> None:
+    """Make a key. It is shown once; the configuration holds its hash alone."""
+    import json
+
+    import yaml
+    from pydantic import ValidationError
+
+    from gateway.access.keys import create_key, hash_key
+    from gateway.config.models import Key
+
+    key = create_key()
+    entry: dict[str, Any] = {"name": name, "hash": hash_key(key)}
+    listed = [model.strip() for model in models.split(",") if model.strip()] if models is not None else None
+    wanted = {
+        "models": listed,
+        "tenant": tenant,
+        "user": user,
+        "admin": admin,
+        "speaks_for_users": speaks_for_users,
+    }
+    entry |= {field: value for field, value in wanted.items() if value != Key.model_fields[field].default}
+    try:
+        Key.model_validate(entry)
+    except ValidationError as error:
+        _fail("; ".join(f"--{detail['loc'][0]}: {detail['msg']}" for detail in error.errors()))
+    if as_json:
+        click.echo(json.dumps({"key": key, **entry}))
+        return
+    text = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True, width=1000)
+    click.echo(f"{key}\n")
+    click.echo(
+        "It is shown this once. Add to access.keys of the configuration, then send the gateway SIGHUP:\n"
+    )
+    click.echo("".join(f"    {line}\n" for line in text.splitlines()), nl=False)
+
+
+@keys.command("list")
+@_config_option
+def list_keys(config: Path | None) -> None:
+    """The keys of the configuration: names and rights, never the keys themselves."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    loaded = _load(config)
+    if not loaded.configuration.access.keys:
+        click.echo(f"{loaded.path} has no key. Make one with `rag-gateway keys create --name NAME`.")
+        return
+    table = Table("name", "hash", "models", "tenant", "user", "rights", box=None)
+    for key in loaded.configuration.access.keys:
+        rights = [right for right in ("admin", "speaks_for_users") if getattr(key, right)]
+        models = "all" if key.models is None else ", ".join(key.models) or "none"
+        cells = (key.name, key.hash[:15] + "…", models, key.tenant, key.user or "", ", ".join(rights))
+        table.add_row(*(Text(_plain(cell)) for cell in cells))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _load(config: Path | None) -> Loaded:
+    """The configuration that is meant, or all of its faults and exit status 1."""
+    if config is None:
+        config = _DEFAULT_CONFIG
+        if not config.is_file():
+            _fail(
+                f"no configuration: name one with --config FILE or {_CONFIG}; there is no {_DEFAULT_CONFIG} here"
+            )
+    from gateway.config.faults import ConfigError
+    from gateway.config.loading import load
+
+    try:
+        return load(config, os.environ)
+    except ConfigError as error:
+        _fail(str(error))
+
+
+def _print_sources(console: Console, sources: list[dict[str, Any]], text: str) -> None:
+    """The passages by their marks: those that the answer cites stand out."""
+    if not sources:
+        return
+    console.print("\nSources", style="bold")
+    for number, source in enumerate(sources, 1):
+        title, section, score = source.get("title"), source.get("section_id"), source.get("score")
+        line = f"[{number}] {title or source.get('document_id')}  {source.get('url') or section}"
+        if isinstance(score, int | float):
+            line += f"  ({score:.2f})"
+        console.print(_plain(line), markup=False, style=None if f"[{number}]" in text else "dim")
+
+
+def _plain(text: str) -> str:
+    return _CONTROL.sub("", text)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(1)

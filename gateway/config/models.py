@@ -221,8 +221,11 @@ class ModelRetrieval(Section):
     on_failure: OnFailure = "refuse"
 
 
+CheckName = Literal["secrets", "pii"]
+
+
 class GuardrailRule(Section):
-    check: Literal["secrets", "pii"]
+    check: CheckName
     action: Literal["block", "mask", "flag"] | None = None
     entities: list[str] | None = None
     min_score: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -232,7 +235,7 @@ class ModelGuardrails(Section):
     input: list[GuardrailRule] = []
     output: list[GuardrailRule] = []
 
-    @field_validator("input", "output", mode="before")
+    @field_validator("input", "output", mode="before", json_schema_input_type=list[CheckName | GuardrailRule])
     @classmethod
     def _names(cls, value: Any) -> Any:
         return [{"check": v} if isinstance(v, str) else v for v in value] if isinstance(value, list) else value
@@ -259,7 +262,7 @@ class Model(Section):
     cache: ModelCache | None = None
     record_content: bool | None = None
 
-    @field_validator("targets", "fallbacks", mode="before")
+    @field_validator("targets", "fallbacks", mode="before", json_schema_input_type=list[str | TargetEntry])
     @classmethod
     def _short_targets(cls, value: Any) -> Any:
         return [_target(v) for v in value] if isinstance(value, list) else value

@@ -22,6 +22,15 @@ def _duration(value: object) -> object:
     raise ValueError("a duration is a number with its unit: 250ms, 5s, 10m, 1h or 30d")
 
 
+def duration_text(seconds: float) -> str:
+    """A duration as people write it, in the largest unit that keeps it whole: 600.0 is 10m."""
+    for unit in ("d", "h", "m", "s"):
+        count = seconds / _SECONDS[unit]
+        if count >= 1 and count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{seconds * 1000:g}ms"
+
+
 def _size(value: object) -> object:
     if isinstance(value, str) and re.match(_SIZE, value):
         number, unit = re.fullmatch(r"([\d.]+)\s*(\w+)", value).groups()  # type: ignore[union-attr]  # as above

@@ -34,7 +34,7 @@ started=$SECONDS
 say "making $venv with $("$python" --version) (about 2 GB, some minutes, once)"
 rm -f "$stamp"
 "$python" -m venv --clear "$venv"
-pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet install --no-deps --no-compile --progress-bar off)
+pip=("$venv/bin/python" -m pip --disable-pip-version-check -qq install --no-deps --no-compile --progress-bar off)
 
 say "torch $torch (PyTorch's CPU wheels)"
 "${pip[@]}" --extra-index-url https://download.pytorch.org/whl/cpu "torch==$torch"

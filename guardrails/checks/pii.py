@@ -1,0 +1,80 @@
+"""Personal data, by Presidio's pattern recognisers: checksums and formats, no language model.
+
+The recognisers are called one by one on runs of text, without Presidio's context words: those would let a word far
+away change a verdict, and a stream could not be judged before its end. So no names and no addresses are found.
+https://microsoft.github.io/presidio/supported_entities/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from presidio_analyzer import EntityRecognizer
+from presidio_analyzer.predefined_recognizers import (
+    CreditCardRecognizer,
+    CryptoRecognizer,
+    EmailRecognizer,
+    IbanRecognizer,
+    IpRecognizer,
+    PhoneRecognizer,
+    UsSsnRecognizer,
+)
+from tldextract import TLDExtract
+
+from guardrails.verdicts import Action, Finding
+
+_VERSION = "presidio-2.2-patterns-1"
+_DIGIT_OR_AT = re.compile(r"[\d@]")
+_PLAIN_NUMBER = re.compile(r"[\d.,:/%-]{1,10}\Z")
+
+
+class _OfflineEmail(EmailRecognizer):  # type: ignore[misc]  # Presidio has no types
+    """Presidio's, with the public suffixes that come with tldextract: never fetched."""
+
+    _suffixes = TLDExtract(suffix_list_urls=(), cache_dir=None)
+
+    def validate_result(self, pattern_text: str) -> bool:
+        return self._suffixes(pattern_text).suffix != ""
+
+
+_RECOGNIZERS: dict[str, Callable[[], EntityRecognizer]] = {
+    "EMAIL_ADDRESS": _OfflineEmail,
+    "CREDIT_CARD": CreditCardRecognizer,
+    "IBAN_CODE": IbanRecognizer,
+    "US_SSN": UsSsnRecognizer,
+    "PHONE_NUMBER": PhoneRecognizer,
+    "CRYPTO": CryptoRecognizer,
+    "IP_ADDRESS": IpRecognizer,
+}
+# An address like 127.0.0.1 is in every technical text; whoever holds it to be personal names it.
+DEFAULT_ENTITIES = ("EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "PHONE_NUMBER", "CRYPTO")
+
+
+class PersonalData:
+    name = "pii"
+    default_action: Action = "mask"
+
+    def __init__(self, entities: Sequence[str] = DEFAULT_ENTITIES, min_score: float = 0.4) -> None:
+        """`min_score` is Presidio's confidence, 0 to 1. Raises ValueError for an entity that is not known."""
+        for entity in entities:
+            if entity not in _RECOGNIZERS:
+                raise ValueError(f"there is no entity `{entity}`; there are {', '.join(_RECOGNIZERS)}")
+        self._recognizers = [(entity, _RECOGNIZERS[entity]()) for entity in entities]
+        self._min_score = min_score
+        self.version = f"{_VERSION} {','.join(entities)} {min_score}"
+
+    def worth(self, run: str) -> bool:
+        return len(run) >= 6 and _DIGIT_OR_AT.search(run) is not None and not _PLAIN_NUMBER.match(run)
+
+    def find(self, run: str) -> list[Finding]:
+        found = [
+            Finding(entity, result.start, result.end, result.score)
+            for entity, recognizer in self._recognizers
+            for result in recognizer.analyze(run, [entity], None) or ()
+            if result.score >= self._min_score
+        ]
+        return sorted(found, key=lambda finding: (finding.start, -finding.end))
+
+    def mask(self, kind: str) -> str:
+        return f"<{kind}>"
