@@ -84,7 +84,14 @@ def parse(text: str, name: str, env: Mapping[str, str]) -> Document:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         raise ConfigError([ConfigFault(name, line, column, "", f"not valid YAML: {error.problem}")]) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1
+        message = f"not valid YAML: the character U+{ord(text[error.position]):04X} is not allowed"
+        raise ConfigError([ConfigFault(name, line, column, "", message)]) from None
+    except RecursionError:
+        raise ConfigError([ConfigFault(name, 1, 1, "", "not valid YAML: nested too deeply")]) from None
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError([ConfigFault(name, 1, 1, "", f"not valid YAML: {error}")]) from None
     return document
 
@@ -111,31 +118,60 @@ class _Reader:
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        seen: set[str] = set()
-        self._constructor.flatten_mapping(node)  # `<<: *base`
+        merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "?"
-            if key in seen:
-                self._document.marks[*path, key] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            mark = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                merged |= self._merged(value_node, path)
+                continue
+            if not isinstance(key_node, yaml.ScalarNode) or _FILL in key_node.value:
+                self._document.marks[*path, "?"] = mark
+                fault = "a key is a plain word, and no variable stands in it"
+                self._document.faults.append(self._document.fault((*path, "?"), fault))
+                continue
+            key = key_node.value
+            if key in values:
+                self._document.marks[*path, key] = mark
                 self._document.faults.append(self._document.fault((*path, key), "is written twice"))
                 continue
-            seen.add(key)
             values[key] = self.value(value_node, (*path, key))
-            self._document.marks[*path, key] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-        return values
+            self._document.marks[*path, key] = mark
+        return merged | values  # what is written here goes before what is merged in
+
+    def _merged(self, node: yaml.Node, path: Path) -> dict[str, Any]:
+        """The keys that `<<: *base` or `<<: [*first, *second]` brings; of a list, the first one counts."""
+        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        here = self._document.marks[path]
+        merged: dict[str, Any] = {}
+        for base in nodes:
+            values = self.value(base, path)
+            self._document.marks[path] = here
+            if not isinstance(values, dict):
+                raise yaml.MarkedYAMLError(problem="`<<` takes a mapping", problem_mark=base.start_mark)
+            merged = values | merged
+        return merged
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
-        if _FILL not in node.value:
-            return self._typed(node)
-        expanded = _PLACEHOLDER.sub(lambda found: self._expanded(found[1], path), node.value)
-        if expanded and node.style is None:
-            tag = self._constructor.resolve(yaml.ScalarNode, expanded, (True, False))
-            if not tag.endswith((":null", ":merge")):
-                return self._typed(yaml.ScalarNode(tag, expanded, node.start_mark, node.end_mark))
-        return expanded
+        """What is expanded is a string, whatever it looks like: a numeric password stays what it is.
 
-    def _expanded(self, placeholder: str, path: Path) -> str:
-        name, default = self._variables[ord(placeholder) - _FIRST].groups()
+        Where a number or a boolean is wanted, the configuration's models read it from the string.
+        """
+        if "${" in node.value:
+            message = "`${` begins a variable, ${NAME} or ${NAME:-default}; write $${ for the characters themselves"
+            self._document.faults.append(self._document.fault(path, message))
+        if _FILL in node.value:
+            return _PLACEHOLDER.sub(lambda found: self._expanded(found, path), node.value)
+        try:
+            return self._constructor.construct_object(node)  # type: ignore[no-untyped-call]  # PyYAML's stubs
+        except (ValueError, LookupError, AttributeError):  # PyYAML's constructors, of a tag that does not fit
+            self._document.faults.append(self._document.fault(path, f"is not a {node.tag.rpartition(':')[2]}"))
+            return None
+
+    def _expanded(self, placeholder: re.Match[str], path: Path) -> str:
+        order = ord(placeholder[1]) - _FIRST
+        if order >= len(self._variables):
+            return placeholder[0]  # written as an escape sequence; no variable of ours
+        name, default = self._variables[order].groups()
         if name is None:
             return "${"  # written $${
         value = self._env.get(name)
@@ -145,6 +181,3 @@ class _Reader:
             hint = f"the environment variable {name} is not set; write ${{{name}:-}} to do without"
             self._document.faults.append(self._document.fault(path, hint))
         return value or ""
-
-    def _typed(self, node: yaml.ScalarNode) -> Any:
-        return self._constructor.construct_object(node)

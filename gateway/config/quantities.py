@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated
 
@@ -9,15 +10,15 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
-_DURATION = r"^\d+(\.\d+)?(ms|s|m|h|d)$"
-_SIZE = r"^\d+(\.\d+)?\s*(?i:b|kb|mb|gb|kib|mib|gib)$"
+_DURATION = r"^[0-9]{1,12}(\.[0-9]{1,9})?(ms|s|m|h|d)$"
+_SIZE = r"^[0-9]{1,18}(\.[0-9]{1,9})?\s*([kKmMgG][iI]?)?[bB]$"
+_NUMBER_AND_UNIT = re.compile(r"([0-9.]+)\s*([a-zA-Z]+)")
 
 
 def _duration(value: object) -> object:
-    if isinstance(value, str) and re.match(_DURATION, value):
-        number, unit = re.fullmatch(r"([\d.]+)(\w+)", value).groups()  # type: ignore[union-attr]  # matched above
-        return float(number) * _SECONDS[unit]
-    if isinstance(value, float) and not isinstance(value, bool):
+    if isinstance(value, str) and (parts := _parts(value, _DURATION)):
+        return float(parts[0]) * _SECONDS[parts[1]]
+    if isinstance(value, float) and math.isfinite(value):
         return value  # a default, already in seconds
     raise ValueError("a duration is a number with its unit: 250ms, 5s, 10m, 1h or 30d")
 
@@ -32,12 +33,20 @@ def duration_text(seconds: float) -> str:
 
 
 def _size(value: object) -> object:
-    if isinstance(value, str) and re.match(_SIZE, value):
-        number, unit = re.fullmatch(r"([\d.]+)\s*(\w+)", value).groups()  # type: ignore[union-attr]  # as above
-        return int(float(number) * _BYTES[unit.lower()])
+    if isinstance(value, str) and (parts := _parts(value, _SIZE)):
+        return int(float(parts[0]) * _BYTES[parts[1].lower()])
+    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 19:
+        return int(value)  # from an environment variable
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise ValueError("a size is a number with its unit: 512kB, 20MB or 1GiB")
+
+
+def _parts(text: str, pattern: str) -> tuple[str, str] | None:
+    """The number and its unit, where the whole of `text` fits `pattern`."""
+    if re.fullmatch(pattern, text) is None or (found := _NUMBER_AND_UNIT.fullmatch(text)) is None:
+        return None
+    return found[1], found[2]
 
 
 Duration = Annotated[

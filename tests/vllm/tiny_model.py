@@ -20,7 +20,7 @@ HEADS = 4
 KV_HEADS = 2
 INNER = 512
 VOCABULARY = 320  # 256 bytes, the special tokens, and room up to a multiple of 64
-CONTEXT = 8192
+CONTEXT = 32768
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 # Qwen's ChatML: https://huggingface.co/Qwen/Qwen2-0.5B-Instruct/blob/main/tokenizer_config.json

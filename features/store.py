@@ -1,0 +1,161 @@
+"""Feast, opened for online reads: a local registry, SQLite or Redis behind it.
+
+SQLite reads run in a small pool of threads; Redis ones on the event loop, natively. Feast's own async path on
+SQLite is not async, and its registry refresh would block a loop, so the registry is read once, at the start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from feast import FeatureStore
+from feast.data_source import PushMode
+from feast.errors import FeastError
+from feast.feature_service import FeatureService
+from feast.repo_config import RepoConfig
+from feast.repo_operations import parse_repo
+
+from features.vector import FeaturesUnavailable, FeatureValue, FeatureVector
+
+_THREADS = 4
+
+
+class FeastStore:
+    """A FeatureReader over a Feast repository. Make one with `open`."""
+
+    def __init__(self, store: FeatureStore, data_dir: Path, *, native_async: bool) -> None:
+        self._store = store
+        self._data_dir = data_dir
+        self._native_async = native_async
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="features")
+        self._services: dict[str, tuple[FeatureService, tuple[str, ...]]] = {
+            service.name: (service, tuple(f.name for p in service.feature_view_projections for f in p.features))
+            for service in store.list_feature_services()
+        }
+        self._all_joined = {key for entity in store.list_entities() for key in (entity.join_key,)}
+
+    @classmethod
+    def open(cls, repo: Path, *, data_dir: Path, online_store: str = "sqlite") -> FeastStore:
+        """Open the repository in `repo`; apply its definitions where they are new or have changed.
+
+        `online_store`: "sqlite", in `data_dir`, or a redis:// URL. Blocking, some seconds. Raises
+        FeaturesUnavailable.
+        """
+        data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            config = _repo_config(repo, data_dir, online_store)
+            store = FeatureStore(config=config)
+            fingerprint = _fingerprint(repo, online_store)
+            marker = data_dir / "applied"
+            if not marker.is_file() or marker.read_text() != fingerprint:
+                _apply(config, repo)
+                marker.write_text(fingerprint)
+                store = FeatureStore(config=config)
+            opened = cls(store, data_dir, native_async=online_store != "sqlite")
+        except (FeastError, OSError, ValueError, ImportError) as error:
+            raise FeaturesUnavailable(f"the Feast repository can't be opened: {error}") from error
+        opened._warm()
+        return opened
+
+    async def read(self, service: str, entity: Mapping[str, str]) -> FeatureVector:
+        known = self._services.get(service)
+        if known is None:
+            raise FeaturesUnavailable(f"there is no feature service `{service}`; there are {sorted(self._services)}")
+        feature_service, names = known
+        rows = [dict(entity)]
+        try:
+            if self._native_async:
+                response = await self._store.get_online_features_async(feature_service, rows)
+            else:
+                loop = asyncio.get_running_loop()
+                response = await loop.run_in_executor(
+                    self._pool, lambda: self._store.get_online_features(feature_service, rows)
+                )
+        except (FeastError, OSError, KeyError, ValueError) as error:
+            raise FeaturesUnavailable(f"the online store did not answer ({type(error).__name__})") from error
+        told: dict[str, list[Any]] = response.to_dict()
+        values: dict[str, FeatureValue] = {name: told[name][0] for name in names if name in told}
+        missing = tuple(name for name in names if values.get(name) is None)
+        return FeatureVector(service, dict(entity), values, missing)
+
+    def load_samples(self, file: Path) -> int:
+        """Push the users of a CSV file into the online store, once for each content of it; how many were pushed.
+
+        Its columns are the join key and the view's features. Blocking. Raises FeaturesUnavailable.
+        """
+        try:
+            content = file.read_bytes()
+            marker = self._data_dir / f"samples-{hashlib.sha256(content).hexdigest()[:16]}"
+            if marker.exists():
+                return 0
+            frame = pd.read_csv(file, dtype=str)
+            self.push(self._only_push_source(), frame)
+        except (OSError, ValueError, FeastError) as error:
+            raise FeaturesUnavailable(f"the sample users in {file.name} can't be loaded: {error}") from error
+        marker.touch()
+        return len(frame)
+
+    def push(self, source: str, frame: pd.DataFrame) -> None:
+        """Write rows into the online store as of now. Blocking."""
+        stamped = frame.assign(event_timestamp=datetime.now(UTC))
+        self._store.push(source, stamped, to=PushMode.ONLINE)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _only_push_source(self) -> str:
+        sources = [s.name for s in self._store.list_data_sources() if type(s).__name__ == "PushSource"]
+        if len(sources) != 1:
+            raise ValueError(f"the repository has {len(sources)} push sources; samples need exactly one")
+        return sources[0]
+
+    def _warm(self) -> None:
+        """The first read of a store takes 200 ms; no caller should be the one who pays it."""
+        for service, _ in self._services.values():
+            if not self._native_async:
+                self._store.get_online_features(service, [dict.fromkeys(self._all_joined, "")])
+
+
+def _repo_config(repo: Path, data_dir: Path, online_store: str) -> RepoConfig:
+    os.environ["FEAST_USAGE"] = "False"  # Feast never calls home
+    text = (repo / "feature_store.yaml").read_text().replace("${FEATURES_DATA_DIR}", str(data_dir))
+    settings = yaml.safe_load(text)
+    if online_store != "sqlite":
+        address, _, database = online_store.split("://", 1)[1].partition("/")
+        ssl = ",ssl=true" if online_store.startswith("rediss://") else ""
+        settings["online_store"] = {"type": "redis", "connection_string": f"{address},db={database or 0}{ssl}"}
+    return RepoConfig(repo_path=str(repo), **settings)
+
+
+def _apply(config: RepoConfig, repo: Path) -> None:
+    """As `feast apply` does, but with nothing printed and nothing asked."""
+    store = FeatureStore(config=config)
+    contents = parse_repo(repo)
+    store.apply(
+        [
+            *contents.entities,
+            *contents.data_sources,
+            *contents.feature_views,
+            *contents.stream_feature_views,
+            *contents.on_demand_feature_views,
+            *contents.feature_services,
+        ],
+        partial=False,
+    )
+
+
+def _fingerprint(repo: Path, online_store: str) -> str:
+    digest = hashlib.sha256(online_store.split("@")[-1].encode())
+    for file in sorted(repo.glob("*")):
+        if file.suffix in (".py", ".yaml"):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

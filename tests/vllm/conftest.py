@@ -1,0 +1,230 @@
+"""A live gateway in front of a real vLLM server on this machine's CPU, both ended with all of their children."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from openai import OpenAI
+
+ROOT = Path(__file__).resolve().parents[2]
+VLLM_BIN = ROOT / ".venv-vllm" / "bin"
+VLLM_READY_WITHIN = 300.0
+GATEWAY_READY_WITHIN = 60.0
+CONTEXT = 32_768  # tokens: long enough that a test's long answer outlasts every wait by far
+SLOTS = 2  # requests that the engine runs at once; the next one waits in its queue
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server. `url` ends with /v1."""
+
+    port: int
+
+    @property
+    def root(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.root}/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What vLLM itself says of its load: https://docs.vllm.ai/en/latest/usage/metrics/."""
+
+    root: str
+
+    def load(self) -> tuple[int, int]:
+        """(requests that run, requests that wait for a slot)"""
+        with urllib.request.urlopen(f"{self.root}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        return _gauge(text, "num_requests_running"), _gauge(text, "num_requests_waiting")
+
+    def wait_for(self, running: int, waiting: int, within: float = 10.0) -> None:
+        """Return when the engine's load is as given; fail the test when it is not so `within` seconds."""
+        seen = (-1, -1)
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            seen = self.load()
+            if seen == (running, waiting):
+                return
+            time.sleep(0.02)
+        pytest.fail(f"(running, waiting) should become {(running, waiting)} within {within} s; last seen {seen}")
+
+
+def _gauge(metrics: str, name: str) -> int:
+    found = re.search(rf"^vllm:{name}\{{[^}}]*\}} (\S+)$", metrics, re.MULTILINE)
+    if found is None:
+        pytest.fail(f"vLLM's /metrics has no vllm:{name}")
+    return int(float(found[1]))
+
+
+@pytest.fixture(scope="session")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A vLLM server with the tiny model as `tiny`."""
+    if not (VLLM_BIN / "vllm").exists():
+        pytest.fail("There is no vLLM environment: run `make test-vllm`, or tests/vllm/setup.sh first.", pytrace=False)
+    folder = tmp_path_factory.mktemp("vllm")
+    model = folder / "tiny"
+    subprocess.run([VLLM_BIN / "python", Path(__file__).with_name("tiny_model.py"), model], check=True)
+    server = Server(_free_port())
+    command = [
+        *(str(VLLM_BIN / "vllm"), "serve", str(model), "--served-model-name", "tiny"),
+        *("--host", "127.0.0.1", "--port", str(server.port)),
+        *("--dtype", "float32", "--max-model-len", str(CONTEXT), "--max-num-seqs", str(SLOTS), "--enforce-eager"),
+        # Random weights like whitespace, and JSON allows any amount of it between its tokens.
+        *("--structured-outputs-config.disable_any_whitespace", "true"),
+        *("--structured-outputs-config.backend", "xgrammar"),
+    ]
+    env = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+        "VLLM_HOST_IP": "127.0.0.1",
+    }
+    with _running(command, env, folder / "vllm.log", f"{server.root}/health", VLLM_READY_WITHIN):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gateway(vllm: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A gateway whose provider `gpu` is that server, and whose public model `tiny` is its model."""
+    folder = tmp_path_factory.mktemp("gateway")
+    configuration = folder / "gateway.yaml"
+    configuration.write_text(
+        f"""
+providers:
+  gpu: {{kind: vllm, base_url: "{vllm.url}"}}
+models:
+  tiny: {{targets: [{{provider: gpu, model: tiny}}]}}
+""",
+        "utf-8",
+    )
+    server = Server(_free_port())
+    program = Path(sys.executable).with_name("rag-gateway")
+    command = [str(program), "serve", "--config", str(configuration), "--port", str(server.port)]
+    with _running(command, dict(os.environ), folder / "gateway.log", f"{server.root}/readyz", GATEWAY_READY_WITHIN):
+        yield server
+
+
+@pytest.fixture
+def engine(vllm: Server) -> Engine:
+    """The engine, idle: nothing of an earlier test runs in it any more."""
+    engine = Engine(vllm.root)
+    engine.wait_for(running=0, waiting=0, within=60)
+    return engine
+
+
+@pytest.fixture
+def client(gateway: Server, engine: Engine) -> Iterator[OpenAI]:
+    """OpenAI's own SDK against the gateway. It does not retry, so that the first answer is the one seen."""
+    with OpenAI(base_url=gateway.url, api_key="any", max_retries=0, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def direct(vllm: Server) -> Iterator[OpenAI]:
+    """The same SDK against vLLM itself: what the gateway's answers are compared with."""
+    with OpenAI(base_url=vllm.url, api_key="any", max_retries=0, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def leave_behind(gateway: Server) -> Iterator[Callable[[bytes], http.client.HTTPConnection]]:
+    """Send a chat request to the gateway without reading the answer; `.close()` is the client's disconnect."""
+    with contextlib.ExitStack() as stack:
+
+        def send(body: bytes) -> http.client.HTTPConnection:
+            connection = stack.enter_context(contextlib.closing(http.client.HTTPConnection("127.0.0.1", gateway.port)))
+            connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+            return connection
+
+        yield send
+
+
+# --- processes ----------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def _running(command: list[str], env: dict[str, str], log: Path, health: str, within: float) -> Iterator[None]:
+    """Run `command` until the block ends, in a session of its own, by which its children are found again."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            env=env,
+            cwd=log.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
+    try:
+        _wait_until_healthy(process, health, within, log)
+        yield
+    finally:
+        _end(process)
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this process when pytest is killed: prctl(PR_SET_PDEATHSIG, SIGTERM), prctl(2)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, within: float, log: Path) -> None:
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        time.sleep(0.1)
+    state = "did not get ready" if process.poll() is None else f"ended with status {process.returncode}"
+    tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-40:])
+    pytest.fail(f"{process.args!r} {state} within {within:.0f} s; the end of its log:\n{tail}", pytrace=False)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask the server to end, then end whatever of its session is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(20)
+    _, left = psutil.wait_procs(_session(process.pid), timeout=5)
+    for survivor in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            survivor.kill()
+    process.wait(20)
+    psutil.wait_procs(left, timeout=20)
+
+
+def _session(leader: int) -> list[psutil.Process]:
+    """Every process of the session, also those whose parent is gone already."""
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getsid(process.pid) == leader:
+                members.append(process)
+    return members
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
