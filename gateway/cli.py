@@ -55,35 +55,40 @@ def serve(config: Path | None, host: str | None, port: int | None, workers: int)
         )
     loaded = _load(config)
     from gateway.config.faults import ConfigError
+    from gateway.prompts.library import TemplateFault
     from gateway.server import serve as run
 
     try:
         run(loaded, host=host, port=port)
-    except (ConfigError, ValueError) as error:
+    except (ConfigError, TemplateFault, ValueError) as error:
         _fail(str(error))
+    except ImportError as error:
+        _fail(f"this configuration needs {error.name}: pip install 'rag-gateway[all]'")
 
 
 @main.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @_config_option
 def check(file: Path | None, config: Path | None) -> None:
-    """Validate the configuration FILE: every fault with its line, and exit status 1 where there is one."""
+    """Validate the configuration FILE: every fault with its line, and exit status 1 where there is one.
+
+    Whatever `serve` would compile is compiled, templates and guardrails too; nothing is opened or called.
+    """
+    from gateway.assembly import compile_revision, open_services
     from gateway.config.faults import ConfigError
     from gateway.config.loading import check_exposure
+    from gateway.prompts.library import TemplateFault
 
     loaded = _load(file or config)
     configuration = loaded.configuration
-    templates = 0
     try:
         check_exposure(configuration, configuration.server.host, loaded.path.name)
-        if any(model.prompt for model in configuration.models.values()):
-            from gateway.prompts.library import TemplateLibrary
-
-            library = TemplateLibrary.load(configuration.prompts.folder)
-            names = {model.prompt for model in configuration.models.values() if model.prompt}
-            templates = len([library.get(name) for name in names])
-    except (ConfigError, ValueError) as error:
+        compile_revision(loaded, open_services(configuration), open_access=False)
+    except (ConfigError, TemplateFault, ValueError) as error:
         _fail(str(error))
+    except ImportError as error:
+        _fail(f"this configuration needs {error.name}: pip install 'rag-gateway[all]'")
+    templates = len({model.prompt for model in configuration.models.values() if model.prompt})
     for notice in loaded.notices:
         click.echo(f"note: {notice}", err=True)
     counts = (

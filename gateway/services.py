@@ -94,7 +94,7 @@ class KnowledgeService:
         knowledge = self._knowledge
         if knowledge is None:
             raise RetrievalUnavailable("the knowledge store is starting" if self._starting else "it is away")
-        return await knowledge.retriever.find(
+        return await knowledge.find(
             query, collection=collection, tenant=tenant, top_k=top_k, min_score=min_score
         )
 

@@ -25,7 +25,7 @@ class Keyring:
                 key.name,
                 key.tenant,
                 key.user,
-                frozenset(key.models) if key.models is not None else None,
+                _models(key.models),
                 key.admin,
                 key.speaks_for_users,
             )
@@ -58,3 +58,21 @@ class Keyring:
         if user is None or not caller.speaks_for_users or user == caller.user:
             return caller
         return replace(caller, user=user)
+
+
+class _WithFamilies(frozenset[str]):
+    """Names of models, where `openai/*` stands for every model of that provider."""
+
+    __slots__ = ()
+
+    def __contains__(self, name: object) -> bool:
+        if super().__contains__(name):
+            return True
+        provider, slash, _ = str(name).partition("/")
+        return bool(slash) and super().__contains__(f"{provider}/*")
+
+
+def _models(names: list[str] | None) -> frozenset[str] | None:
+    if names is None:
+        return None
+    return _WithFamilies(names) if any(name.endswith("/*") for name in names) else frozenset(names)

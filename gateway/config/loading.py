@@ -21,6 +21,32 @@ from gateway.config.references import check_references
 _MAX_FILE = 2_000_000
 _KINDS = {get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(Provider)[0])}
 
+# Pydantic's words for what was written, where plain ones say it shorter.
+_WORDS = {
+    "dict_type": "should be a mapping",
+    "model_type": "should be a mapping",
+    "model_attributes_type": "should be a mapping",
+    "list_type": "should be a list",
+    "string_type": "should be text; put quotes around it",
+    "path_type": "should be a path",
+    "int_type": "should be a whole number",
+    "int_parsing": "should be a whole number",
+    "int_from_float": "should be a whole number",
+    "float_type": "should be a number",
+    "float_parsing": "should be a number",
+    "bool_type": "should be true or false",
+    "bool_parsing": "should be true or false",
+    "too_short": "should name at least one",
+    "string_too_short": "is empty",
+}
+_FORMS = {
+    "hash": "should be `sha256:` and 64 hexadecimal digits, as `rag-gateway keys create` prints it",
+    "prompt": "should be NAME@VERSION, like handbook@1",
+    "tenant": "should be 1 to 64 letters, digits, `-` or `_`",
+    "url": "should be sqlite:/// and a path",
+    "user_header": "should be a header's name, like x-user-id",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -110,7 +136,11 @@ def _fault(document: Document, detail: ErrorDetails) -> ConfigFault:
         return document.fault(
             (*path, "kind"), "names the kind of provider", allowed=tuple(sorted(_KINDS)), suggestion=nearest(given, _KINDS)
         )
-    message = detail["msg"].removeprefix("Value error, ")
+    if detail["input"] is None:
+        return document.fault(path, "is empty")
+    if kind == "string_pattern_mismatch":
+        return document.fault(path, _FORMS.get(str(path[-1]), f"does not fit the pattern {context['pattern']}"))
+    message = _WORDS.get(kind) or detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return document.fault(path, message[:1].lower() + message[1:])
 
 
@@ -156,7 +186,7 @@ def _unwrapped(annotation: Any, values: Any) -> Any:
 
 def _with_paths(configuration: Configuration, folder: Path) -> Configuration:
     def resolved(path: Path) -> Path:
-        return Path(os.path.normpath(folder / path.expanduser()))
+        return Path(os.path.normpath(folder / os.path.expanduser(path)))
 
     updates: dict[str, Any] = {"data_dir": resolved(configuration.data_dir)}
     prompts = configuration.prompts

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from gateway.config.quantities import Duration, Size
 
@@ -19,6 +20,30 @@ class Section(BaseModel):
 
 
 OnFailure = Literal["continue", "refuse"]
+
+
+def _http_url(value: str) -> str:
+    """Raises ValueError, which never repeats the URL: its user part may be a secret."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not value.isascii() or " " in value:
+        raise ValueError("should be a URL like https://api.example.com/v1")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("a URL has no user, query or fragment here; credentials go into api_key or headers")
+    if parts.path.rstrip("/").endswith(("/chat/completions", "/embeddings")):
+        raise ValueError("a base URL ends before the endpoint, where /chat/completions begins")
+    return value
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.isascii() or not text.isprintable() or text != text.strip():
+        raise ValueError("holds a line break, a blank at an end, or another character that no HTTP header carries")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Credential = Annotated[SecretStr, AfterValidator(_header_value)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 
 
 # --- the service itself -------------------------------------------------------------------------------
@@ -47,14 +72,14 @@ class Key(Section):
 
 class Access(Section):
     open_on_loopback: bool = True
-    user_header: str | None = None
+    user_header: HeaderName | None = None
     keys: list[Key] = []
 
 
 class Records(Section):
     """The call log. `fast` loses at most 100 ms of records on SIGKILL; `strict` writes before the answer ends."""
 
-    url: Annotated[str, Field(pattern=r"^sqlite:///")] | None = None
+    url: Annotated[str, Field(pattern=r"^sqlite:///.+")] | None = None
     durability: Literal["fast"] = "fast"
     content: Literal["on", "off"] = "off"
 
@@ -64,9 +89,9 @@ class State(Section):
 
 
 class Otlp(Section):
-    endpoint: str
+    endpoint: HttpUrl
     protocol: Literal["http/protobuf"] = "http/protobuf"
-    headers: dict[str, SecretStr] = {}
+    headers: dict[str, Credential] = {}
 
 
 class Traces(Section):
@@ -87,8 +112,8 @@ class Milvus(Section):
 
 
 class Embeddings(Section):
-    url: str | None = None
-    api_key: SecretStr | None = None
+    url: HttpUrl | None = None
+    api_key: Credential | None = None
     model: str = "all-MiniLM-L6-v2"
     dimension: Annotated[int, Field(gt=0)] = 384
 
@@ -140,8 +165,8 @@ class Retries(Section):
 class HttpProvider(Section):
     """`base_url` ends where `/chat/completions` begins. An empty `api_key` switches the provider off."""
 
-    api_key: SecretStr | None = None
-    headers: dict[str, SecretStr] = {}
+    api_key: Credential | None = None
+    headers: dict[str, Credential] = {}
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
     max_connections: Annotated[int, Field(ge=1)] = 1000
@@ -153,18 +178,18 @@ class HttpProvider(Section):
 
 class OpenAICompatible(HttpProvider):
     kind: Literal["openai_compatible"]
-    base_url: str
+    base_url: HttpUrl
 
 
 class OpenAI(HttpProvider):
     kind: Literal["openai"]
-    base_url: str = "https://api.openai.com/v1"
-    api_key: SecretStr
+    base_url: HttpUrl = "https://api.openai.com/v1"
+    api_key: Credential
 
 
 class Vllm(HttpProvider):
     kind: Literal["vllm"]
-    base_url: str = "http://127.0.0.1:8000/v1"
+    base_url: HttpUrl = "http://127.0.0.1:8000/v1"
 
 
 class Extractive(Section):
@@ -222,13 +247,22 @@ class ModelRetrieval(Section):
 
 
 CheckName = Literal["secrets", "pii"]
+PersonalDatum = Literal[
+    "EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "PHONE_NUMBER", "CRYPTO", "IP_ADDRESS"
+]
 
 
 class GuardrailRule(Section):
     check: CheckName
     action: Literal["block", "mask", "flag"] | None = None
-    entities: list[str] | None = None
+    entities: Annotated[list[PersonalDatum], Field(min_length=1)] | None = None
     min_score: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> Self:
+        if self.check == "secrets" and (self.entities is not None or self.min_score is not None):
+            raise ValueError("`entities` and `min_score` are settings of the check `pii`; `secrets` has none")
+        return self
 
 
 class ModelGuardrails(Section):

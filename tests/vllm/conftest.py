@@ -1,4 +1,4 @@
-"""A live gateway in front of a real vLLM server on this machine's CPU, both ended with all of their children."""
+"""A live gateway in front of a real vLLM server on this machine's CPU, each ended with all its children."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ class Engine:
             if seen == (running, waiting):
                 return
             time.sleep(0.02)
-        pytest.fail(f"(running, waiting) should become {(running, waiting)} within {within} s; last seen {seen}")
+        wanted = (running, waiting)
+        pytest.fail(f"(running, waiting) should become {wanted} within {within} s; last seen {seen}")
 
 
 def _gauge(metrics: str, name: str) -> int:
@@ -80,7 +81,7 @@ def _gauge(metrics: str, name: str) -> int:
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A vLLM server with the tiny model as `tiny`."""
     if not (VLLM_BIN / "vllm").exists():
-        pytest.fail("There is no vLLM environment: run `make test-vllm`, or tests/vllm/setup.sh first.", pytrace=False)
+        pytest.fail("There is no vLLM environment: tests/vllm/setup.sh makes it.", pytrace=False)
     folder = tmp_path_factory.mktemp("vllm")
     model = folder / "tiny"
     subprocess.run([VLLM_BIN / "python", Path(__file__).with_name("tiny_model.py"), model], check=True)
@@ -88,7 +89,8 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     command = [
         *(str(VLLM_BIN / "vllm"), "serve", str(model), "--served-model-name", "tiny"),
         *("--host", "127.0.0.1", "--port", str(server.port)),
-        *("--dtype", "float32", "--max-model-len", str(CONTEXT), "--max-num-seqs", str(SLOTS), "--enforce-eager"),
+        *("--dtype", "float32", "--enforce-eager"),
+        *("--max-model-len", str(CONTEXT), "--max-num-seqs", str(SLOTS)),
         # Random weights like whitespace, and JSON allows any amount of it between its tokens.
         *("--structured-outputs-config.disable_any_whitespace", "true"),
         *("--structured-outputs-config.backend", "xgrammar"),
@@ -121,7 +123,8 @@ models:
     server = Server(_free_port())
     program = Path(sys.executable).with_name("rag-gateway")
     command = [str(program), "serve", "--config", str(configuration), "--port", str(server.port)]
-    with _running(command, dict(os.environ), folder / "gateway.log", f"{server.root}/readyz", GATEWAY_READY_WITHIN):
+    log = folder / "gateway.log"
+    with _running(command, dict(os.environ), log, f"{server.root}/readyz", GATEWAY_READY_WITHIN):
         yield server
 
 
@@ -149,11 +152,12 @@ def direct(vllm: Server) -> Iterator[OpenAI]:
 
 @pytest.fixture
 def leave_behind(gateway: Server) -> Iterator[Callable[[bytes], http.client.HTTPConnection]]:
-    """Send a chat request to the gateway without reading the answer; `.close()` is the client's disconnect."""
+    """Send a chat request to the gateway and read no answer; `.close()` is the client's disconnect."""
     with contextlib.ExitStack() as stack:
 
         def send(body: bytes) -> http.client.HTTPConnection:
-            connection = stack.enter_context(contextlib.closing(http.client.HTTPConnection("127.0.0.1", gateway.port)))
+            connection = http.client.HTTPConnection("127.0.0.1", gateway.port)
+            stack.callback(connection.close)
             connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
             return connection
 
@@ -162,7 +166,7 @@ def leave_behind(gateway: Server) -> Iterator[Callable[[bytes], http.client.HTTP
 
 # --- processes ----------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def _running(command: list[str], env: dict[str, str], log: Path, health: str, within: float) -> Iterator[None]:
+def _running(command: list[str], env: dict[str, str], log: Path, url: str, within: float) -> Iterator[None]:
     """Run `command` until the block ends, in a session of its own, by which its children are found again."""
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -176,7 +180,7 @@ def _running(command: list[str], env: dict[str, str], log: Path, health: str, wi
             preexec_fn=_end_with_parent,
         )
     try:
-        _wait_until_healthy(process, health, within, log)
+        _wait_until_healthy(process, url, within, log)
         yield
     finally:
         _end(process)
@@ -190,9 +194,9 @@ def _end_with_parent() -> None:
 def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, within: float, log: Path) -> None:
     deadline = time.monotonic() + within
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            with urllib.request.urlopen(url, timeout=5):
-                return
+        refused = contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError)
+        with refused, urllib.request.urlopen(url, timeout=5):
+            return
         time.sleep(0.1)
     state = "did not get ready" if process.poll() is None else f"ended with status {process.returncode}"
     tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-40:])

@@ -1,6 +1,6 @@
 """A small model that any vLLM can serve: Qwen2's shape with two layers and random weights, made in a second.
 
-It speaks nonsense, but the same nonsense each time: weights and tokenizer are made from fixed seeds, so that at
+It speaks nonsense, but the same nonsense each time: the weights come from a fixed seed, so that at
 temperature 0 a prompt has one answer. Runs in .venv-vllm:  python tests/vllm/tiny_model.py FOLDER
 """
 
@@ -73,7 +73,7 @@ def make(folder: Path) -> None:
 
 
 def _tokenizer() -> tuple[Tokenizer, int]:
-    """A byte-level BPE without merges: one token is one byte, so any text has exactly as many tokens as bytes."""
+    """A byte-level BPE without merges: one token is one byte, so a text has as many tokens as bytes."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={byte: number for number, byte in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

