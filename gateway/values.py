@@ -34,7 +34,7 @@ class Target:
 
     @property
     def label(self) -> str:
-        return f"{self.provider}/{self.model}"
+        return f"{self.provider}/{self.model}" if self.model else self.provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +59,3 @@ class Attempt:
     outcome: str
     status: int
     ms: float
-    upstream_request_id: str | None = None

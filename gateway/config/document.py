@@ -164,7 +164,7 @@ class _Reader:
         try:
             return self._constructor.construct_object(node)  # type: ignore[no-untyped-call]  # PyYAML's stubs
         except (ValueError, LookupError, AttributeError):  # PyYAML's constructors, of a tag that does not fit
-            self._document.faults.append(self._document.fault(path, f"is not a {node.tag.rpartition(':')[2]}"))
+            self._document.faults.append(self._document.fault(path, f"can't be read as {node.tag.rpartition(':')[2]}"))
             return None
 
     def _expanded(self, placeholder: re.Match[str], path: Path) -> str:

@@ -44,7 +44,7 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
     detail: dict[str, Any] = {
         "stages": [[name, (begin - started) // 1000, (end - begin) // 1000] for name, begin, end in exchange.stages],
         "attempts": [
-            [a.target.label, a.outcome, a.status, round(a.ms, 3), a.upstream_request_id] for a in exchange.attempts
+            [a.target.label, a.outcome, a.status, round(a.ms, 3)] for a in exchange.attempts
         ],
     }
     if exchange.template is not None:
@@ -115,7 +115,7 @@ def told(values: Mapping[str, Any]) -> dict[str, Any]:
         "target": values["target"],
         "served_model": values["served_model"],
         "attempts": [
-            dict(zip(("target", "outcome", "status", "ms", "upstream_request_id"), attempt, strict=True))
+            dict(zip(("target", "outcome", "status", "ms"), attempt, strict=True))
             for attempt in detail["attempts"]
         ],
         "usage": usage,

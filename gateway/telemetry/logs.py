@@ -9,7 +9,7 @@ import sys
 import time
 
 _SECRETS = re.compile(
-    r"(?i)(bearer\s+|api[-_]?key[\"'=:\s]+|authorization[\"'=:\s]+)[^\s\"',;]+|\bsk-[A-Za-z0-9_-]{8,}|://[^/\s:@]+:[^/\s@]+@"
+    r"(?i)(bearer\s+|api[-_]?key[\"']?\s*[=:][\"'\s]*|authorization[\"']?\s*[=:][\"'\s]*(?:bearer\s+)?)[^\s\"',;]+|\bsk-[A-Za-z0-9_-]{8,}|://[^/\s:@]+:[^/\s@]+@"
 )
 
 
@@ -44,6 +44,8 @@ def configure_logging() -> None:
         handler.setFormatter(_Json())
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(logging.INFO)
-    for noisy in ("uvicorn.error", "opentelemetry", "httpx", "urllib3"):
+    root.setLevel(logging.WARNING)
+    for ours in ("gateway", "retrieval", "guardrails", "features"):
+        logging.getLogger(ours).setLevel(logging.INFO)
+    for noisy in ("uvicorn.error", "opentelemetry", "py.warnings", "faiss"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

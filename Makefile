@@ -1,0 +1,57 @@
+# One command for each task. Python 3.11 or newer is all that must be there.
+PYTHON ?= python3
+# Elsewhere than on Linux the plain index has CPU builds too; on Linux this one has them without CUDA.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: run test test-vllm bench bench-peers lint format lock env clean
+
+run: .venv/ready
+	$(BIN)/rag-gateway serve
+
+test: .venv/ready
+	$(BIN)/pytest
+
+test-vllm: .venv/ready
+	bash tests/vllm/setup.sh
+	$(BIN)/pytest tests/vllm
+
+bench: .venv/ready
+	$(BIN)/python benchmarks/run.py
+
+bench-peers: .venv/ready
+	$(BIN)/python benchmarks/peers.py
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+env: .venv/ready
+
+# torch comes first and alone: the index that has CPU builds is asked for nothing else. All the rest is pinned by
+# hash in requirements.lock.
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rag-gateway needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Making the environment: about 2 GB, a few minutes the first time."
+	$(PIP) install --quiet --no-deps --retries 0 --extra-index-url $(TORCH_INDEX) torch==2.13.0 2>/dev/null \
+	  || $(PIP) install --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0
+	$(PIP) install --quiet --require-hashes --no-deps -r requirements.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	touch .venv/ready
+
+# Needs `uv` on the path; run it after a change of pyproject.toml's dependencies.
+lock:
+	uv pip compile pyproject.toml --extra all --group dev --generate-hashes --quiet --no-emit-find-links \
+	  --no-emit-package torch --no-annotate --custom-compile-command "make lock" --python-version 3.11 \
+	  -o requirements.lock
+
+clean:
+	rm -rf .venv .venv-vllm build data
