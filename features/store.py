@@ -113,7 +113,7 @@ class FeastStore:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _only_push_source(self) -> str:
-        sources = [s.name for s in self._store.list_data_sources() if type(s).__name__ == "PushSource"]
+        sources: list[str] = [s.name for s in self._store.list_data_sources() if type(s).__name__ == "PushSource"]
         if len(sources) != 1:
             raise ValueError(f"the repository has {len(sources)} push sources; samples need exactly one")
         return sources[0]

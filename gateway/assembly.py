@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from gateway.access.keyring import Keyring
 from gateway.cache.exact import AnswerCache
-from gateway.chat import JSON
 from gateway.config.models import (
     Configuration,
     Extractive,
@@ -38,11 +37,11 @@ from gateway.values import Target
 if TYPE_CHECKING:
     from gateway.config.loading import Loaded
     from gateway.prompts.library import TemplateLibrary
+    from gateway.services import FeatureService, KnowledgeService
     from gateway.stages.guarding import InputGuard, OutputGuard
     from gateway.stages.preparation import FeatureStage, RetrievalStage
     from gateway.stages.rendering import PromptStage
     from guardrails.policy import Policy
-    from gateway.services import FeatureService, KnowledgeService
 
 _PLAIN_NAMES = 1_000  # `provider/model` pipelines kept; names beyond are compiled for their call only
 
@@ -175,19 +174,19 @@ def _pipeline(
     output_policy = _policy(model.guardrails.output)
     strategy = _strategy(model, lines)
     record = model.record_content
-    settings = JSON.encode(model.model_dump(mode="json", exclude={"description", "record_content"}))
-    parts = [settings.decode(), prompt.template.content_hash if prompt else ""]
-    parts += [policy.version for policy in (input_policy, output_policy) if policy is not None]
+    shaping = [name, model.model_dump_json(exclude={"description", "record_content"})]
+    shaping += [prompt.template.content_hash if prompt else ""]
+    shaping += [policy.version for policy in (input_policy, output_policy) if policy is not None]
+    scope = hashlib.sha256("\0".join(shaping).encode()).hexdigest()
     return Pipeline(
         model=name,
         endpoints=_endpoints([*model.targets, *model.fallbacks], lines),
         dispatcher=Dispatcher(lines, strategy),
-        fingerprint=hashlib.sha256("\0".join(parts).encode()).hexdigest(),
         features=_feature_stage(model, features),
         retrieval=_retrieval_stage(model, prompt, knowledge),
         input_guard=_input_guard(input_policy),
         prompt=prompt,
-        cache=AnswerCache(model.cache.exact.ttl, model.cache.exact.max_bytes) if model.cache else None,
+        cache=AnswerCache(scope, model.cache.exact.ttl, model.cache.exact.max_bytes) if model.cache else None,
         output_guard=_output_guard(output_policy),
         record_content=configuration.records.content == "on" if record is None else record,
     )
@@ -196,8 +195,7 @@ def _pipeline(
 def _strategy(model: Model, lines: Mapping[str, Line]) -> Strategy:
     targets = _targets(model.targets, lines)
     fallbacks = _targets(model.fallbacks, lines)
-    kind = {"priority": Priority, "weighted": Weighted}[model.strategy]
-    return kind(targets, fallbacks)
+    return Weighted(targets, fallbacks) if model.strategy == "weighted" else Priority(targets, fallbacks)
 
 
 def _targets(entries: list[TargetEntry], lines: Mapping[str, Line]) -> list[Target]:

@@ -105,7 +105,6 @@ _decode_embeddings = msgspec.json.Decoder(_EmbeddingsEnvelope).decode
 # Where a call goes and with which key is the operator's to say: a request that names either is refused whole.
 _OPERATORS_ONLY = frozenset({"api_base", "base_url", "api_key", "extra_headers", "extra_query", "custom_llm_provider"})
 _TRUE_USAGE = b'{"include_usage":true}'
-_BODY_MODEL = msgspec.Raw(b'""')
 
 
 class ChatRequest:
@@ -157,8 +156,7 @@ class ChatRequest:
 
     def body_for(self, model: str) -> bytes:
         """The request's JSON as sent upstream, with the target's model name in place of the public one."""
-        self.fields["model"] = msgspec.Raw(JSON.encode(model))
-        return JSON.encode(self.fields)
+        return _body(self.fields, model)
 
 
 class EmbeddingsRequest:
@@ -181,20 +179,26 @@ class EmbeddingsRequest:
     @property
     def messages(self) -> list[dict[str, Any]]:
         """The input texts, seen as messages, so that one guardrail stage serves both endpoints."""
-        texts = _decode_any(self.fields["input"])
-        texts = [texts] if isinstance(texts, str) else texts
+        given = _decode_any(self.fields["input"])
+        texts = [given] if isinstance(given, str) else given
         return [{"role": "user", "content": text} for text in texts if isinstance(text, str)]
 
     @messages.setter
     def messages(self, messages: list[dict[str, Any]]) -> None:
         texts = [message["content"] for message in messages]
-        single = not self.fields["input"].copy().__bytes__().lstrip().startswith(b"[")
+        single = not bytes(self.fields["input"]).lstrip().startswith(b"[")
         self.fields["input"] = msgspec.Raw(JSON.encode(texts[0] if single else texts))
 
-    body_for = ChatRequest.body_for
+    def body_for(self, model: str) -> bytes:
+        return _body(self.fields, model)
 
 
 Request = ChatRequest | EmbeddingsRequest
+
+
+def _body(fields: dict[str, msgspec.Raw], model: str) -> bytes:
+    fields["model"] = msgspec.Raw(JSON.encode(model))
+    return JSON.encode(fields)
 
 
 def _decode(body: bytes, decode: Any) -> tuple[Any, dict[str, msgspec.Raw]]:
@@ -309,8 +313,7 @@ def has_content(facts: Facts) -> bool:
     for choice in facts.choices or ():
         fragment = choice.delta or choice.message
         if choice.finish_reason or (
-            fragment
-            and (fragment.content or fragment.refusal or fragment.reasoning_content or fragment.tool_calls)
+            fragment and (fragment.content or fragment.refusal or fragment.reasoning_content or fragment.tool_calls)
         ):
             return True
     return facts.usage is not None or facts.choices is None

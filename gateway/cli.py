@@ -134,7 +134,7 @@ def ask(question: str, model: str | None, url: str, api_key: str | None, user: s
             answer = Answer(model or asker.default_model())
             for text in asker.ask(question, answer, user):
                 told.append(text)
-                console.print(_plain(text), end="", markup=False)
+                console.out(_plain(text), end="", highlight=False)
             console.print()
             _print_sources(console, answer.sources, "".join(told))
             if answer.call_id:
@@ -176,11 +176,11 @@ def ingest(paths: tuple[Path, ...], collection: str, config: Path | None) -> Non
 
 async def _ingest(loaded: Loaded, paths: list[Path], collection: str) -> bool:
     """Whether a document was left out."""
-    from retrieval.knowledge import Knowledge
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from gateway.services import knowledge_settings
+    from retrieval.knowledge import Knowledge
     from retrieval.passages import RetrievalUnavailable
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -113,7 +113,7 @@ class UpstreamError(GatewayError):
 
     status = 502
     type = "server_error"
-    code = "upstream_error"
+    code: str | None = "upstream_error"
     retryable = True
     spent = False
 
@@ -125,9 +125,9 @@ class UpstreamRefused(UpstreamError):
 
     def __init__(self, message: str, *, status: int, type: str, param: str | None, code: str | None) -> None:
         super().__init__(message, param=param)
+        self.code = code  # OpenAI's own is often null, and stays so
         self.status = status
         self.type = type
-        self.code = code
 
 
 class UpstreamLimited(UpstreamError):

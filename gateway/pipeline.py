@@ -27,12 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """One public model. `fingerprint` names all of its settings that shape an answer."""
+    """One public model, or a `provider/model` that has no entry of its own."""
 
     model: str
     endpoints: frozenset[str]
     dispatcher: Dispatcher
-    fingerprint: str = ""
     features: FeatureStage | None = None
     retrieval: RetrievalStage | None = None
     input_guard: InputGuard | None = None
@@ -52,7 +51,7 @@ class Pipeline:
         if self.record_content:
             exchange.messages = request.messages
         if self.cache is not None:
-            return await self.cache.answer(request, exchange, self)
+            return await self.cache.answer(request, exchange, self.generate)
         return await self.generate(request, exchange)
 
     async def generate(self, request: Request, exchange: Exchange) -> Chunks:

@@ -94,9 +94,7 @@ class KnowledgeService:
         knowledge = self._knowledge
         if knowledge is None:
             raise RetrievalUnavailable("the knowledge store is starting" if self._starting else "it is away")
-        return await knowledge.find(
-            query, collection=collection, tenant=tenant, top_k=top_k, min_score=min_score
-        )
+        return await knowledge.find(query, collection=collection, tenant=tenant, top_k=top_k, min_score=min_score)
 
 
 class FeatureService:

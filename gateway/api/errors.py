@@ -19,7 +19,9 @@ log = logging.getLogger(__name__)
 def internal(failure: BaseException) -> GatewayError:
     """What a caller is told of a fault of ours: nothing of its inside. The log has the rest."""
     log.error("unexpected error", exc_info=failure)
-    return GatewayError("The gateway failed to handle this request. The operator's log says why.", code="internal_error")
+    return GatewayError(
+        "The gateway failed to handle this request. The operator's log says why.", code="internal_error"
+    )
 
 
 def error_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:

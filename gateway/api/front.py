@@ -102,7 +102,12 @@ def _read_headers(headers: dict[bytes, bytes], exchange: Exchange) -> None:
     if request_id is not None and _SANE_ID(request_id):
         exchange.request_id = request_id.decode("ascii")
     traceparent = headers.get(b"traceparent")
-    if traceparent is not None and (parent := _TRACEPARENT(traceparent)) and parent[1].strip(b"0") and parent[2].strip(b"0"):
+    if (
+        traceparent is not None
+        and (parent := _TRACEPARENT(traceparent))
+        and parent[1].strip(b"0")
+        and parent[2].strip(b"0")
+    ):
         exchange.trace_id, exchange.trace_parent, exchange.trace_flags = (part.decode() for part in parent.groups())
     cache_control = headers.get(b"cache-control")
     if cache_control is not None:

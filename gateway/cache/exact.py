@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
@@ -19,9 +20,10 @@ from gateway.chat import Chunk, Request
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
-    from gateway.pipeline import Pipeline
     from gateway.providers.protocol import Chunks
     from gateway.values import Target
+
+Generate = Callable[[Request, "Exchange"], Awaitable["Chunks"]]
 
 # How an answer travels, who asked and how it is filed do not shape it.
 _NOT_SHAPING = frozenset({"stream", "stream_options", "model", "user", "safety_identifier", "metadata", "store"})
@@ -37,21 +39,25 @@ class _Entry:
 
 
 class AnswerCache:
-    """Answers of one public model, in memory, bounded by age (`ttl`, seconds) and by `max_bytes`."""
+    """Answers of one public model, in memory, bounded by age (`ttl`, seconds) and by `max_bytes`.
 
-    def __init__(self, ttl: float, max_bytes: int) -> None:
+    `scope` names the model and all of its settings that shape an answer; it is part of every key.
+    """
+
+    def __init__(self, scope: str, ttl: float, max_bytes: int) -> None:
+        self._scope = scope.encode()
         self._entries: TTLCache[bytes, _Entry] = TTLCache(
             max_bytes, ttl, timer=time.monotonic, getsizeof=lambda entry: len(entry.completion.data) + 500
         )
         self._flights: dict[bytes, Flight] = {}
 
-    async def answer(self, request: Request, exchange: Exchange, pipeline: Pipeline) -> Chunks:
+    async def answer(self, request: Request, exchange: Exchange, generate: Generate) -> Chunks:
         """A kept answer, the one that is just being made for somebody else, or a new one."""
         wish = exchange.cache_wish
         if wish == "no-store" or (request.rag is not None and request.rag.cache is False):
-            return await pipeline.generate(request, exchange)
+            return await generate(request, exchange)
         started = time.perf_counter_ns()
-        key = _key(request, exchange, pipeline)
+        key = self._key(request, exchange)
         entry = self._entries.get(key) if wish is None else None
         if entry is not None:
             exchange.cache = "hit"
@@ -62,12 +68,12 @@ class AnswerCache:
         exchange.cache = "miss" if flight is None else "hit"
         exchange.stage("cache", started)
         if flight is None:
-            flight = self._take_off(key, request, exchange, pipeline)
+            flight = self._take_off(key, request, exchange, generate)
         reader = await flight.join()
         exchange.target = flight.exchange.target
         return reader if flight.stream == request.stream else Reshaped(reader, stream=request.stream)
 
-    def _take_off(self, key: bytes, request: Request, exchange: Exchange, pipeline: Pipeline) -> Flight:
+    def _take_off(self, key: bytes, request: Request, exchange: Exchange, generate: Generate) -> Flight:
         def landed(chunks: list[Chunk]) -> None:
             completion = whole(chunks)
             entry = _Entry(completion, exchange.target)
@@ -78,21 +84,18 @@ class AnswerCache:
             if self._flights.get(key) is flight:
                 del self._flights[key]
 
-        flight = Flight(lambda: pipeline.generate(request, exchange), landed, ended, exchange, stream=request.stream)
+        flight = Flight(lambda: generate(request, exchange), landed, ended, exchange, stream=request.stream)
         self._flights[key] = flight
         return flight
 
-
-def _key(request: Request, exchange: Exchange, pipeline: Pipeline) -> bytes:
-    """32 bytes; every part is preceded by its length, so that no two requests can spell the same key."""
-    assert exchange.caller is not None
-    digest = hashlib.sha256()
-    parts = [exchange.caller.tenant.encode(), pipeline.model.encode(), pipeline.fingerprint.encode()]
-    fields = request.fields
-    for name in sorted(fields.keys() - _NOT_SHAPING):
-        parts += (name.encode(), bytes(fields[name]))
-    digest.update(b"".join([b"%d:%b" % (len(part), part) for part in parts]))
-    return digest.digest()
+    def _key(self, request: Request, exchange: Exchange) -> bytes:
+        """32 bytes; every part is preceded by its length, so that no two requests can spell the same key."""
+        assert exchange.caller is not None
+        parts = [exchange.caller.tenant.encode(), self._scope]
+        fields = request.fields
+        for name in sorted(fields.keys() - _NOT_SHAPING):
+            parts += (name.encode(), bytes(fields[name]))
+        return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).digest()
 
 
 def _shaped(entry: _Entry, *, stream: bool) -> list[Chunk]:

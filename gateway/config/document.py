@@ -162,7 +162,7 @@ class _Reader:
         if _FILL in node.value:
             return _PLACEHOLDER.sub(lambda found: self._expanded(found, path), node.value)
         try:
-            return self._constructor.construct_object(node)  # type: ignore[no-untyped-call]  # PyYAML's stubs
+            return self._constructor.construct_object(node)
         except (ValueError, LookupError, AttributeError):  # PyYAML's constructors, of a tag that does not fit
             self._document.faults.append(self._document.fault(path, f"can't be read as {node.tag.rpartition(':')[2]}"))
             return None

@@ -130,11 +130,16 @@ def _fault(document: Document, detail: ErrorDetails) -> ConfigFault:
     if kind in ("literal_error", "enum"):
         allowed = tuple(word.strip(" '") for word in context["expected"].replace(" or ", ", ").split(","))
         given = detail["input"] if isinstance(detail["input"], str) else ""
-        return document.fault(path, "is not one of what is allowed", allowed=allowed, suggestion=nearest(given, allowed))
+        return document.fault(
+            path, "is not one of what is allowed", allowed=allowed, suggestion=nearest(given, allowed)
+        )
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         given = str(context.get("tag", ""))
         return document.fault(
-            (*path, "kind"), "names the kind of provider", allowed=tuple(sorted(_KINDS)), suggestion=nearest(given, _KINDS)
+            (*path, "kind"),
+            "names the kind of provider",
+            allowed=tuple(sorted(_KINDS)),
+            suggestion=nearest(given, _KINDS),
         )
     if detail["input"] is None:
         return document.fault(path, "is empty")
@@ -153,7 +158,7 @@ def _known_keys(path: tuple[str | int, ...], document: Document) -> set[str]:
     model: Any = Configuration
     values: Any = document.values
     for part in path:
-        values = values[part] if isinstance(values, (dict, list)) else None
+        values = values[part] if isinstance(values, (dict, list)) else None  # type: ignore[index]  # a fault's own path
         model = _step(model, part, values)
         if model is None:
             return set()

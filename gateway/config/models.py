@@ -211,9 +211,7 @@ class LocalEmbeddings(Section):
         return False
 
 
-Provider = Annotated[
-    OpenAICompatible | OpenAI | Vllm | Extractive | LocalEmbeddings, Field(discriminator="kind")
-]
+Provider = Annotated[OpenAICompatible | OpenAI | Vllm | Extractive | LocalEmbeddings, Field(discriminator="kind")]
 
 
 # --- the public models --------------------------------------------------------------------------------
@@ -247,9 +245,7 @@ class ModelRetrieval(Section):
 
 
 CheckName = Literal["secrets", "pii"]
-PersonalDatum = Literal[
-    "EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "PHONE_NUMBER", "CRYPTO", "IP_ADDRESS"
-]
+PersonalDatum = Literal["EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "PHONE_NUMBER", "CRYPTO", "IP_ADDRESS"]
 
 
 class GuardrailRule(Section):

@@ -23,11 +23,15 @@ class _References:
         configuration = self._configuration
         for name, provider in configuration.providers.items():
             if "/" in name:
-                self._fault(("providers", name), "a provider's name has no slash: it stands before one in provider/model")
+                self._fault(
+                    ("providers", name), "a provider's name has no slash: it stands before one in provider/model"
+                )
             if provider.switched_off:
                 self._notices.append(f"provider {name} is switched off: its api_key is empty")
             if isinstance(provider, LocalEmbeddings) and configuration.retrieval is None:
-                self._fault(("providers", name), "local_embeddings needs the `retrieval` section, which runs the embedder")
+                self._fault(
+                    ("providers", name), "local_embeddings needs the `retrieval` section, which runs the embedder"
+                )
         for name, model in configuration.models.items():
             self._model(name, model)
         self._keys()
@@ -67,7 +71,10 @@ class _References:
         where = (*path, "provider") if (*path, "provider") in self._document.marks else path
         if provider is None:
             self._fault(
-                where, f"there is no provider `{target.provider}`", tuple(providers), nearest(target.provider, providers)
+                where,
+                f"there is no provider `{target.provider}`",
+                tuple(providers),
+                nearest(target.provider, providers),
             )
         elif isinstance(provider, HttpProvider) and not target.model:
             self._fault(path, f"say which model of `{target.provider}`: {target.provider}/MODEL")
@@ -90,7 +97,5 @@ class _References:
                     known = list(configuration.models)
                     self._fault((*path, "models"), f"there is no model `{model}`", tuple(known), nearest(model, known))
 
-    def _fault(
-        self, path: Path, message: str, allowed: tuple[str, ...] = (), suggestion: str | None = None
-    ) -> None:
+    def _fault(self, path: Path, message: str, allowed: tuple[str, ...] = (), suggestion: str | None = None) -> None:
         self._faults.append(self._document.fault(path, message, allowed=allowed, suggestion=suggestion))

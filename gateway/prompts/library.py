@@ -1,11 +1,11 @@
 """The templates in a folder: `NAME@VERSION.yaml`, all read and compiled at the start.
 
-    description: what it is for
-    max_prompt_tokens: 6000
-    features: {plan: free}          # features it uses, each with the value for a user who has none
-    messages:
-      - {role: system, content: "Jinja text; `user.plan`, `passages`"}
-      - conversation                # where the caller's messages go
+description: what it is for
+max_prompt_tokens: 6000
+features: {plan: free}          # features it uses, each with the value for a user who has none
+messages:
+  - {role: system, content: "Jinja text; `user.plan`, `passages`"}
+  - conversation                # where the caller's messages go
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class TemplateLibrary:
         template = self._templates.get(reference)
         if template is None:
             near = difflib.get_close_matches(reference, self._templates, 1)
-            raise TemplateFault(f"{reference}.yaml", f"there is no such template{f'; did you mean {near[0]}?' if near else ''}")
+            raise TemplateFault(
+                f"{reference}.yaml", f"there is no such template{f'; did you mean {near[0]}?' if near else ''}"
+            )
         return template
 
 
@@ -87,7 +89,9 @@ def _template(file: Path, environment: ImmutableSandboxedEnvironment, counter: T
     if content.messages.count("conversation") != 1:
         raise TemplateFault(file.name, "messages: `conversation` must stand there exactly once")
     parts = tuple(
-        None if isinstance(part, str) else (part.role, _compiled(part.content, file.name, environment, content.features))
+        None
+        if isinstance(part, str)
+        else (part.role, _compiled(part.content, file.name, environment, content.features))
         for part in content.messages
     )
     return Template(

@@ -101,9 +101,7 @@ class Template:
 
     def _own(self, user: Mapping[str, FeatureValue], passages: Sequence[Passage]) -> list[Message | None]:
         values = {"user": user, "passages": fenced(passages), "passage_count": len(passages)}
-        return [
-            None if part is None else {"role": part[0], "content": part[1].render(values)} for part in self.parts
-        ]
+        return [None if part is None else {"role": part[0], "content": part[1].render(values)} for part in self.parts]
 
     def _user(self, features: FeatureVector | None) -> dict[str, FeatureValue]:
         known = features.values if features is not None else {}
@@ -127,7 +125,9 @@ def fenced(passages: Sequence[Passage]) -> str:
         return ""
     digest = hmac.new(_SECRET, digestmod=hashlib.sha256)
     for passage in passages:
-        digest.update(f"{len(passage.text)} {passage.section_id} {passage.version}\n{passage.text}".encode("utf-8", "replace"))
+        digest.update(
+            f"{len(passage.text)} {passage.section_id} {passage.version}\n{passage.text}".encode("utf-8", "replace")
+        )
     word = digest.hexdigest()[:16]
     return "\n".join(
         f"<passage {word} [{n}] title={_one_line(passage.title)!r}>\n{passage.text}\n</passage {word}>"

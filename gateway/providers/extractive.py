@@ -26,8 +26,55 @@ _WORD = re.compile(r"[^\W_]+(?:[-_'][^\W_]+)*")
 _SENTENCE = re.compile(r"(?<=[.!?:])\s+(?=[A-Z`*\[(])")
 _FENCE = re.compile(r"```.*?```", re.DOTALL)
 _STOP = frozenset(
-    "a an and are as at be by can do does for from how i if in into is it its my of on or our should that the "
-    "their there this to use was we what when where which who why will with would you your".split()
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "by",
+        "can",
+        "do",
+        "does",
+        "for",
+        "from",
+        "how",
+        "i",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "my",
+        "of",
+        "on",
+        "or",
+        "our",
+        "should",
+        "that",
+        "the",
+        "their",
+        "there",
+        "this",
+        "to",
+        "use",
+        "was",
+        "we",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "why",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+    ]
 )
 
 
@@ -53,7 +100,9 @@ class Extractive:
 def extract(question: str, passages: Sequence[Passage], count: int) -> str:
     """The answer as markdown with `[n]` marks, n counting `passages` from 1."""
     wanted = {_stem(word) for word in _WORD.findall(question.lower())} - _STOP
-    units = [(n, order, unit) for n, passage in enumerate(passages, 1) for order, unit in enumerate(_units(passage.text))]
+    units = [
+        (n, order, unit) for n, passage in enumerate(passages, 1) for order, unit in enumerate(_units(passage.text))
+    ]
     words = [Counter(_stem(word) for word in _WORD.findall(unit.lower())) for _, _, unit in units]
     spread = Counter(word for counts in words for word in counts)
     scored = []
@@ -66,7 +115,7 @@ def extract(question: str, passages: Sequence[Passage], count: int) -> str:
     if not scored:
         return "I found nothing about this in the knowledge that I have."
     best = sorted(scored, key=lambda entry: -entry[0])[:count]
-    best = [entry for entry in best if entry[0] >= 0.35 * best[0][0]]
+    best = [entry for entry in best if entry[0] >= 0.5 * best[0][0]]
     best.sort(key=lambda entry: (entry[1], entry[2]))
     return "\n\n".join(f"{unit} [{n}]" for _, n, _, unit in best)
 
@@ -79,7 +128,7 @@ def _units(text: str) -> list[str]:
         prose = text[position : fence.start() if fence else len(text)]
         for line in re.split(r"\n\s*\n|\n(?=\s*(?:[-*|]|\d+\.)\s)|(?<=\|)\n", prose):
             line = " ".join(line.split())
-            if not line or line.startswith("#") or set(line) <= set("|-: "):
+            if not line or line.startswith(("#", "|")):
                 continue
             units += [part for part in _SENTENCE.split(line) if len(part) > 15]
         if fence:
@@ -124,9 +173,7 @@ class _Told:
         frame["object"] = "chat.completion.chunk"
         deltas: list[dict[str, str]] = [{"role": "assistant", "content": ""}]
         deltas += [{"content": piece} for piece in re.findall(r"\S+\s*|\s+", text)]
-        chunks = [
-            {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas
-        ]
+        chunks = [{**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
         chunks.append({**frame, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
         chunks.append({**frame, "choices": [], "usage": usage})
         self._chunks = [Chunk(JSON.encode(chunk)) for chunk in chunks]

@@ -6,7 +6,7 @@ What goes out is the caller's request with the target's model name; what comes b
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -84,7 +84,9 @@ class OpenAICompatible:
             )
         if status in (401, 403) or status < 400:
             # The gateway's own credentials or address are at fault: an operator's matter, not the caller's.
-            error = UpstreamFailed("The provider refused the gateway's credentials or address.", code="upstream_refused")
+            error = UpstreamFailed(
+                "The provider refused the gateway's credentials or address.", code="upstream_refused"
+            )
             error.retryable = False
             return error
         if status == 408:
@@ -196,7 +198,7 @@ class StreamedAnswer:
 class _Closed:
     """In place of a connection that has been given back."""
 
-    headers: dict[bytes, bytes] = {}
+    headers: ClassVar[dict[bytes, bytes]] = {}
 
     async def segment(self) -> bytes:
         return b""

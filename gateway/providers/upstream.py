@@ -30,8 +30,25 @@ class Connection(asyncio.Protocol):
     """One socket to the provider, serving one answer at a time; it is that answer's reader too."""
 
     __slots__ = (
-        "_complete", "_deadline", "_draining", "_error", "_header_bytes", "_keep", "_loop", "_owner", "_paused", "_parser",
-        "_segments", "_sized", "_timer", "_timer_name", "_transport", "_unread", "_waiter", "headers", "reused",
+        "_complete",
+        "_deadline",
+        "_draining",
+        "_error",
+        "_header_bytes",
+        "_keep",
+        "_loop",
+        "_owner",
+        "_parser",
+        "_paused",
+        "_segments",
+        "_sized",
+        "_timer",
+        "_timer_name",
+        "_transport",
+        "_unread",
+        "_waiter",
+        "headers",
+        "reused",
         "status",
     )  # fmt: skip
 
@@ -221,9 +238,7 @@ class Connection(asyncio.Protocol):
 class Upstream:
     """The connections to one origin. `base_url` may be http, https or unix:/path/of/socket."""
 
-    def __init__(
-        self, base_url: str, headers: dict[str, str], *, connect_timeout: float, max_connections: int
-    ) -> None:
+    def __init__(self, base_url: str, headers: dict[str, str], *, connect_timeout: float, max_connections: int) -> None:
         """Raises ValueError for a URL or a header that can't be sent."""
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https", "unix") or not (parts.hostname or parts.scheme == "unix"):
@@ -234,7 +249,7 @@ class Upstream:
         self._host = parts.hostname or "localhost"
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._ssl = ssl.create_default_context() if parts.scheme == "https" else None
-        self._prefix = (b"/v1" if self._unix_path else parts.path.rstrip("/").encode("ascii"))
+        self._prefix = b"/v1" if self._unix_path else parts.path.rstrip("/").encode("ascii")
         host = self._host if parts.port is None else f"{self._host}:{parts.port}"
         lines = [f"host: {host}", "content-type: application/json", "accept-encoding: identity"]
         for name, value in headers.items():
@@ -281,9 +296,7 @@ class Upstream:
                 if self._unix_path:
                     await loop.create_unix_connection(lambda: connection, self._unix_path)
                 else:
-                    await loop.create_connection(
-                        lambda: connection, self._host, self._port, ssl=self._ssl
-                    )
+                    await loop.create_connection(lambda: connection, self._host, self._port, ssl=self._ssl)
         except TimeoutError:
             raise UpstreamTimeout("No connection to the provider in time.", code="upstream_timeout_connect") from None
         except (OSError, ssl.SSLError):

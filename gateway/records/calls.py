@@ -43,9 +43,7 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
     started = exchange.started
     detail: dict[str, Any] = {
         "stages": [[name, (begin - started) // 1000, (end - begin) // 1000] for name, begin, end in exchange.stages],
-        "attempts": [
-            [a.target.label, a.outcome, a.status, round(a.ms, 3)] for a in exchange.attempts
-        ],
+        "attempts": [[a.target.label, a.outcome, a.status, round(a.ms, 3)] for a in exchange.attempts],
     }
     if exchange.template is not None:
         detail["template"] = {"reference": exchange.template, "trimmed": exchange.trimmed}
@@ -115,8 +113,7 @@ def told(values: Mapping[str, Any]) -> dict[str, Any]:
         "target": values["target"],
         "served_model": values["served_model"],
         "attempts": [
-            dict(zip(("target", "outcome", "status", "ms"), attempt, strict=True))
-            for attempt in detail["attempts"]
+            dict(zip(("target", "outcome", "status", "ms"), attempt, strict=True)) for attempt in detail["attempts"]
         ],
         "usage": usage,
         "finish_reason": values["finish_reason"],

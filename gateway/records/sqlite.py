@@ -27,7 +27,7 @@ _MIGRATIONS = (
 )
 _INSERT = f"INSERT OR IGNORE INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _FIND = f"""
-    SELECT {', '.join(COLUMNS)} FROM calls
+    SELECT {", ".join(COLUMNS)} FROM calls
     WHERE tenant = :tenant AND (call_id = :id OR answer_id = :id OR (request_id = :id AND request_id != call_id))
     ORDER BY started_at DESC LIMIT 1
 """

@@ -106,5 +106,3 @@ def seconds_of(retry_after: str | None) -> float | None:
         except (TypeError, ValueError):
             return None
     return max(0.0, seconds) if seconds == seconds else None
-
-

@@ -49,22 +49,27 @@ class CitedAnswer:
         for choice in document["choices"]:
             if "message" in choice:
                 text = choice["message"].get("content") or ""
-                choice["message"]["annotations"] = annotations(text, self._passages)
+                choice["message"]["annotations"] = citations(text, self._passages)
             elif choice.get("finish_reason"):
                 text = "".join(self._told.get(choice.get("index", 0), ()))
-                choice.setdefault("delta", {})["annotations"] = annotations(text, self._passages)
+                choice.setdefault("delta", {})["annotations"] = citations(text, self._passages)
         document["rag"] = {"sources": sources(self._passages)}
         return Chunk(JSON.encode(document), chunk.facts)
 
 
-def annotations(text: str, passages: Sequence[Passage]) -> list[dict[str, Any]]:
+def citations(text: str, passages: Sequence[Passage]) -> list[dict[str, Any]]:
     """One `url_citation` for each mark that names a passage; positions in characters of `text`."""
     found = []
     for mark in _MARK.finditer(text):
         n = int(mark[1])
         if 1 <= n <= len(passages):
             passage = passages[n - 1]
-            citation = {"url": passage.url, "title": passage.title, "start_index": mark.start(), "end_index": mark.end()}
+            citation = {
+                "url": passage.url,
+                "title": passage.title,
+                "start_index": mark.start(),
+                "end_index": mark.end(),
+            }
             found.append({"type": "url_citation", "url_citation": citation})
     return found
 

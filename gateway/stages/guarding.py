@@ -26,7 +26,7 @@ from guardrails.verdicts import Screened, Verdict
 _decode = msgspec.json.Decoder().decode
 _OFF_LOOP = 4_000  # characters from which screening would hold up other calls, so a thread does it
 _STRUCTURE = frozenset({"role", "type", "id", "index"})
-_NO_TEXT = (None, "", [], {})
+_NO_TEXT: tuple[Any, ...] = (None, "", [], {})
 
 
 class InputGuard:
@@ -164,7 +164,6 @@ class _GuardedAnswer:
 
     async def _whole(self, document: dict[str, Any], choices: list[dict[str, Any]]) -> Chunk:
         verdicts: list[Verdict] = []
-        changed = False
         for choice in choices:
             message = choice.get("message") or {}
             choice.pop("logprobs", None)
@@ -175,11 +174,8 @@ class _GuardedAnswer:
                     choice["message"] = {"role": "assistant", "content": "", "refusal": None}
                     choice["finish_reason"] = "content_filter"
                     self._exchange.outcome = "blocked"
-                    changed = True
                     break
-                if screened.changed:
-                    holder[key] = screened.text
-                    changed = True
+                holder[key] = screened.text
         _record(self._exchange, "output", verdicts)
         return Chunk(JSON.encode(document))
 
@@ -200,7 +196,9 @@ def _record(exchange: Exchange, stage: str, verdicts: Iterable[Verdict]) -> None
 
 def _refusal(verdicts: Iterable[Verdict], param: str) -> ContentBlocked:
     checks = ", ".join(sorted({verdict.check for verdict in verdicts if verdict.action == "block"}))
-    return ContentBlocked(f"The request was blocked by a guardrail ({checks}). Remove what it found and try again.", param=param)
+    return ContentBlocked(
+        f"The request was blocked by a guardrail ({checks}). Remove what it found and try again.", param=param
+    )
 
 
 def _texts(message: dict[str, Any]) -> Iterable[tuple[dict[str, Any], str]]:

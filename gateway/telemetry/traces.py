@@ -53,7 +53,7 @@ class Traces:
                     self._processor.on_end(span)
 
     def close(self) -> None:
-        self._processor.shutdown()
+        self._processor.shutdown()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
 
     def _keeps(self, exchange: Exchange) -> bool:
         if exchange.outcome in ("error", "blocked") or exchange.ended - exchange.started > _SLOW:
@@ -67,7 +67,9 @@ class Traces:
         trace_id = int(exchange.trace_id, 16)
         call_id = int(exchange.span_id, 16)
         server = SpanContext(trace_id, (call_id ^ _SERVER) & _ID_MASK or 1, False, _SAMPLED)
-        parent = SpanContext(trace_id, int(exchange.trace_parent, 16), True, _SAMPLED) if exchange.trace_parent else None
+        parent = (
+            SpanContext(trace_id, int(exchange.trace_parent, 16), True, _SAMPLED) if exchange.trace_parent else None
+        )
         offset = exchange.started_at - exchange.started  # from the monotonic clock to the wall's
         path = names.PATHS[exchange.endpoint]
         spans = [

@@ -109,8 +109,21 @@ def test_a_user_is_believed_only_from_a_key_that_may_speak_for_users(keyring: Ke
 
 def test_a_provider_with_a_star_stands_for_its_models_only(keyring: Keyring) -> None:
     one = keyring.identify(bearer(KEY))
-    asked = ["handbook", "openai/gpt-4.1", "openai/org/model", "openai", "openai2/x", "mistral/x", "other", ""]
-    assert [model for model in asked if one.may_use(model)] == ["handbook", "openai/gpt-4.1", "openai/org/model"]
+    asked = [
+        "handbook",
+        "openai/gpt-4.1",
+        "openai/org/model",
+        "openai",
+        "openai2/x",
+        "mistral/x",
+        "other",
+        "",
+    ]
+    assert [model for model in asked if one.may_use(model)] == [
+        "handbook",
+        "openai/gpt-4.1",
+        "openai/org/model",
+    ]
 
 
 def test_a_key_without_models_may_use_all_and_one_with_none_nothing() -> None:

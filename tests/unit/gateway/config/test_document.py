@@ -43,7 +43,9 @@ def test_variables_stand_in_values(text: str, expected: object) -> None:
     assert values(text, X="1", EMPTY="") == expected
 
 
-@pytest.mark.parametrize("secret", ["007", "1e5", "true", "null", "~", "0x10", "{a: b}", "a: b", "x\ny: z", "#c", "*a", "${X}"])
+@pytest.mark.parametrize(
+    "secret", ["007", "1e5", "true", "null", "~", "0x10", "{a: b}", "a: b", "x\ny: z", "#c", "*a", "${X}"]
+)
 def test_a_variables_value_stays_the_text_that_it_is(secret: str) -> None:
     assert values("{a: ${S}, b: ${S}}", S=secret) == {"a": secret, "b": secret}
 
@@ -56,8 +58,14 @@ def test_no_value_of_a_variable_can_change_the_structure(secret: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a: ${NOPE}", ["f.yaml:1:4: a: the environment variable NOPE is not set; write ${NOPE:-} to do without"]),
-        ("b: [1, ${NO}]", ["f.yaml:1:8: b[1]: the environment variable NO is not set; write ${NO:-} to do without"]),
+        (
+            "a: ${NOPE}",
+            ["f.yaml:1:4: a: the environment variable NOPE is not set; write ${NOPE:-} to do without"],
+        ),
+        (
+            "b: [1, ${NO}]",
+            ["f.yaml:1:8: b[1]: the environment variable NO is not set; write ${NO:-} to do without"],
+        ),
         (
             "a: ${OPENAI-API-KEY}",
             [

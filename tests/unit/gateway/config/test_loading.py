@@ -53,14 +53,22 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
             "openai_compatible, vllm",
             id="no kind of provider",
         ),
-        pytest.param("providers:\n  o: {kind: openai}\n", "2:3: providers.o.api_key: is missing", id="missing"),
+        pytest.param(
+            "providers:\n  o: {kind: openai}\n", "2:3: providers.o.api_key: is missing", id="missing"
+        ),
         pytest.param("models: {}\n", "1:1: providers: is missing", id="no providers"),
         pytest.param("providers: {}\n", "1:1: providers: should name at least one", id="empty providers"),
-        pytest.param("", "1:1: a configuration is a mapping that has at least `providers`", id="an empty file"),
-        pytest.param("- a\n", "1:1: a configuration is a mapping that has at least `providers`", id="a list"),
-        pytest.param(MOCK + "server: {port: eighty}\n", "2:10: server.port: should be a whole number", id="number"),
         pytest.param(
-            MOCK + "server: {port: 70000}\n", "2:10: server.port: should be less than or equal to 65535", id="range"
+            "", "1:1: a configuration is a mapping that has at least `providers`", id="an empty file"
+        ),
+        pytest.param("- a\n", "1:1: a configuration is a mapping that has at least `providers`", id="a list"),
+        pytest.param(
+            MOCK + "server: {port: eighty}\n", "2:10: server.port: should be a whole number", id="number"
+        ),
+        pytest.param(
+            MOCK + "server: {port: 70000}\n",
+            "2:10: server.port: should be less than or equal to 65535",
+            id="range",
         ),
         pytest.param(MOCK + "server: [1]\n", "2:1: server: should be a mapping", id="a list for a mapping"),
         pytest.param(MOCK + "server:\n", "2:1: server: is empty", id="an empty section"),
@@ -97,13 +105,16 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
             id="an unknown check in short form",
         ),
         pytest.param(
-            MOCK + "models: {a: {targets: [mock/x], guardrails: {input: [{check: secrets, min_score: 1}]}}}\n",
+            MOCK
+            + "models: {a: {targets: [mock/x], guardrails: {input: [{check: secrets, min_score: 1}]}}}\n",
             "2:54: models.a.guardrails.input[0]: `entities` and `min_score` are settings of the check `pii`; "
             "`secrets` has none",
             id="a setting of another check",
         ),
         pytest.param(
-            MOCK + "models: {a: {targets: []}}\n", "2:14: models.a.targets: should name at least one", id="no target"
+            MOCK + "models: {a: {targets: []}}\n",
+            "2:14: models.a.targets: should name at least one",
+            id="no target",
         ),
         pytest.param(
             MOCK + "models: {a: {targets: [mok/x]}}\n",
@@ -179,7 +190,8 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
             id="a hash that is none",
         ),
         pytest.param(
-            MOCK + f'access: {{keys: [{{name: a, hash: "{HASH}", models: [nope]}}]}}\nmodels: {{n: {{targets: [mock/x]}}}}\n',
+            MOCK
+            + f'access: {{keys: [{{name: a, hash: "{HASH}", models: [nope]}}]}}\nmodels: {{n: {{targets: [mock/x]}}}}\n',
             "2:108: access.keys[0].models: there is no model `nope`; allowed: n",
             id="a key for an unknown model",
         ),
@@ -198,7 +210,11 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
             "2:21: features.online_store: the online store is sqlite, or a redis:// URL",
             id="an unknown store",
         ),
-        pytest.param("a: 1\nb: [\n", "3:1: not valid YAML: expected the node content, but found '<stream end>'", id="yaml"),
+        pytest.param(
+            "a: 1\nb: [\n",
+            "3:1: not valid YAML: expected the node content, but found '<stream end>'",
+            id="yaml",
+        ),
         pytest.param("a: \x00\n", "1:4: not valid YAML: the character U+0000 is not allowed", id="nul"),
         pytest.param("a: &a [*a]\n", "1:1: not valid YAML: nested too deeply", id="an alias of itself"),
         pytest.param("[" * 5000, "1:1: not valid YAML: nested too deeply", id="deep nesting"),
@@ -243,7 +259,10 @@ def test_a_secret_is_in_no_fault(tmp_path: Path) -> None:
 
 
 def test_relative_paths_count_from_the_files_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = MOCK + "data_dir: ../data\nretrieval: {collections: {c: {load: [docs, /abs]}}}\nfeatures: {repo: repo, sample_users: u.csv}\n"
+    text = (
+        MOCK
+        + "data_dir: ../data\nretrieval: {collections: {c: {load: [docs, /abs]}}}\nfeatures: {repo: repo, sample_users: u.csv}\n"
+    )
     folder = tmp_path / "configs"
     folder.mkdir()
     (folder / "gateway.yaml").write_text(text)
@@ -291,7 +310,9 @@ def test_a_key_may_name_plain_models_and_whole_providers(tmp_path: Path) -> None
 
 def test_two_keys_share_neither_name_nor_hash(tmp_path: Path) -> None:
     key = f'{{name: a, hash: "{HASH}"}}'
-    assert [line.partition(": ")[2] for line in faults(tmp_path, MOCK + f"access: {{keys: [{key}, {key}]}}\n")] == [
+    assert [
+        line.partition(": ")[2] for line in faults(tmp_path, MOCK + f"access: {{keys: [{key}, {key}]}}\n")
+    ] == [
         "access.keys[1].name: is another key's name too",
         "access.keys[1].hash: is another key's hash too",
     ]
@@ -303,7 +324,9 @@ def test_two_keys_share_neither_name_nor_hash(tmp_path: Path) -> None:
         pytest.param(lambda file: None, "can't be read: No such file or directory", id="absent"),
         pytest.param(lambda file: file.mkdir(), "can't be read: Is a directory", id="a folder"),
         pytest.param(lambda file: file.write_bytes(b"a: \xff\n"), "is not UTF-8", id="another encoding"),
-        pytest.param(lambda file: file.write_bytes(b"#" * 2_000_001), "larger than 2000000 bytes", id="too large"),
+        pytest.param(
+            lambda file: file.write_bytes(b"#" * 2_000_001), "larger than 2000000 bytes", id="too large"
+        ),
     ],
 )
 def test_a_file_that_cannot_be_taken_is_a_fault(tmp_path: Path, prepare: object, message: str) -> None:
@@ -328,7 +351,11 @@ PLAIN = f'{{name: a, hash: "{HASH}"}}'
         ("127.0.0.1", f"{{open_on_loopback: false, keys: [{PLAIN}]}}", None),
         ("0.0.0.0", "{}", "refusing to listen on 0.0.0.0 without an admin key"),
         ("::", "{}", "refusing to listen on :: without an admin key"),
-        ("gateway.example", f"{{keys: [{PLAIN}]}}", "refusing to listen on gateway.example without an admin key"),
+        (
+            "gateway.example",
+            f"{{keys: [{PLAIN}]}}",
+            "refusing to listen on gateway.example without an admin key",
+        ),
         ("0.0.0.0", f"{{keys: [{ADMIN}]}}", None),
     ],
 )

@@ -59,7 +59,11 @@ def test_what_is_wrong_does_not_fit_it(section: dict[str, Any]) -> None:
     "section",
     [
         {"server": {"port": "${PORT:-8080}", "body_limit": "20MB"}},
-        {"models": {"a": {"targets": ["o/x", {"provider": "o", "model": "x"}], "guardrails": {"input": ["pii"]}}}},
+        {
+            "models": {
+                "a": {"targets": ["o/x", {"provider": "o", "model": "x"}], "guardrails": {"input": ["pii"]}}
+            }
+        },
     ],
 )
 def test_short_forms_and_variables_fit_it(section: dict[str, Any]) -> None:
@@ -67,7 +71,8 @@ def test_short_forms_and_variables_fit_it(section: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.25, "250ms"), (5.0, "5s"), (90.0, "90s"), (600.0, "10m"), (3600.0, "1h"), (86400.0, "1d")]
+    ("seconds", "text"),
+    [(0.25, "250ms"), (5.0, "5s"), (90.0, "90s"), (600.0, "10m"), (3600.0, "1h"), (86400.0, "1d")],
 )
 def test_durations_are_written_with_their_largest_whole_unit(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text

@@ -20,7 +20,9 @@ VENDORS = ["openai", "anthropic", "gemini", "mistral"]
 
 def test_without_any_key_it_answers_by_itself() -> None:
     loaded = load(SHIPPED, {})
-    assert loaded.notices == tuple(f"provider {name} is switched off: its api_key is empty" for name in VENDORS)
+    assert loaded.notices == tuple(
+        f"provider {name} is switched off: its api_key is empty" for name in VENDORS
+    )
     assert next(iter(loaded.configuration.models)) == "handbook"
 
 
@@ -63,7 +65,14 @@ def test_however_it_is_broken_it_loads_or_says_where(
     try:
         load(file, {"X": "1"})
     except ConfigError as error:
-        lines = text.count("\n") + text.count("\r") + text.count("\u2028") + text.count("\x85") + text.count("\u2029") + 1
+        lines = (
+            text.count("\n")
+            + text.count("\r")
+            + text.count("\u2028")
+            + text.count("\x85")
+            + text.count("\u2029")
+            + 1
+        )
         assert error.faults
         assert all(fault.message and 1 <= fault.line <= lines and fault.column >= 1 for fault in error.faults)
         assert len(str(error).split("\n")) == len(error.faults)
