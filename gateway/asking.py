@@ -41,9 +41,7 @@ class Asker:
         try:
             # A proxy of the environment has no way to this machine's own loopback.
             own = urlsplit(self.url).hostname in ("localhost", "127.0.0.1", "::1")
-            self._client = httpx.Client(
-                base_url=self.url, headers=headers, timeout=_TIMEOUT, trust_env=not own
-            )
+            self._client = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT, trust_env=not own)
         except (ValueError, httpx.InvalidURL) as error:
             raise AskFailed(f"{url} is not a gateway's URL: {error}") from None
 
@@ -103,9 +101,7 @@ class _ClientErrors:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         match error:
             case httpx.ConnectError() | httpx.ConnectTimeout():
-                raise AskFailed(
-                    f"no gateway answers at {self._url}: start one with `rag-gateway serve`"
-                ) from None
+                raise AskFailed(f"no gateway answers at {self._url}: start one with `rag-gateway serve`") from None
             case httpx.HTTPError() | UpstreamFailed():
                 raise AskFailed(f"the gateway at {self._url} broke off: {error}") from None
             case httpx.InvalidURL():

@@ -22,6 +22,7 @@ _CONFIG = "RAG_GATEWAY_CONFIG"
 _DEFAULT_CONFIG = Path("configs/gateway.yaml")
 # What a terminal would obey: control characters have no place in an answer, whoever wrote it.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_QUOTE = 60  # characters of a passage shown beside its source
 
 _config_option = click.option(
     "--config",
@@ -42,9 +43,7 @@ def main() -> None:
 @main.command()
 @_config_option
 @click.option("--host", help="The address to listen on, instead of server.host.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), help="The port, instead of server.port; 0 takes a free one."
-)
+@click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of server.port; 0 takes a free one.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 def serve(config: Path | None, host: str | None, port: int | None, workers: int) -> None:
     """Run the gateway until Ctrl-C or SIGTERM."""
@@ -111,9 +110,7 @@ def schema() -> None:
 @main.command()
 @click.argument("question")
 @click.option("--model", help="A public model, or provider/model; the first of /v1/models where not given.")
-@click.option(
-    "--url", envvar="RAG_GATEWAY_URL", show_envvar=True, default="http://127.0.0.1:8080", show_default=True
-)
+@click.option("--url", envvar="RAG_GATEWAY_URL", show_envvar=True, default="http://127.0.0.1:8080", show_default=True)
 @click.option(
     "--api-key",
     envvar="RAG_GATEWAY_API_KEY",
@@ -134,7 +131,7 @@ def ask(question: str, model: str | None, url: str, api_key: str | None, user: s
             answer = Answer(model or asker.default_model())
             for text in asker.ask(question, answer, user):
                 told.append(text)
-                console.out(_plain(text), end="", highlight=False)
+                click.echo(_plain(text), nl=False)  # rich would turn tabs into blanks
             console.print()
             _print_sources(console, answer.sources, "".join(told))
             if answer.call_id:
@@ -211,9 +208,7 @@ def keys() -> None:
 @click.option("--models", help="What it may use, separated by commas; everything where not given.")
 @click.option("--admin", is_flag=True, help="It may use the admin API and read /metrics.")
 @click.option("--user", help="The user that it always speaks for.")
-@click.option(
-    "--tenant", default="default", show_default=True, help="Whose calls, cache and documents it shares."
-)
+@click.option("--tenant", default="default", show_default=True, help="Whose calls, cache and documents it shares.")
 @click.option("--speaks-for-users", is_flag=True, help="Its requests may name the user.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def create(
@@ -254,9 +249,7 @@ def create(
         return
     text = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True, width=1000)
     click.echo(f"{key}\n")
-    click.echo(
-        "It is shown this once. Add to access.keys of the configuration, then send the gateway SIGHUP:\n"
-    )
+    click.echo("It is shown this once. Add to access.keys of the configuration, then send the gateway SIGHUP:\n")
     click.echo("".join(f"    {line}\n" for line in text.splitlines()), nl=False)
 
 
@@ -286,9 +279,7 @@ def _load(config: Path | None) -> Loaded:
     if config is None:
         config = _DEFAULT_CONFIG
         if not config.is_file():
-            _fail(
-                f"no configuration: name one with --config FILE or {_CONFIG}; there is no {_DEFAULT_CONFIG} here"
-            )
+            _fail(f"no configuration: name one with --config FILE or {_CONFIG}; there is no {_DEFAULT_CONFIG} here")
     from gateway.config.faults import ConfigError
     from gateway.config.loading import load
 
@@ -308,6 +299,9 @@ def _print_sources(console: Console, sources: list[dict[str, Any]], text: str) -
         line = f"[{number}] {title or source.get('document_id')}  {source.get('url') or section}"
         if isinstance(score, int | float):
             line += f"  ({score:.2f})"
+        quote = " ".join(str(source.get("quote") or "").split()).lstrip("# ")
+        if quote:
+            line += f"  {quote[:_QUOTE]}{'…' if len(quote) > _QUOTE else ''}"
         console.print(_plain(line), markup=False, style=None if f"[{number}]" in text else "dim")
 
 

@@ -70,6 +70,7 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
     with _reload_on_hangup(loaded.path, gateway, services, open_access=open_access):
         gc.collect()
         gc.freeze()  # what the start has made stays; the collector need not walk it again under load
+        gc.set_threshold(10_000, 20, 20)  # a call makes some hundred objects that its end frees without the collector
         try:
             await server.serve()
         finally:
@@ -89,7 +90,7 @@ class _Server(uvicorn.Server):
                 app,
                 host=host,
                 port=port,
-                http=bounded_connection(settings.header_timeout, settings.body_timeout, settings.header_limit),
+                http=bounded_connection(settings.header_timeout, settings.body_timeout, settings.keep_alive, settings.header_limit),
                 ws="none",
                 lifespan="off",
                 log_config=None,

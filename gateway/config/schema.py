@@ -53,8 +53,7 @@ def _with_variables(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     schema = {
-        key: value if key in ("default", "enum", "mapping") else _with_variables(value)
-        for key, value in schema.items()
+        key: value if key in ("default", "enum", "mapping") else _with_variables(value) for key, value in schema.items()
     }
     narrow = schema.get("type") in ("integer", "number", "boolean") or (
         schema.get("type") == "string" and ("pattern" in schema or "enum" in schema)

@@ -2,7 +2,8 @@
 
 It is the one thing that the tests imitate. A raw socket server, so that it can do what an HTTP library would not:
 cut an event in two, reset a connection, lie about a length. Commands come in the upstream model's name:
-`behave:{"gap": 0.05, "die_after": 3}`; any other name answers by the book. It keeps its own log of what came and
+`behave:{"gap": 0.05, "die_after": 3}`, or by a name that a test has given a behaviour with `behaviours`; any other
+name answers by the book. It keeps its own log of what came and
 when each connection closed: the judge of what the gateway really sent.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import gzip
 import json
 import socket
@@ -53,6 +55,7 @@ class Vendor:
     requests: list[Seen] = field(default_factory=list)
     open_connections: int = 0
     api_key: str = "sk-upstream-canary-4711"
+    behaviours: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -74,19 +77,31 @@ class Vendor:
         self._thread.join(5)
 
     def clear(self) -> None:
+        """Forget what came and how to behave."""
+        self.behaviours.clear()
         self.requests.clear()
         self.failures.clear()
 
+    @property
+    def unsettled(self) -> list[Seen]:
+        """Requests that are neither answered whole nor given up by the gateway."""
+        return [seen for seen in list(self.requests) if not seen.answered and seen.closed_at is None]
+
     def _run(self) -> None:
-        self._loop.run_until_complete(self._serve())
+        with contextlib.closing(self._loop):
+            self._loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
-        server = await asyncio.start_server(self._connection, "127.0.0.1", self.port, limit=2**26)
+        server = await asyncio.start_server(self._connection, "127.0.0.1", self.port, limit=2**26, backlog=4096)
         self.port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._stop.wait()
         server.close()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open_connections += 1
@@ -131,9 +146,9 @@ class _Collector:
         self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        assert name.lower() == name, "header names are sent in lower case"
-        assert name.decode() not in self.headers, f"{name!r} was sent twice"
-        self.headers[name.decode()] = value.decode()
+        known = name.decode().lower()
+        assert known not in self.headers, f"{known} was sent twice"
+        self.headers[known] = value.decode()
 
     def on_body(self, body: bytes) -> None:
         self.body += body
@@ -158,7 +173,10 @@ class _Answer:
         self._vendor, self._seen, self._writer = vendor, seen, writer
         model = seen.body.get("model", "")
         self._model = model
-        self._how: dict[str, Any] = json.loads(model[7:]) if str(model).startswith("behave:") else {}
+        if str(model).startswith("behave:"):
+            self._how: dict[str, Any] = json.loads(model[7:])
+        else:
+            self._how = vendor.behaviours.get(model, {})
 
     async def give(self) -> bool:
         """Answer; True when the connection may go on."""
@@ -172,7 +190,8 @@ class _Answer:
             self._vendor.failures[self._model] += 1
             failing = self._vendor.failures[self._model] <= how["fail_times"]
         if failing:
-            return await self._error(how["status"], how.get("message", "The server had an error"))
+            message = how.get("message", "The server had an error")
+            return await self._error(how["status"], message.replace("{key}", self._vendor.api_key))
         if "body" in how:
             return await self._garbage(how["body"])
         if self._seen.path.endswith("/embeddings"):
@@ -201,7 +220,7 @@ class _Answer:
     # -- answers by the book ----------------------------------------------------------------------------
     def _text(self) -> str:
         if "text" in self._how:
-            return str(self._how["text"])
+            return str(self._how["text"]) * int(self._how.get("repeat", 1))
         if (form := self._seen.body.get("response_format")) and form["type"] == "json_schema":
             return json.dumps({name: f"a {name}" for name in form["json_schema"]["schema"]["properties"]})
         content = self._seen.body["messages"][-1]["content"]

@@ -94,6 +94,8 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         # Random weights like whitespace, and JSON allows any amount of it between its tokens.
         *("--structured-outputs-config.disable_any_whitespace", "true"),
         *("--structured-outputs-config.backend", "xgrammar"),
+        *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        *("--distributed-executor-backend", "uni"),
     ]
     env = {
         **os.environ,
@@ -101,6 +103,14 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
         "VLLM_HOST_IP": "127.0.0.1",
+        # Compiled kernels cost 13 s when first used, in the middle of some test, and need a C++ compiler.
+        "TORCHDYNAMO_DISABLE": "1",
+        # The model runs in the engine's own process, on one core. A worker process of its own, vLLM's default
+        # on CPU, polls shared memory by sched_yield; on 2 cores and Linux 6.18 that kept other processes, this
+        # one among them, off the CPU for up to a minute (the second number of /proc/self/schedstat).
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "OMP_NUM_THREADS": "1",
     }
     with _running(command, env, folder / "vllm.log", f"{server.root}/health", VLLM_READY_WITHIN):
         yield server

@@ -108,9 +108,13 @@ def test_the_same_seed_gives_the_same_answer_and_another_seed_another(client: Op
 
 
 def test_a_stream_of_several_choices_keeps_them_apart(client: OpenAI) -> None:
-    chunks = streamed(client, **GREEDY, n=2, extra_body={"structured_outputs": {"regex": "[ab]{12}"}})
+    request = {**GREEDY, "temperature": 1, "n": 2, "seed": 5}
 
-    assert [len(joined(chunks, index)) for index in (0, 1)] == [12, 12]
+    chunks = streamed(client, **request, extra_body={"structured_outputs": {"regex": "[a-p]{24}"}})
+
+    first, second = joined(chunks, 0), joined(chunks, 1)
+    assert (len(first), len(second)) == (24, 24)
+    assert first != second
 
 
 def test_parallel_streams_do_not_mix(client: OpenAI) -> None:
@@ -222,9 +226,7 @@ def test_the_gateway_answers_on_after_refusals(client: OpenAI) -> None:
 
 # --- the engine's own parameters ----------------------------------------------------------------------
 @pytest.mark.parametrize("parameter", [{"top_k": 1}, {"min_p": 1.0}], ids=["top_k", "min_p"])
-def test_a_sampling_parameter_that_openai_does_not_have_takes_effect(
-    client: OpenAI, parameter: dict[str, Any]
-) -> None:
+def test_a_sampling_parameter_that_openai_does_not_have_takes_effect(client: OpenAI, parameter: dict[str, Any]) -> None:
     """Either of them leaves only the likeliest token, so that heat changes nothing."""
     hot = {**GREEDY, "temperature": 2, "seed": 3}
     greedy = text_of(client.chat.completions.create(**GREEDY))
@@ -258,10 +260,7 @@ def test_arguments_of_the_chat_template_take_effect(client: OpenAI) -> None:
 def test_guided_json_holds_its_schema(client: OpenAI, form: dict[str, Any], stream: bool) -> None:
     request = {**GREEDY, "max_tokens": 400, **form}
 
-    if stream:
-        text = joined(streamed(client, **request))
-    else:
-        text = text_of(client.chat.completions.create(**request))
+    text = joined(streamed(client, **request)) if stream else text_of(client.chat.completions.create(**request))
 
     jsonschema.validate(json.loads(text), PLACE)
 
@@ -275,8 +274,7 @@ def test_a_choice_is_one_of_the_given(client: OpenAI) -> None:
     assert answer.choices[0].finish_reason == "stop"
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
-def test_a_named_tool_is_called_with_arguments_of_its_schema(client: OpenAI, stream: bool) -> None:
+def test_a_tool_call_is_vllms_own_plain_and_streamed(client: OpenAI, direct: OpenAI) -> None:
     request: dict[str, Any] = {
         **GREEDY,
         "max_tokens": 400,
@@ -284,20 +282,19 @@ def test_a_named_tool_is_called_with_arguments_of_its_schema(client: OpenAI, str
         "tool_choice": {"type": "function", "function": {"name": "book"}},
     }
 
-    if stream:
-        pieces = [
-            call.function
-            for chunk in streamed(client, **request)
-            for choice in chunk.choices
-            for call in choice.delta.tool_calls or ()
-            if call.function
-        ]
-        names = [piece.name for piece in pieces if piece.name]
-        arguments = "".join(piece.arguments or "" for piece in pieces)
-    else:
-        calls: Any = client.chat.completions.create(**request).choices[0].message.tool_calls
-        names = [call.function.name for call in calls]
-        arguments = calls[0].function.arguments
+    def called(of: OpenAI) -> list[tuple[str, str]]:
+        answer: ChatCompletion = of.chat.completions.create(**request)
+        calls: list[Any] = answer.choices[0].message.tool_calls or []
+        return [(call.function.name, call.function.arguments) for call in calls]
 
-    assert names == ["book"]
-    jsonschema.validate(json.loads(arguments), PLACE)
+    pieces = [
+        call.function
+        for chunk in streamed(client, **request)
+        for choice in chunk.choices
+        for call in choice.delta.tool_calls or ()
+        if call.function
+    ]
+    gathered = ("".join(piece.name or "" for piece in pieces), "".join(piece.arguments or "" for piece in pieces))
+
+    assert called(client) == called(direct) == [gathered]
+    assert gathered[0] == "book"

@@ -25,7 +25,7 @@ def piece(text: str, **more: Any) -> bytes:
 
 SOURCE = {
     "document_id": "configuration.md", "version": "1", "section_id": "s1", "collection": "handbook", "score": 0.712,
-    "title": "Configuration", "url": "docs/configuration.md#providers", "quote": "Add an entry",
+    "title": "Configuration", "url": "docs/configuration.md#providers", "quote": "## Add an\n\nentry",
 }  # fmt: skip
 DONE = b"data: [DONE]\n\n"
 
@@ -90,7 +90,7 @@ def test_an_answer_is_printed_with_its_sources_and_its_call(script: Script) -> N
     assert (result.exit_code, result.stdout) == (
         0,
         "Add it [1], so. \u2028 – é 😀\n"
-        "\nSources\n[1] Configuration  docs/configuration.md#providers  (0.71)\n"
+        "\nSources\n[1] Configuration  docs/configuration.md#providers  (0.71)  Add an entry\n"
         f"\nhandbook by extractive/, cache miss. How it came about: curl {script.url}/v1/calls/call_1\n",
     )
     body = {

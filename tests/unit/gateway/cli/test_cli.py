@@ -89,12 +89,8 @@ def test_the_configuration_is_the_options_then_the_environments_then_the_folders
     assert run("check", "--config", "two.yaml").stdout.startswith("two.yaml: ok")
 
 
-@pytest.mark.parametrize(
-    "command", [("serve",), ("check",), ("keys", "list"), ("ingest", ".", "--collection", "c")]
-)
-def test_without_a_configuration_a_command_says_how_to_name_one(
-    folder: Path, command: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize("command", [("serve",), ("check",), ("keys", "list"), ("ingest", ".", "--collection", "c")])
+def test_without_a_configuration_a_command_says_how_to_name_one(folder: Path, command: tuple[str, ...]) -> None:
     (folder / "configs" / "gateway.yaml").unlink()
     result = run(*command)
     assert (result.exit_code, result.stderr) == (
@@ -174,9 +170,7 @@ def test_documents_go_only_where_the_configuration_has_a_collection(folder: Path
     )
 
 
-@pytest.mark.parametrize(
-    "command", [["keys", "create"], ["schema"], ["ask", "hello", "--url", "http://127.0.0.1:1"]]
-)
+@pytest.mark.parametrize("command", [["keys", "create"], ["schema"], ["ask", "hello", "--url", "http://127.0.0.1:1"]])
 def test_a_light_command_loads_nothing_heavy(command: list[str]) -> None:
     code = (
         "import sys\n"

@@ -53,18 +53,12 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
             "openai_compatible, vllm",
             id="no kind of provider",
         ),
-        pytest.param(
-            "providers:\n  o: {kind: openai}\n", "2:3: providers.o.api_key: is missing", id="missing"
-        ),
+        pytest.param("providers:\n  o: {kind: openai}\n", "2:3: providers.o.api_key: is missing", id="missing"),
         pytest.param("models: {}\n", "1:1: providers: is missing", id="no providers"),
         pytest.param("providers: {}\n", "1:1: providers: should name at least one", id="empty providers"),
-        pytest.param(
-            "", "1:1: a configuration is a mapping that has at least `providers`", id="an empty file"
-        ),
+        pytest.param("", "1:1: a configuration is a mapping that has at least `providers`", id="an empty file"),
         pytest.param("- a\n", "1:1: a configuration is a mapping that has at least `providers`", id="a list"),
-        pytest.param(
-            MOCK + "server: {port: eighty}\n", "2:10: server.port: should be a whole number", id="number"
-        ),
+        pytest.param(MOCK + "server: {port: eighty}\n", "2:10: server.port: should be a whole number", id="number"),
         pytest.param(
             MOCK + "server: {port: 70000}\n",
             "2:10: server.port: should be less than or equal to 65535",
@@ -105,8 +99,7 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
             id="an unknown check in short form",
         ),
         pytest.param(
-            MOCK
-            + "models: {a: {targets: [mock/x], guardrails: {input: [{check: secrets, min_score: 1}]}}}\n",
+            MOCK + "models: {a: {targets: [mock/x], guardrails: {input: [{check: secrets, min_score: 1}]}}}\n",
             "2:54: models.a.guardrails.input[0]: `entities` and `min_score` are settings of the check `pii`; "
             "`secrets` has none",
             id="a setting of another check",
@@ -310,9 +303,7 @@ def test_a_key_may_name_plain_models_and_whole_providers(tmp_path: Path) -> None
 
 def test_two_keys_share_neither_name_nor_hash(tmp_path: Path) -> None:
     key = f'{{name: a, hash: "{HASH}"}}'
-    assert [
-        line.partition(": ")[2] for line in faults(tmp_path, MOCK + f"access: {{keys: [{key}, {key}]}}\n")
-    ] == [
+    assert [line.partition(": ")[2] for line in faults(tmp_path, MOCK + f"access: {{keys: [{key}, {key}]}}\n")] == [
         "access.keys[1].name: is another key's name too",
         "access.keys[1].hash: is another key's hash too",
     ]
@@ -324,9 +315,7 @@ def test_two_keys_share_neither_name_nor_hash(tmp_path: Path) -> None:
         pytest.param(lambda file: None, "can't be read: No such file or directory", id="absent"),
         pytest.param(lambda file: file.mkdir(), "can't be read: Is a directory", id="a folder"),
         pytest.param(lambda file: file.write_bytes(b"a: \xff\n"), "is not UTF-8", id="another encoding"),
-        pytest.param(
-            lambda file: file.write_bytes(b"#" * 2_000_001), "larger than 2000000 bytes", id="too large"
-        ),
+        pytest.param(lambda file: file.write_bytes(b"#" * 2_000_001), "larger than 2000000 bytes", id="too large"),
     ],
 )
 def test_a_file_that_cannot_be_taken_is_a_fault(tmp_path: Path, prepare: object, message: str) -> None:

@@ -59,11 +59,7 @@ def test_what_is_wrong_does_not_fit_it(section: dict[str, Any]) -> None:
     "section",
     [
         {"server": {"port": "${PORT:-8080}", "body_limit": "20MB"}},
-        {
-            "models": {
-                "a": {"targets": ["o/x", {"provider": "o", "model": "x"}], "guardrails": {"input": ["pii"]}}
-            }
-        },
+        {"models": {"a": {"targets": ["o/x", {"provider": "o", "model": "x"}], "guardrails": {"input": ["pii"]}}}},
     ],
 )
 def test_short_forms_and_variables_fit_it(section: dict[str, Any]) -> None:

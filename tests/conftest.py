@@ -1,0 +1,67 @@
+"""One strict mock vendor and one gateway in front of it, shared by the tests that need a live process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import openai
+import pytest
+from gateway_process import GatewayProcess, until
+from sample_gateway import KEY_A, KEY_ADMIN, KEY_B, KEY_NARROW, gateway_configuration
+from upstream.vendor import Vendor
+
+@pytest.fixture(scope="session")
+def shared_vendor() -> Iterator[Vendor]:
+    with Vendor() as vendor:
+        yield vendor
+
+
+@pytest.fixture(scope="session")
+def shared_gateway(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    running = GatewayProcess(gateway_configuration(shared_vendor), tmp_path_factory.mktemp("gateway"))
+    with running:
+        yield running
+        metrics = httpx.get(running.url + "/metrics", headers={"authorization": f"Bearer {KEY_ADMIN}"}).text
+    # G6: whatever was asked in this session, no secret has come to rest anywhere.
+    for canary in (KEY_A, KEY_B, KEY_NARROW, KEY_ADMIN, shared_vendor.api_key):
+        for tail in (canary, canary[-12:]):
+            assert tail not in running.output
+            assert tail not in metrics
+            assert tail.encode() not in running.stored()
+    assert "Traceback" not in running.output, running.output
+
+
+@pytest.fixture
+def vendor(shared_vendor: Vendor) -> Iterator[Vendor]:
+    """The mock vendor, with nothing left of the test before."""
+    shared_vendor.clear()
+    yield shared_vendor
+    until(lambda: not shared_vendor.unsettled, 2, "the end of every upstream call")
+
+
+@pytest.fixture
+def gateway(shared_gateway: GatewayProcess, vendor: Vendor) -> Iterator[GatewayProcess]:
+    """The shared gateway; every test also proves that it leaves it alive and without an upstream call."""
+    yield shared_gateway
+    assert httpx.get(shared_gateway.url + "/healthz", timeout=5).json() == {"status": "ok"}
+
+
+@pytest.fixture
+def client(gateway: GatewayProcess) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=gateway.url + "/v1", api_key=KEY_A, max_retries=0, timeout=20) as made:
+        yield made
+
+
+@pytest.fixture
+async def aclient(gateway: GatewayProcess) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=gateway.url + "/v1", api_key=KEY_A, max_retries=0, timeout=20) as made:
+        yield made
+
+
+@pytest.fixture
+def http(gateway: GatewayProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(
+        base_url=gateway.url, headers={"authorization": f"Bearer {KEY_A}"}, timeout=20, trust_env=False
+    ) as made:
+        yield made
