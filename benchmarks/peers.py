@@ -28,7 +28,7 @@ def python_peer(name: str, requirement: str, works: str) -> None:
         subprocess.run([sys.executable, "-m", "venv", "--clear", PEERS / name], check=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", requirement], check=True)
         subprocess.run([python, "-c", works], check=True)
-    print(f"{name}: ready in {PEERS / name}")
+    print(f"{name}: ready in {PEERS / name}", flush=True)
 
 
 def portkey() -> None:
@@ -43,7 +43,7 @@ def portkey() -> None:
     }
     (folder / "package.json").write_text(json.dumps(package, indent=2) + "\n")
     subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"], cwd=folder, check=True)
-    print(f"portkey: ready in {folder}")
+    print(f"portkey: ready in {folder}", flush=True)
 
 
 INSTALLERS = {

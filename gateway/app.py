@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from gateway.api import errors
+from gateway.api import documentation, errors
 from gateway.api.front import Front
 from gateway.api.routes import Health, router
 from gateway.runtime import Gateway
@@ -19,4 +19,5 @@ def create_app(gateway: Gateway, health: Health) -> Front:
     )
     errors.install(app)
     app.include_router(router(gateway, health))
+    documentation.install(app)
     return Front(app, gateway)

@@ -95,9 +95,14 @@ def open_records(configuration: Configuration) -> tuple[CallJournal, Callable[[]
     return journal, close
 
 
-def compile_revision(loaded: Loaded, services: Services, *, open_access: bool) -> Revision:
-    """Everything that calls need, from a valid configuration. Raises TemplateFault or ValueError."""
+def compile_revision(loaded: Loaded, services: Services, *, loopback: bool) -> Revision:
+    """Everything that calls need, from a valid configuration. Raises TemplateFault or ValueError.
+
+    Open mode is for a gateway that only this machine can reach and that has no key yet: with the first key it ends.
+    """
     configuration = loaded.configuration
+    access = configuration.access
+    open_mode = loopback and access.open_on_loopback and not access.keys
     knowledge, features = services.knowledge, services.features
     lines = {
         name: _line(provider, knowledge)
@@ -109,11 +114,11 @@ def compile_revision(loaded: Loaded, services: Services, *, open_access: bool) -
         name: _pipeline(name, model, lines, configuration, library, knowledge, features)
         for name, model in configuration.models.items()
     }
-    user_header = configuration.access.user_header
+    user_header = access.user_header
     return Revision(
         name=loaded.revision,
         configuration=configuration,
-        keyring=Keyring(configuration.access, open=open_access),
+        keyring=Keyring(access, open=open_mode),
         pipelines=pipelines,
         plain=_plain(lines),
         user_header=user_header.lower().encode("ascii") if user_header else None,

@@ -62,7 +62,9 @@ class RagOptions(msgspec.Struct, forbid_unknown_fields=True):
     cache: bool | None = None
 
 
-class _ChatEnvelope(msgspec.Struct):
+class ChatEnvelope(msgspec.Struct):
+    """What is checked of a chat request; unknown fields go upstream as they are."""
+
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
     stream: bool | None = None
@@ -88,7 +90,9 @@ class _ChatEnvelope(msgspec.Struct):
     rag: RagOptions | None = None
 
 
-class _EmbeddingsEnvelope(msgspec.Struct):
+class EmbeddingsEnvelope(msgspec.Struct):
+    """What is checked of an embeddings request."""
+
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     input: (
         Annotated[str, msgspec.Meta(min_length=1)]
@@ -99,8 +103,8 @@ class _EmbeddingsEnvelope(msgspec.Struct):
     user: str | None = None
 
 
-_decode_chat = msgspec.json.Decoder(_ChatEnvelope).decode
-_decode_embeddings = msgspec.json.Decoder(_EmbeddingsEnvelope).decode
+_decode_chat = msgspec.json.Decoder(ChatEnvelope).decode
+_decode_embeddings = msgspec.json.Decoder(EmbeddingsEnvelope).decode
 
 # Where a call goes and with which key is the operator's to say: a request that names either is refused whole.
 _OPERATORS_ONLY = frozenset({"api_base", "base_url", "api_key", "extra_headers", "extra_query", "custom_llm_provider"})

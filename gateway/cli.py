@@ -82,7 +82,7 @@ def check(file: Path | None, config: Path | None) -> None:
     configuration = loaded.configuration
     try:
         check_exposure(configuration, configuration.server.host, loaded.path.name)
-        compile_revision(loaded, open_services(configuration), open_access=False)
+        compile_revision(loaded, open_services(configuration), loopback=False)
     except (ConfigError, TemplateFault, ValueError) as error:
         _fail(str(error))
     except ImportError as error:

@@ -53,8 +53,8 @@ def _loop_factory() -> Any:
 async def _serve(loaded: Loaded, host: str, port: int) -> None:
     configuration = loaded.configuration
     services = open_services(configuration)
-    open_access = configuration.access.open_on_loopback and is_loopback(host)
-    revision = compile_revision(loaded, services, open_access=open_access)
+    loopback = is_loopback(host)
+    revision = compile_revision(loaded, services, loopback=loopback)
     journal, close_records = open_records(configuration)
     metrics = Metrics(lambda: journal.waiting, lambda: journal.dropped)
     gateway = Gateway(revision, journal, metrics, configuration.server.body_limit)
@@ -67,7 +67,7 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
     for notice in loaded.notices:
         log.info(notice)
     tasks = [asyncio.create_task(task) for task in (watch_loop(metrics), *services.runs())]
-    with _reload_on_hangup(loaded.path, gateway, services, open_access=open_access):
+    with _reload_on_hangup(loaded.path, gateway, services, loopback=loopback):
         gc.collect()
         gc.freeze()  # what the start has made stays; the collector need not walk it again under load
         gc.set_threshold(10_000, 20, 20)  # a call makes some hundred objects that its end frees without the collector
@@ -143,7 +143,7 @@ def _greet(gateway: Gateway, host: str, port: int) -> None:
 
 
 @contextlib.contextmanager
-def _reload_on_hangup(path: Path, gateway: Gateway, services: Services, *, open_access: bool) -> Any:
+def _reload_on_hangup(path: Path, gateway: Gateway, services: Services, *, loopback: bool) -> Any:
     """SIGHUP: the file again, all or nothing. Calls in flight finish on the revision they began with."""
 
     def reload() -> None:
@@ -153,7 +153,7 @@ def _reload_on_hangup(path: Path, gateway: Gateway, services: Services, *, open_
             if changed:
                 log.error("reload refused, a restart is needed for: %s", ", ".join(changed))
                 return
-            gateway.revision = compile_revision(loaded, services, open_access=open_access)
+            gateway.revision = compile_revision(loaded, services, loopback=loopback)
         except ConfigError as error:
             log.error("reload refused, revision %s stays:\n%s", gateway.revision.name, error)
         except Exception as error:

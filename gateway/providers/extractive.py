@@ -106,10 +106,13 @@ def extract(question: str, passages: Sequence[Passage], count: int) -> str:
     words = [Counter(_stem(word) for word in _WORD.findall(unit.lower())) for _, _, unit in units]
     spread = Counter(word for counts in words for word in counts)
     scored = []
+    headings = [{_stem(word) for word in _WORD.findall(" ".join(p.heading).lower())} & wanted for p in passages]
     for (n, order, unit), counts in zip(units, words, strict=True):
         found = wanted & counts.keys()
-        if found:
+        about = headings[n - 1] - found  # said by the headings above, so by every sentence beneath them
+        if found or about:
             rarity = sum(math.log(1 + len(units) / spread[word]) for word in found)
+            rarity += 0.6 * sum(math.log(1 + len(units) / (1 + spread[word])) for word in about)
             length = 1 + max(0, sum(counts.values()) - 40) / 80
             scored.append((rarity / length / (1 + 0.15 * (n - 1)), n, order, unit))
     if not scored:

@@ -83,7 +83,7 @@ def sources(passages: Sequence[Passage]) -> list[dict[str, Any]]:
             "section_id": passage.section_id,
             "collection": passage.collection,
             "score": round(passage.score, 4),
-            "title": passage.title,
+            "title": " > ".join(passage.heading) or passage.title,
             "url": passage.url,
             "quote": passage.text[:_QUOTE],
         }

@@ -86,7 +86,7 @@ def test_a_call_is_told_right_after_its_answer(http: httpx.Client) -> None:
     assert call["target"] == "mock/gpt-mock"
     assert call["outcome"] == "ok"
     for other in ("told-1", answer.json()["id"]):
-        assert http.get("/v1/calls/" + other).json()["call_id"] == call["call_id"]
+        assert http.get("/v1/calls/" + other).json()["id"] == call["id"]
 
 
 def test_a_call_shows_its_tokens_and_not_its_words(http: httpx.Client) -> None:
