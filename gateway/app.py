@@ -16,6 +16,7 @@ def create_app(gateway: Gateway, health: Health) -> Front:
         description="One OpenAI-compatible door in front of every language model.",
         docs_url="/docs",
         redoc_url=None,
+        redirect_slashes=False,  # it would send clients to whatever the Host header says
     )
     errors.install(app)
     app.include_router(router(gateway, health))
