@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -22,11 +24,11 @@ from feast.data_source import PushMode
 from feast.errors import FeastError
 from feast.feature_service import FeatureService
 from feast.repo_config import RepoConfig
-from feast.repo_operations import parse_repo
 
 from features.vector import FeaturesUnavailable, FeatureValue, FeatureVector
 
 _THREADS = 4
+_CONNECTIONS = 32  # to Redis: its client opens one for each read that runs
 
 
 class FeastStore:
@@ -36,6 +38,7 @@ class FeastStore:
         self._store = store
         self._data_dir = data_dir
         self._native_async = native_async
+        self._connections = asyncio.Semaphore(_CONNECTIONS)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="features")
         self._services: dict[str, tuple[FeatureService, tuple[str, ...]]] = {
             service.name: (service, tuple(f.name for p in service.feature_view_projections for f in p.features))
@@ -50,16 +53,16 @@ class FeastStore:
         `online_store`: "sqlite", in `data_dir`, or a redis:// URL. Blocking, some seconds. Raises
         FeaturesUnavailable.
         """
+        repo, data_dir = repo.resolve(), data_dir.resolve()
         data_dir.mkdir(parents=True, exist_ok=True)
         try:
-            config = _repo_config(repo, data_dir, online_store)
-            store = FeatureStore(config=config)
+            settings = _settings(repo, data_dir, online_store)
             fingerprint = _fingerprint(repo, online_store)
             marker = data_dir / "applied"
             if not marker.is_file() or marker.read_text() != fingerprint:
-                _apply(config, repo)
+                _apply(repo, data_dir, settings)
                 marker.write_text(fingerprint)
-                store = FeatureStore(config=config)
+            store = FeatureStore(config=RepoConfig(repo_path=str(repo), **settings))
             opened = cls(store, data_dir, native_async=online_store != "sqlite")
         except (FeastError, OSError, ValueError, ImportError) as error:
             raise FeaturesUnavailable(f"the Feast repository can't be opened: {error}") from error
@@ -74,7 +77,8 @@ class FeastStore:
         rows = [dict(entity)]
         try:
             if self._native_async:
-                response = await self._store.get_online_features_async(feature_service, rows)
+                async with self._connections:
+                    response = await self._store.get_online_features_async(feature_service, rows)
             else:
                 loop = asyncio.get_running_loop()
                 response = await loop.run_in_executor(
@@ -109,8 +113,12 @@ class FeastStore:
         stamped = frame.assign(event_timestamp=datetime.now(UTC))
         self._store.push(source, stamped, to=PushMode.ONLINE)
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+        # Feast keeps its Redis client to itself and never closes it.
+        client = getattr(self._store._get_provider().online_store, "_client_async", None)
+        if client is not None:
+            await client.aclose()
 
     def _only_push_source(self) -> str:
         sources: list[str] = [s.name for s in self._store.list_data_sources() if type(s).__name__ == "PushSource"]
@@ -125,32 +133,35 @@ class FeastStore:
                 self._store.get_online_features(service, [dict.fromkeys(self._all_joined, "")])
 
 
-def _repo_config(repo: Path, data_dir: Path, online_store: str) -> RepoConfig:
+def _settings(repo: Path, data_dir: Path, online_store: str) -> dict[str, Any]:
+    """The repository's `feature_store.yaml`, with its data where the gateway's is."""
     os.environ["FEAST_USAGE"] = "False"  # Feast never calls home
     text = (repo / "feature_store.yaml").read_text().replace("${FEATURES_DATA_DIR}", str(data_dir))
-    settings = yaml.safe_load(text)
+    settings: dict[str, Any] = yaml.safe_load(text)
     if online_store != "sqlite":
         address, _, database = online_store.split("://", 1)[1].partition("/")
         ssl = ",ssl=true" if online_store.startswith("rediss://") else ""
         settings["online_store"] = {"type": "redis", "connection_string": f"{address},db={database or 0}{ssl}"}
-    return RepoConfig(repo_path=str(repo), **settings)
+    return settings
 
 
-def _apply(config: RepoConfig, repo: Path) -> None:
-    """As `feast apply` does, but with nothing printed and nothing asked."""
-    store = FeatureStore(config=config)
-    contents = parse_repo(repo)
-    store.apply(
-        [
-            *contents.entities,
-            *contents.data_sources,
-            *contents.feature_views,
-            *contents.stream_feature_views,
-            *contents.on_demand_feature_views,
-            *contents.feature_services,
-        ],
-        partial=False,
+def _apply(repo: Path, data_dir: Path, settings: dict[str, Any]) -> None:
+    """Feast's own `apply`, in a process of its own: it imports the definitions relative to the working directory."""
+    resolved = data_dir / "feature_store.yaml"
+    resolved.write_text(yaml.safe_dump(settings))
+    resolved.chmod(0o600)  # a Redis address may hold a password
+    command = [sys.executable, "-c", "from feast.cli.cli import cli; cli()"]
+    done = subprocess.run(
+        [*command, "-c", str(repo), "-f", str(resolved), "apply", "--skip-source-validation"],
+        cwd=repo,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    if done.returncode != 0:
+        raise ValueError(f"its definitions can't be applied: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
 
 
 def _fingerprint(repo: Path, online_store: str) -> str:

@@ -118,7 +118,7 @@ class FeatureService:
                 log.error("user features are unavailable, trying again in %.0f s: %s", _RETRY, failure)
             finally:
                 if self._store is not None:
-                    self._store.close()
+                    await self._store.aclose()
                     self._store = None
             self._starting = False
             await asyncio.sleep(_RETRY)

@@ -109,7 +109,7 @@ class StreamScreen:
             space = self._runs.space()
             if space:
                 self._masked_word = False
-                if self._key is None:
+                if self._key is None or self._rules[self._key[0]].action == "flag":
                     out.append(space)
             run = self._runs.take()
             if run is None:

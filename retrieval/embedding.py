@@ -44,9 +44,11 @@ class EndpointEmbedder:
         )
 
     async def embed(self, texts: Sequence[str], *, kind: Kind) -> list[list[float]]:
+        # Half of a surrogate pair is no text: it can't be sent, and means nothing.
+        texts = [text.encode("utf-8", "replace").decode() for text in texts]
         vectors: list[list[float]] = []
         for start in range(0, len(texts), _BATCH):
-            vectors += await self._embed(list(texts[start : start + _BATCH]), kind)
+            vectors += await self._embed(texts[start : start + _BATCH], kind)
         return vectors
 
     async def healthy(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import quote
 
 from gateway.api.errors import error_headers
 from gateway.chat import JSON, Chunk, Request
@@ -106,10 +107,15 @@ def _common(exchange: Exchange) -> Headers:
         (b"server-timing", f"{timing}, total;dur={total:.2f}".encode("ascii")),
     ]
     if exchange.target is not None:
-        headers.append((b"x-gateway-target", exchange.target.label.encode("latin-1", "replace")))
+        headers.append((b"x-gateway-target", _header_value(exchange.target.label)))
     if exchange.degraded:
         headers.append((b"x-gateway-degraded", ", ".join(exchange.degraded).encode("ascii")))
     return headers
+
+
+def _header_value(text: str) -> bytes:
+    """A caller may have chosen this text: whatever could end a header line is percent-encoded."""
+    return (text if text.isascii() and text.isprintable() else quote(text, safe="/:@ ", errors="replace")).encode("ascii")
 
 
 def _take_facts(chunk: Chunk, exchange: Exchange) -> None:

@@ -130,7 +130,7 @@ class _GuardedAnswer:
                 screen = self._screens.get((index, channel))
                 if screen is None:
                     screen = self._screens[index, channel] = self._policy.stream()
-                holder[key] = screen.feed(holder[key])
+                holder[key] = await _fed(screen, holder[key])
                 if screen.blocked:
                     return [self._blocked()]
             if choice.get("finish_reason"):
@@ -188,6 +188,12 @@ async def _screened(policy: Policy, text: str) -> Screened:
     if len(text) < _OFF_LOOP:
         return policy.screen(text)
     return await asyncio.to_thread(policy.screen, text)
+
+
+async def _fed(screen: StreamScreen, text: str) -> str:
+    if len(text) < _OFF_LOOP:
+        return screen.feed(text)
+    return await asyncio.to_thread(screen.feed, text)
 
 
 def _record(exchange: Exchange, stage: str, verdicts: Iterable[Verdict]) -> None:

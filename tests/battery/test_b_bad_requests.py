@@ -274,13 +274,15 @@ def test_b6_honest_pipelined_requests_are_each_answered_once(gateway: GatewayPro
 
 
 @pytest.mark.parametrize("text", ["x\r\nx-injected: 1", "x\nauthorization: Bearer other", "x\0y"])
-def test_b6_no_value_of_a_request_becomes_a_header_upstream(
+def test_b6_no_value_of_a_request_becomes_a_header(
     http: httpx.Client, vendor: Vendor, text: str
 ) -> None:
     for body in (
         {"model": "mock/" + text, "messages": HELLO}, {"model": "plain", "messages": HELLO, "user": text},
     ):  # fmt: skip
-        http.post(CHAT, json=body)
+        answer = http.post(CHAT, json=body)
+        assert answer.status_code == 200
+        assert {"x-injected", "authorization"}.isdisjoint(answer.headers)
     for seen in vendor.requests:
         assert "x-injected" not in seen.headers
         assert seen.headers["authorization"] == f"Bearer {vendor.api_key}"

@@ -37,7 +37,10 @@ rm -f "$stamp"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check -qq install --no-deps --no-compile --progress-bar off)
 
 say "torch $torch (PyTorch's CPU wheels)"
-"${pip[@]}" --extra-index-url https://download.pytorch.org/whl/cpu "torch==$torch"
+torch_index=(--extra-index-url https://download.pytorch.org/whl/cpu)
+# Where the wheel is at hand already (PIP_FIND_LINKS), that index need not be reachable.
+"${pip[@]}" --retries 0 "${torch_index[@]}" "torch==$torch" 2>/dev/null \
+  || "${pip[@]}" "${torch_index[@]}" "torch==$torch"
 
 say "$(grep -c '^[a-z].*==' "$here/requirements.lock") packages of requirements.lock"
 "${pip[@]}" --require-hashes -r "$here/requirements.lock"

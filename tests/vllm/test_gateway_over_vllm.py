@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from typing import Any
 
+import httpx
 import jsonschema
 import openai
 import pytest
@@ -297,3 +298,30 @@ def test_a_tool_call_is_vllms_own_plain_and_streamed(client: OpenAI, direct: Ope
     assert called(client) == called(direct)
     assert called_piecewise(client) == called_piecewise(direct)
     assert called_piecewise(client)[0] == called(client)[0][0] == "book"
+
+
+# --- the account --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("form", ["a plain answer", "a plain tool call", "a stream that asks for no usage"])
+def test_the_calls_record_holds_vllms_own_token_counts(client: OpenAI, direct: OpenAI, form: str) -> None:
+    request = dict(GREEDY)
+    if form == "a plain tool call":
+        book = {"type": "function", "function": {"name": "book"}}
+        request |= {"tools": [book], "tool_choice": book, "max_tokens": 400}
+    counted: ChatCompletion = direct.chat.completions.create(**request)
+    assert counted.usage is not None
+
+    answer: Any = client.chat.completions.with_raw_response.create(
+        **request, stream=form == "a stream that asks for no usage"
+    )
+    if form == "a stream that asks for no usage":
+        assert {chunk.usage for chunk in answer.parse()} == {None}
+    record = client.get(f"/calls/{answer.headers['x-gateway-call-id']}", cast_to=httpx.Response).json()
+
+    assert record["usage"] == {
+        "prompt_tokens": counted.usage.prompt_tokens,
+        "completion_tokens": counted.usage.completion_tokens,
+        "cached_tokens": 0,
+        "reasoning_tokens": 0,
+        "estimated": False,
+    }
+    assert (record["outcome"], record["finish_reason"]) == ("ok", counted.choices[0].finish_reason)
