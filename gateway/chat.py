@@ -263,7 +263,7 @@ class Fragment(msgspec.Struct):
     content: str | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: Any = None
 
 
 class ChoiceFacts(msgspec.Struct):
@@ -280,7 +280,7 @@ class Facts(msgspec.Struct):
     model: str | None = None
     choices: list[ChoiceFacts] | None = None
     usage: UsageFacts | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 _decode_facts = msgspec.json.Decoder(Facts).decode

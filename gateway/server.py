@@ -90,7 +90,9 @@ class _Server(uvicorn.Server):
                 app,
                 host=host,
                 port=port,
-                http=bounded_connection(settings.header_timeout, settings.body_timeout, settings.keep_alive, settings.header_limit),
+                http=bounded_connection(
+                    settings.header_timeout, settings.body_timeout, settings.keep_alive, settings.header_limit
+                ),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -19,6 +19,8 @@ def build_check(name: str, settings: Mapping[str, object]) -> Check:
         case "pii":
             from guardrails.checks.pii import PersonalData
 
+            if unknown := sorted(set(settings) - {"entities", "min_score"}):
+                raise ValueError(f"the check `pii` has no setting {unknown[0]}; it has `entities` and `min_score`")
             return PersonalData(**settings)  # type: ignore[arg-type]  # the configuration's model has typed them
         case _:
             raise ValueError(f"there is no check `{name}`; there are `secrets` and `pii`")

@@ -2,7 +2,7 @@
 
 A stream's text is released run by run (see `runs`): a run leaves once every check has seen it whole. What a check
 would have masked or blocked, had it seen the whole text, is therefore never out before its verdict. Cost is linear:
-each character is looked at once by each check, a few of very long runs twice.
+each character is looked at once by each check, a part of those in very long runs twice.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from guardrails.runs import LONGEST, Run, Runs
+from guardrails.runs import Run, Runs
 from guardrails.verdicts import Action, Finding, Screened, Verdict
 
-_OVERLAP = 512  # characters of a run that is not whole, looked at again with what follows
+_TOKEN = re.compile(r"[\w.+/=~%-]*")
+_SEAMS = " \t\r\n\"'`,;<>()[]{}|\\"  # characters that no secret contains
 _KEY_END = re.compile(r"-----END[A-Z0-9 ]{0,40}KEY-----")
 _LONGEST_KEY = 20_000  # characters after which a private key that never ends is taken to have ended
-_STRENGTH = {"allow": 0, "flag": 1, "mask": 2, "block": 3}
 
 
 class Check(Protocol):
@@ -77,8 +77,8 @@ class StreamScreen:
         self._rules = rules
         self._runs = Runs()
         self._findings: list[list[Finding]] = [[] for _ in rules]
-        self._key: tuple[int, Finding] | None = None  # (rule, head) of a private key that has not ended
-        self._masked_word = False  # the rest of a masked word that was too long for one run is left out
+        self._key: tuple[int, Finding] | None = None  # (rule, finding) of a private key that has not ended
+        self._rest_masked = False  # the rest of a masked word that was too long for one run is left out
         self.blocked = False
 
     @property
@@ -108,77 +108,104 @@ class StreamScreen:
         while not self.blocked:
             space = self._runs.space()
             if space:
-                self._masked_word = False
-                if self._key is None or self._rules[self._key[0]].action == "flag":
+                self._rest_masked = False
+                if self._key is None:
                     out.append(space)
             run = self._runs.take()
             if run is None:
                 break
-            out.append(self._in_key(run) if self._key is not None else self._judge(run))
+            if self._key is not None:
+                self._skip_key(run)
+            elif self._rest_masked:
+                self._skip_rest(run)
+            else:
+                out.append(self._judge(run))
         return "".join(out)
 
     def _judge(self, run: Run) -> str:
-        found = self._find(run.text)
-        text, cut, rest_masked = run.text, len(run.text), False
-        if not run.whole:
-            cut, rest_masked = _where_to_cut(found)
-            self._runs.give_back(len(text) - cut)
+        text = run.text
+        found = self._find(text)
+        cut = len(text) if run.whole else _where_to_cut(run, [finding for _, finding in found])
+        self._runs.give_back(len(text) - cut)
         spans: list[tuple[int, int, str]] = []
         for order, finding in found:
             if finding.start >= cut:
-                continue  # found again, whole, with what follows
+                continue  # found again, with what follows
             rule = self._rules[order]
-            placed = Finding(finding.kind, run.start + finding.start, run.start + finding.end, finding.score)
-            if finding.kind == PRIVATE_KEY and self._key is None:
-                self._key = (order, placed)
-                if rule.action != "flag":
-                    cut_key = finding.start
-                    spans.append((cut_key, len(text), rule.check.mask(finding.kind)))
-            else:
-                spans += [(finding.start, finding.end, rule.check.mask(finding.kind))] if rule.action == "mask" else []
+            placed = Finding(finding.kind, run.start + finding.start, run.start + min(finding.end, cut), finding.score)
             self._findings[order].append(placed)
             if rule.action == "block":
                 self.blocked = True
                 return ""
-        if self._masked_word:
-            spans.append((0, cut, ""))
-        self._masked_word = rest_masked and bool(spans)
+            if rule.action == "mask":
+                spans.append((finding.start, finding.end, rule.check.mask(finding.kind)))
+                if self._key is None and _is_open(finding, text):
+                    self._key = (order, placed)
+        self._rest_masked = not run.whole and self._key is None and any(end == len(text) for _, end, _ in spans)
         return _masked(text[:cut], spans)
 
     def _find(self, text: str) -> list[tuple[int, Finding]]:
-        return [
-            (order, finding)
-            for order, rule in enumerate(self._rules)
-            if rule.check.worth(text)
-            for finding in rule.check.find(text)
-        ]
+        """What every rule finds; a private key that is masked reaches to its END line, or beyond the run."""
+        found: list[tuple[int, Finding]] = []
+        for order, rule in enumerate(self._rules):
+            if not rule.check.worth(text):
+                continue
+            for finding in rule.check.find(text):
+                if finding.kind == PRIVATE_KEY and rule.action == "mask":
+                    closed = _KEY_END.search(text, finding.end)
+                    end = closed.end() if closed else len(text)
+                    finding = Finding(finding.kind, finding.start, end, finding.score)
+                found.append((order, finding))
+        return found
 
-    def _in_key(self, run: Run) -> str:
-        """A run inside a private key: left out, up to and with the END line."""
+    def _skip_key(self, run: Run) -> None:
+        """Leave out what belongs to a private key: up to and with its END line."""
         assert self._key is not None
-        order, head = self._key
-        end = run.start + len(run.text)
+        order, key = self._key
         closed = _KEY_END.search(run.text)
-        text = run.text if self._rules[order].action == "flag" else ""
-        if closed or end - head.start > _LONGEST_KEY:
-            stop = run.start + closed.end() if closed else end
-            found = self._findings[order]
-            found[found.index(head)] = Finding(head.kind, head.start, stop, head.score)
-            self._key = None
-            if closed and run.whole and not text:
-                return run.text[closed.end() :]
-        return text
+        stop = closed.end() if closed else len(run.text) - run.overlap
+        self._runs.give_back(len(run.text) - stop)
+        longer = Finding(key.kind, key.start, run.start + stop, key.score)
+        found = self._findings[order]
+        found[found.index(key)] = longer
+        self._key = None if closed or longer.end - key.start > _LONGEST_KEY else (order, longer)
+
+    def _skip_rest(self, run: Run) -> None:
+        """Leave out what goes on from a masked word of the run before."""
+        rest = _TOKEN.match(run.text)
+        stop = rest.end() if rest else 0
+        self._runs.give_back(len(run.text) - stop)
+        self._rest_masked = stop == len(run.text) and not run.whole
 
 
-def _where_to_cut(found: list[tuple[int, Finding]]) -> tuple[int, bool]:
-    """How much of a run that is not whole can be decided now, and whether what follows is masked with it."""
-    cut = LONGEST - _OVERLAP
-    for _, finding in sorted(found, key=lambda entry: entry[1].start):
-        if finding.start < cut < finding.end:
-            if finding.start > 0:
-                return finding.start, False
-            return (finding.end, finding.end == LONGEST)
-    return cut, False
+def _is_open(finding: Finding, text: str) -> bool:
+    """Whether this is a private key whose END line is not in `text`."""
+    return finding.kind == PRIVATE_KEY and finding.end == len(text) and not _KEY_END.search(text, finding.start)
+
+
+def _where_to_cut(run: Run, found: list[Finding]) -> int:
+    """How much of a run that goes on can be decided now: nothing that is found is cut in two.
+
+    Between two words of a program's output ("a":"b") rather than inside one, so that what would need more than the
+    overlap to be recognised is not cut either.
+    """
+    limit = len(run.text) - run.overlap
+    cut = max(run.text.rfind(seam, 0, limit) for seam in _SEAMS) + 1 or limit
+    reached = 0  # where the findings that overlap each other end
+    begin = 0
+    for finding in sorted(found, key=lambda finding: finding.start):
+        if finding.start >= reached:
+            begin = finding.start
+            if begin >= cut:
+                break
+        reached = max(reached, finding.end)
+        if begin < cut < reached:
+            if begin > 0:
+                return begin
+            if _is_open(finding, run.text):
+                return limit  # the END line may be cut in two
+            cut = reached
+    return cut
 
 
 def _masked(text: str, spans: list[tuple[int, int, str]]) -> str:

@@ -184,8 +184,12 @@ class MilvusStore:
 
 
 def quoted(text: str) -> str:
-    """A string literal of Milvus' filter language: what stands inside can't end it."""
-    return json.dumps(text)
+    """A string literal of Milvus' filter language: what stands inside can't end it.
+
+    The language knows no `\\u`, so all but the quote and the backslash stands for itself.
+    """
+    plain = text.encode("utf-8", "replace").decode()
+    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _passage(collection: str, score: float, entity: dict[str, Any]) -> Passage:

@@ -11,6 +11,7 @@ from gateway_process import GatewayProcess, until
 from sample_gateway import KEY_A, KEY_ADMIN, KEY_B, KEY_NARROW, gateway_configuration
 from upstream.vendor import Vendor
 
+
 @pytest.fixture(scope="session")
 def shared_vendor() -> Iterator[Vendor]:
     with Vendor() as vendor:

@@ -51,7 +51,9 @@ class GatewayProcess:
     def configure(self, configuration: dict[str, Any]) -> None:
         """Replace the configuration file, as an operator should: whole, by renaming."""
         new = self.file.with_suffix(".new")
-        new.write_text(yaml.safe_dump({"data_dir": str(self.folder / "data"), **configuration}, sort_keys=False), "utf-8")
+        new.write_text(
+            yaml.safe_dump({"data_dir": str(self.folder / "data"), **configuration}, sort_keys=False), "utf-8"
+        )
         new.rename(self.file)
 
     def __enter__(self) -> GatewayProcess:

@@ -18,6 +18,17 @@ def key_entry(name: str, key: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "hash": "sha256:" + hashlib.sha256(key.encode()).hexdigest(), **more}
 
 
+GUARDED = ("masked", "blocked", "screened")
+
+
+def plain_configuration(vendor: Vendor) -> dict[str, Any]:
+    """The same without guardrails, whose libraries take seconds to load."""
+    configuration = gateway_configuration(vendor)
+    for model in GUARDED:
+        del configuration["models"][model]
+    return configuration
+
+
 def gateway_configuration(vendor: Vendor) -> dict[str, Any]:
     """The public models that most tests use, over the mock vendor; with keys, and timeouts made for tests."""
     mock = {
@@ -51,9 +62,7 @@ def gateway_configuration(vendor: Vendor) -> dict[str, Any]:
             "cached": {"targets": ["mock/cached"], "cache": {"exact": {"ttl": "1h"}}},
             "masked": {
                 "targets": ["mock/guarded"],
-                "guardrails": {
-                    "output": [{"check": "secrets", "action": "mask"}, {"check": "pii", "action": "mask"}]
-                },
+                "guardrails": {"output": [{"check": "secrets", "action": "mask"}, {"check": "pii", "action": "mask"}]},
             },
             "blocked": {
                 "targets": ["mock/guarded"],

@@ -115,7 +115,9 @@ def _common(exchange: Exchange) -> Headers:
 
 def _header_value(text: str) -> bytes:
     """A caller may have chosen this text: whatever could end a header line is percent-encoded."""
-    return (text if text.isascii() and text.isprintable() else quote(text, safe="/:@ ", errors="replace")).encode("ascii")
+    return (text if text.isascii() and text.isprintable() else quote(text, safe="/:@ ", errors="replace")).encode(
+        "ascii"
+    )
 
 
 def _take_facts(chunk: Chunk, exchange: Exchange) -> None:

@@ -14,10 +14,11 @@ import difflib
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jinja2
 import yaml
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,6 +34,17 @@ class TemplateFault(Exception):
 
     def __init__(self, file: str, message: str, line: int | None = None) -> None:
         super().__init__(f"{file}{f':{line}' if line else ''}: {message}")
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's sandbox bounds loops, but not what one product or power can make of memory and time."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" or not isinstance(left, int | float) or not isinstance(right, int | float):
+            raise SecurityError("only numbers may be multiplied here, and there are no powers")
+        return super().call_binop(context, operator, left, right)
 
 
 class _Part(BaseModel):
@@ -56,7 +68,7 @@ class TemplateLibrary:
     @classmethod
     def load(cls, folder: Path) -> TemplateLibrary:
         """Every template in `folder`. Raises TemplateFault."""
-        environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)
+        environment = _Sandbox(undefined=jinja2.StrictUndefined, autoescape=False)
         counter = TokenCounter()
         templates = (_template(file, environment, counter) for file in sorted(folder.glob("*.yaml")))
         return cls({template.reference: template for template in templates})
@@ -117,4 +129,6 @@ def _compiled(
         raise TemplateFault(file, f"Jinja: {error.message} (line {error.lineno} of its part)") from None
     except jinja2.TemplateError as error:
         raise TemplateFault(file, f"Jinja: {error}; features need a default under `features`") from None
+    except Exception as error:  # the template is a program: whatever its trial raises is its author's to mend
+        raise TemplateFault(file, f"Jinja: {error}") from None
     return template

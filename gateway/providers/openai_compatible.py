@@ -52,7 +52,7 @@ class OpenAICompatible:
                 raise UpstreamFailed("The provider compressed its answer unasked.", code="upstream_bad_answer")
             if not request.stream:
                 return PlainAnswer(connection, await _whole(connection, _MAX_ANSWER))
-            answer = StreamedAnswer(connection, loop, timeouts.between_tokens, deadline)
+            answer = StreamedAnswer(connection, loop, timeouts.between_tokens, deadline, self._secrets)
             await answer.begin()
             return answer
         except BaseException:
@@ -68,12 +68,10 @@ class OpenAICompatible:
         said = _ErrorFacts()
         try:
             body = await _whole(connection, _MAX_ERROR)
-            said = _read_error(body)
+            said = _read_error(body, self._secrets)
         except UpstreamError:
             pass
         message = said.message
-        for secret in self._secrets:
-            message = message.replace(secret, "***")
         if status == 429:
             headers = connection.headers
             after = headers.get(b"retry-after", b"").decode("latin-1") or None
@@ -126,12 +124,18 @@ class PlainAnswer:
 class StreamedAnswer:
     """A stream, its first content already here, so that until then another target could still take over."""
 
-    __slots__ = ("_between", "_connection", "_deadline", "_done", "_finished", "_held", "_loop", "_reader")
+    __slots__ = ("_between", "_connection", "_deadline", "_done", "_finished", "_held", "_loop", "_reader", "_secrets")
 
     def __init__(
-        self, connection: Connection, loop: asyncio.AbstractEventLoop, between: float, deadline: float
+        self,
+        connection: Connection,
+        loop: asyncio.AbstractEventLoop,
+        between: float,
+        deadline: float,
+        secrets: tuple[str, ...],
     ) -> None:
         self._connection = connection
+        self._secrets = secrets
         self._loop = loop
         self._between = between
         self._deadline = deadline
@@ -177,7 +181,7 @@ class StreamedAnswer:
                 chunk = Chunk(payload)
                 facts = chunk.facts
                 if facts.error is not None:
-                    raise UpstreamFailed("The provider reported an error in its stream.")
+                    raise _reported(payload, self._secrets)
                 if facts.choices and facts.choices[0].finish_reason:
                     self._finished = True
                 chunks.append(chunk)
@@ -220,8 +224,14 @@ class _ErrorFacts(msgspec.Struct):
     code: str | None = None
 
 
-def _read_error(body: bytes) -> _ErrorFacts:
+def _read_error(body: bytes, secrets: tuple[str, ...]) -> _ErrorFacts:
     """OpenAI's `{"error": {…}}`, vLLM's and others' bare or nested forms; anything else says nothing."""
+
+    def told(words: str) -> str:
+        for secret in secrets:
+            words = words.replace(secret, "***")
+        return words[:2000]
+
     try:
         said = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -230,15 +240,24 @@ def _read_error(body: bytes) -> _ErrorFacts:
         said = said[0]
     inner = said.get("error", said) if isinstance(said, dict) else None
     if isinstance(inner, str):
-        return _ErrorFacts(message=inner[:2000])
+        return _ErrorFacts(message=told(inner))
     if not isinstance(inner, dict):
         return _ErrorFacts()
 
     def text(name: str) -> str | None:
         value = inner.get(name)
-        return None if value is None or isinstance(value, (dict, list)) else str(value)[:2000]
+        return None if value is None or isinstance(value, (dict, list)) else told(str(value))
 
     return _ErrorFacts(text("message") or "", text("type"), text("param"), text("code"))
+
+
+def _reported(payload: bytes, secrets: tuple[str, ...]) -> UpstreamError:
+    """An error that a stream holds as an event. vLLM tells even some faults of the request so, under status 200."""
+    said = _read_error(payload, secrets)
+    if said.code in ("400", "404", "422"):
+        kind = said.type or "invalid_request_error"
+        return UpstreamRefused(said.message, status=int(said.code), type=kind, param=said.param, code=said.code)
+    return UpstreamFailed("The provider reported an error in its stream.")
 
 
 def _ms_as_seconds(value: bytes) -> str | None:

@@ -99,9 +99,7 @@ class _GuardedAnswer:
         while True:
             incoming = await self._chunks.next()
             if not incoming:
-                self._ended = True
-                self._note_verdicts()
-                return []
+                return self._last()
             outgoing: list[Chunk] = []
             for chunk in incoming:
                 outgoing += await self._pass(chunk)
@@ -112,6 +110,19 @@ class _GuardedAnswer:
 
     def close(self) -> None:
         self._chunks.close()
+        self._note_verdicts()
+
+    def _last(self) -> list[Chunk]:
+        """What is still held where a provider left out `finish_reason`."""
+        self._ended = True
+        choices: list[dict[str, Any]] = []
+        for index in sorted({index for index, _ in self._screens}):
+            delta: dict[str, Any] = {}
+            if self._flush(index, delta):
+                return [self._blocked()]
+            if delta:
+                choices.append({"index": index, "delta": delta, "finish_reason": None})
+        return [Chunk(JSON.encode({**self._frame, "choices": choices}))] if choices else []
 
     async def _pass(self, chunk: Chunk) -> list[Chunk]:
         document: dict[str, Any] = _decode(chunk.data)
@@ -134,8 +145,7 @@ class _GuardedAnswer:
                 if screen.blocked:
                     return [self._blocked()]
             if choice.get("finish_reason"):
-                self._flush(index, delta)
-                if self._ended:
+                if self._flush(index, delta):
                     return [self._blocked()]
                 choice["delta"] = delta
             silent = silent and not choice.get("finish_reason") and _is_empty(delta)
@@ -143,20 +153,19 @@ class _GuardedAnswer:
             return []  # all of it is held back
         return [Chunk(JSON.encode(document))]
 
-    def _flush(self, index: int, delta: dict[str, Any]) -> None:
-        """Give out what the screens of a finished choice still hold, in its last delta."""
+    def _flush(self, index: int, delta: dict[str, Any]) -> bool:
+        """Give out what the screens of a finished choice still hold, in its last delta; True when one blocks it."""
         for (owner, channel), screen in self._screens.items():
             if owner == index and (rest := screen.finish()):
                 _append(delta, channel, rest)
             if screen.blocked:
-                self._ended = True
-                return
+                return True
+        return False
 
     def _blocked(self) -> Chunk:
         """The end that OpenAI's clients know. The upstream call is cut off here, not when the caller is done."""
         self._ended = True
         self._chunks.close()
-        self._note_verdicts()
         self._exchange.outcome = "blocked"
         indexes = sorted({index for index, _ in self._screens}) or [0]
         choices = [{"index": index, "delta": {}, "finish_reason": "content_filter"} for index in indexes]
@@ -180,7 +189,9 @@ class _GuardedAnswer:
         return Chunk(JSON.encode(document))
 
     def _note_verdicts(self) -> None:
-        for screen in self._screens.values():
+        """Once, when the answer is let go, however it ended."""
+        screens, self._screens = self._screens, {}
+        for screen in screens.values():
             _record(self._exchange, "output", screen.verdicts)
 
 
@@ -208,16 +219,10 @@ def _refusal(verdicts: Iterable[Verdict], param: str) -> ContentBlocked:
 
 
 def _texts(message: dict[str, Any]) -> Iterable[tuple[dict[str, Any], str]]:
-    """Where a message holds text: its content, its parts, the arguments of its tool calls, its name."""
-    content = message.get("content")
-    if isinstance(content, str):
-        yield message, "content"
-    elif isinstance(content, list):
-        for part in content:
-            if isinstance(part.get("text"), str):
-                yield part, "text"
-    for holder, key, _ in _fragments({k: v for k, v in message.items() if k == "tool_calls"}):
-        yield holder, key
+    """Where a message holds text: everywhere but in what is not for reading, pictures and sounds."""
+    for holder, key, channel in _fragments(message):
+        if not channel.endswith((".url", ".data", ".file_data", "tool_call_id")):
+            yield holder, key
 
 
 def _fragments(delta: dict[str, Any], prefix: str = "") -> list[tuple[dict[str, Any], str, str]]:
@@ -236,10 +241,21 @@ def _fragments(delta: dict[str, Any], prefix: str = "") -> list[tuple[dict[str, 
                 if isinstance(item, dict):
                     found += _fragments(item, f"{prefix}{key}[{item.get('index', order)}].")
                 elif isinstance(item, str):
-                    # A bare string in a list can't be held back in place; it is wrapped where it stands.
-                    value[order] = {"text": item}
-                    found.append((value[order], "text", f"{prefix}{key}[{order}].text"))
+                    found.append((_Place(value, order), "text", f"{prefix}{key}[{order}]"))
     return found
+
+
+class _Place(dict[str, Any]):
+    """One string of a list, read and written like the others. Held text can't be put back into it later, so a
+    stream shows what its screen lets go at once, and no more."""
+
+    def __init__(self, items: list[Any], order: int) -> None:
+        super().__init__(text=items[order])
+        self._items, self._order = items, order
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._items[self._order] = value
 
 
 def _append(delta: dict[str, Any], channel: str, text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
 from presidio_analyzer import EntityRecognizer
 from presidio_analyzer.predefined_recognizers import (
@@ -24,7 +25,8 @@ from tldextract import TLDExtract
 
 from guardrails.verdicts import Action, Finding
 
-_VERSION = "presidio-2.2-patterns-1"
+_RULES = 2  # of this module; counts up when the same text may be judged otherwise
+_JUDGES = ("presidio-analyzer", "phonenumbers", "tldextract")  # whose data decide too
 _DIGIT_OR_AT = re.compile(r"[\d@]")
 _PLAIN_NUMBER = re.compile(r"[\d.,:/%-]{1,10}\Z")
 
@@ -43,7 +45,9 @@ _RECOGNIZERS: dict[str, Callable[[], EntityRecognizer]] = {
     "CREDIT_CARD": CreditCardRecognizer,
     "IBAN_CODE": IbanRecognizer,
     "US_SSN": UsSsnRecognizer,
-    "PHONE_NUMBER": PhoneRecognizer,
+    # Numbers with a country's code are found wherever they are from, those without only where the United States or
+    # Canada would write them so. Presidio's eight countries take `1716239022` and `#25762, #16866` for numbers too.
+    "PHONE_NUMBER": lambda: PhoneRecognizer(supported_regions=("US",)),
     "CRYPTO": CryptoRecognizer,
     "IP_ADDRESS": IpRecognizer,
 }
@@ -62,7 +66,8 @@ class PersonalData:
                 raise ValueError(f"there is no entity `{entity}`; there are {', '.join(_RECOGNIZERS)}")
         self._recognizers = [(entity, _RECOGNIZERS[entity]()) for entity in entities]
         self._min_score = min_score
-        self.version = f"{_VERSION} {','.join(entities)} {min_score}"
+        judges = " ".join(f"{name}-{version(name)}" for name in _JUDGES)
+        self.version = f"{_RULES} {judges} {','.join(entities)} {min_score}"
 
     def worth(self, run: str) -> bool:
         return len(run) >= 6 and _DIGIT_OR_AT.search(run) is not None and not _PLAIN_NUMBER.match(run)

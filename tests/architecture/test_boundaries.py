@@ -13,7 +13,17 @@ import pytest
 from gateway_process import GatewayProcess
 from upstream.vendor import Vendor
 
-HEAVY = ("torch", "feast", "pymilvus", "milvus_lite", "presidio_analyzer", "spacy", "sentence_transformers", "pandas", "grpc")
+HEAVY = (
+    "torch",
+    "feast",
+    "pymilvus",
+    "milvus_lite",
+    "presidio_analyzer",
+    "spacy",
+    "sentence_transformers",
+    "pandas",
+    "grpc",
+)
 
 
 @pytest.mark.parametrize("name", ["gateway", "retrieval", "guardrails", "features"])

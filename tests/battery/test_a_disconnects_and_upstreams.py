@@ -131,9 +131,7 @@ def test_a6_a_stream_that_stalls_is_cut_at_the_idle_timeout(
     gateway: GatewayProcess, vendor: Vendor, model: str, ping: bool
 ) -> None:
     """`between_tokens` is 1 s here; comments are no tokens."""
-    vendor.behaviours.update(
-        {name: {"stall_after": 4, "ping": ping, "gap": 0.05} for name in ("gpt-mock", "guarded")}
-    )
+    vendor.behaviours.update({name: {"stall_after": 4, "ping": ping, "gap": 0.05} for name in ("gpt-mock", "guarded")})
     body = {"model": model, "messages": HELLO, "stream": True}
     with gateway.connect() as client:
         client.sendall(http_post("/v1/chat/completions", body, KEY_A))
@@ -147,7 +145,7 @@ def test_a6_a_stream_that_stalls_is_cut_at_the_idle_timeout(
 
 
 # -- A7 ----------------------------------------------------------------------------------------------------
-HARD_TEXT = "日本語のテキスト 👩‍👩‍👧‍👦🏔️ é\u0301 \r\n\r\ndata: not an event\n\n\u2028\u2029\ufeff end\t\"\\ ]}"
+HARD_TEXT = '日本語のテキスト 👩‍👩‍👧‍👦🏔️ é\u0301 \r\n\r\ndata: not an event\n\n\u2028\u2029\ufeff end\t"\\ ]}'
 
 
 @pytest.mark.parametrize("model", ["plain", "masked"])
@@ -170,9 +168,7 @@ def test_a7_a_dribbled_stream_is_the_same_to_the_byte(
 
 # -- A8 ----------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
-    "kind", ["bad_json", "bad_utf8", "huge_line", "html", "short", "gzip", "not_object", "empty"]
-)
+@pytest.mark.parametrize("kind", ["bad_json", "bad_utf8", "huge_line", "html", "short", "gzip", "not_object", "empty"])
 def test_a8_garbage_from_upstream_is_a_502(
     gateway: GatewayProcess, http: httpx.Client, vendor: Vendor, kind: str, stream: bool
 ) -> None:
@@ -189,9 +185,7 @@ def test_a8_garbage_from_upstream_is_a_502(
 
 
 def test_a8_garbage_in_the_middle_of_a_stream_is_an_error_event(http: httpx.Client) -> None:
-    answer = http.post(
-        "/v1/chat/completions", json={"model": behave(bad_event=5), "messages": HELLO, "stream": True}
-    )
+    answer = http.post("/v1/chat/completions", json={"model": behave(bad_event=5), "messages": HELLO, "stream": True})
     events = list(events_of(answer.content))
     assert events[-1]["error"]["code"] == "upstream_bad_answer"
     assert "[DONE]" not in events
@@ -205,17 +199,17 @@ def test_a8_bytes_beyond_an_answers_length_do_not_reach_the_next_call(http: http
 
 
 # -- A9 ----------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("model", ["patient/large", "masked"])
+@pytest.mark.parametrize("model", ["patient/large", "masked", "cached"])
 def test_a9_a_slow_reader_holds_up_the_vendor_and_not_the_memory(
     gateway: GatewayProcess, client: openai.OpenAI, vendor: Vendor, model: str
 ) -> None:
     large = {"text": "tell me more " * 5_000, "repeat": 770, "piece": 65_000}  # 50 MB
-    vendor.behaviours.update(large=large, guarded=large)
+    vendor.behaviours.update(large=large, guarded=large, cached=large)
     client.chat.completions.create(model="plain", messages=HELLO)
     before = gateway.rss
     with gateway.connect(receive_buffer=4096) as slow:
         slow.sendall(http_post("/v1/chat/completions", {"model": model, "messages": HELLO, "stream": True}, KEY_A))
-        until(lambda: vendor.requests[-1].body["model"] in ("large", "guarded"))
+        until(lambda: vendor.requests[-1].body["model"] in ("large", "guarded", "cached"))
         end = time.monotonic() + 3
         received = 0
         while time.monotonic() < end:

@@ -65,9 +65,7 @@ def test_b1_json_that_is_no_request_is_a_400(http: httpx.Client, template: bytes
     assert wrong(http, template, "i_", vendor_may_answer) == {}
 
 
-def test_b1_json_in_a_field_that_the_gateway_does_not_know_goes_up_as_it_is(
-    http: httpx.Client, vendor: Vendor
-) -> None:
+def test_b1_json_in_a_field_that_the_gateway_does_not_know_goes_up_as_it_is(http: httpx.Client, vendor: Vendor) -> None:
     vendor.behaviours["gpt-mock"] = {"lenient": True}
     for name, data in suite().items():
         if name.startswith("y_"):
@@ -83,9 +81,7 @@ def test_b1_json_in_a_field_that_the_gateway_does_not_know_goes_up_as_it_is(
 @pytest.mark.parametrize("nested", [
     b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000, b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
 ])  # fmt: skip
-def test_b2_deep_nesting_is_a_400_at_once(
-    http: httpx.Client, vendor: Vendor, template: bytes, nested: bytes
-) -> None:
+def test_b2_deep_nesting_is_a_400_at_once(http: httpx.Client, vendor: Vendor, template: bytes, nested: bytes) -> None:
     body = template.replace(b"@@", nested)
     times = []
     for _ in range(3):
@@ -243,9 +239,7 @@ SMUGGLING = {
     "a chunk size with a sign": smuggled(
         "transfer-encoding: chunked", body=b"+%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
     ),
-    "a chunk size with 0x": smuggled(
-        "transfer-encoding: chunked", body=b"0x%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
-    ),
+    "a chunk size with 0x": smuggled("transfer-encoding: chunked", body=b"0x%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)),
     "a chunk size that overflows": smuggled(
         "transfer-encoding: chunked", body=b"1" + b"0" * 15 + b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
     ),
@@ -274,9 +268,7 @@ def test_b6_honest_pipelined_requests_are_each_answered_once(gateway: GatewayPro
 
 
 @pytest.mark.parametrize("text", ["x\r\nx-injected: 1", "x\nauthorization: Bearer other", "x\0y"])
-def test_b6_no_value_of_a_request_becomes_a_header(
-    http: httpx.Client, vendor: Vendor, text: str
-) -> None:
+def test_b6_no_value_of_a_request_becomes_a_header(http: httpx.Client, vendor: Vendor, text: str) -> None:
     for body in (
         {"model": "mock/" + text, "messages": HELLO}, {"model": "plain", "messages": HELLO, "user": text},
     ):  # fmt: skip
@@ -301,9 +293,7 @@ PATHS = [
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("host", ["x", "evil.example", "127.0.0.1/metrics", "a@b", "[::1", "localhost:99999"])
-def test_b7_no_spelling_of_a_path_opens_a_route_without_a_key(
-    gateway: GatewayProcess, path: str, host: str
-) -> None:
+def test_b7_no_spelling_of_a_path_opens_a_route_without_a_key(gateway: GatewayProcess, path: str, host: str) -> None:
     answer = gateway.raw(f"GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n".encode())
     assert status_of(answer) in (400, 401, 404, 405)
     assert b"evil.example" not in answer.partition(b"\r\n\r\n")[0]
@@ -325,7 +315,9 @@ def test_b7_what_only_an_admin_may_see_is_a_403_for_others(http: httpx.Client) -
 
 # -- B8 ----------------------------------------------------------------------------------------------------
 def naughty() -> list[str]:
-    strings = [base64.b64decode(text).decode() for text in json.loads((DATA / "naughty_strings.json").read_text("ascii"))]
+    strings = [
+        base64.b64decode(text).decode() for text in json.loads((DATA / "naughty_strings.json").read_text("ascii"))
+    ]
     return [*strings, "\0", "a\0b", "\x7f", "\u0085", "\u202e", "\ufeff", "\U0010ffff", "\ufffe", "é" * 1000]
 
 
@@ -470,9 +462,7 @@ def test_b9_a_missing_field_is_named(http: httpx.Client, missing: str) -> None:
     {"input": []}, {"input": ""}, {"input": None}, {"input": {}}, {"input": [{}]}, {"input": ["x"] * 2049},
     {"dimensions": 0}, {"dimensions": -1}, {"dimensions": 2**63}, {"encoding_format": "hex"},
 ])  # fmt: skip
-def test_b9_hostile_embeddings_requests_are_a_400(
-    http: httpx.Client, vendor: Vendor, hostile: dict[str, Any]
-) -> None:
+def test_b9_hostile_embeddings_requests_are_a_400(http: httpx.Client, vendor: Vendor, hostile: dict[str, Any]) -> None:
     answer = http.post("/v1/embeddings", json={"model": "embedder", "input": "x", **hostile})
     assert answer.status_code == 400
     assert is_openai_error(answer)

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from gateway_process import GatewayProcess, until
-from sample_gateway import KEY_A, KEY_ADMIN, KEY_B, KEY_NARROW, gateway_configuration
+from sample_gateway import KEY_A, KEY_ADMIN, KEY_B, KEY_NARROW, plain_configuration
 from upstream.vendor import Vendor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,9 +78,7 @@ def test_g1_nor_can_its_headers_or_anything_deeper(
     names = ("x-api-base", "x-base-url", "api-base", "x-gateway-target", "x-portkey-custom-host", "x-upstream-url",
              "x-forwarded-host", "x-original-url", "x-rewrite-url", "forwarded")  # fmt: skip
     more = {"metadata": {"api_base": url}, "extra_body": {"api_base": url}, "litellm_params": {"api_base": url}}
-    answer = http.post(
-        CHAT, json={"model": "plain", "messages": HELLO, **more}, headers=dict.fromkeys(names, url)
-    )
+    answer = http.post(CHAT, json={"model": "plain", "messages": HELLO, **more}, headers=dict.fromkeys(names, url))
     assert answer.headers["x-gateway-target"] == "mock/gpt-mock"
     assert not set(names) & set(vendor.requests[-1].headers)
     assert caught == []
@@ -112,16 +110,14 @@ def templated(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -
         "description: A frame\nmax_prompt_tokens: 4000\nmessages:\n"
         "  - role: system\n    content: 'Answer in {{ 40 + 2 }} words.'\n  - conversation\n"
     )
-    configuration = gateway_configuration(shared_vendor)
+    configuration = plain_configuration(shared_vendor)
     configuration["models"]["framed"] = {"targets": ["mock/framed"], "prompt": "frame@1", "record_content": True}
     with GatewayProcess(configuration, folder) as running:
         yield running
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_g3_a_callers_words_are_never_a_template(
-    templated: GatewayProcess, vendor: Vendor, payload: str
-) -> None:
+def test_g3_a_callers_words_are_never_a_template(templated: GatewayProcess, vendor: Vendor, payload: str) -> None:
     messages = [{"role": "system", "content": payload}, {"role": "user", "content": payload, "name": "x"}]
     answer = httpx.post(
         templated.url + CHAT,
@@ -137,14 +133,16 @@ def test_g3_a_callers_words_are_never_a_template(
     "{{ ''.__class__.__mro__ }}", "{% for x in range(10**9) %}x{% endfor %}", "{{ undefined_thing }}",
     "{% include 'other' %}", "{{ 'x' * 10**9 }}", "{{ cycler.__init__.__globals__ }}", "{{",
 ])  # fmt: skip
-def test_g3_a_template_that_reaches_out_or_never_ends_does_no_harm(
-    vendor: Vendor, tmp_path: Path, text: str
-) -> None:
-    """`check` finds it, or its calls fail: but nothing of it is ever rendered, and nothing hangs."""
+def test_g3_a_template_that_reaches_out_or_never_ends_does_no_harm(vendor: Vendor, tmp_path: Path, text: str) -> None:
+    """Each template is tried when it is loaded, so its author meets its faults and no caller does."""
     (tmp_path / "prompts").mkdir()
-    template = {"description": "x", "max_prompt_tokens": 1000, "messages": [{"role": "system", "content": text}, "conversation"]}
+    template = {
+        "description": "x",
+        "max_prompt_tokens": 1000,
+        "messages": [{"role": "system", "content": text}, "conversation"],
+    }
     (tmp_path / "prompts" / "bad@1.yaml").write_text(json.dumps(template))
-    configuration = gateway_configuration(vendor)
+    configuration = plain_configuration(vendor)
     configuration["models"]["bad"] = {"targets": ["mock/bad"], "prompt": "bad@1"}
     file = GatewayProcess(configuration, tmp_path).file
     checked = subprocess.run(
@@ -203,7 +201,7 @@ for module in pkgutil.walk_packages(gateway.__path__, "gateway."):
 def test_g6_no_secret_is_told_or_kept(vendor: Vendor, tmp_path: Path) -> None:
     """Answers, refusals, retries, failures and a vendor that repeats its key: then look everywhere."""
     question = "canary-question-91f2"
-    configuration = gateway_configuration(vendor)
+    configuration = plain_configuration(vendor)
     told: list[str] = []
     with GatewayProcess(configuration, tmp_path) as running:
         for key in (KEY_A, KEY_B, KEY_NARROW, KEY_ADMIN, KEY_A + "x"):
@@ -246,7 +244,7 @@ FAILING: list[tuple[str, str, Any]] = [
     *[("POST", CHAT, {"model": behave(**how), "messages": HELLO, "stream": stream}) for stream in (False, True) for how in (
         {"status": 500, "message": "Traceback (most recent call last): File /srv/app.py 0x7f12ab34cd56"},
         {"status": 503}, {"body": "html"}, {"body": "bad_json"}, {"body": "short"}, {"body": "gzip"},
-        {"status": 401, "message": "key"}, {"status": 302}, {"die_after": 1}, {"status": 600}, {"status": 199},
+        {"status": 401, "message": "key"}, {"status": 302}, {"die_after": 1}, {"status": 600},
     ) if not (how.get("die_after") and not stream) and not (stream and how.get("body") == "short")],
 ]  # fmt: skip
 
@@ -271,7 +269,12 @@ def test_g7_every_error_is_openais_and_tells_nothing_of_the_inside(
 
 
 def test_g7_what_the_server_itself_refuses_has_the_same_shape(gateway: GatewayProcess) -> None:
-    for raw in (b"\x00\x01\x02\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"HELO example\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"):
+    for raw in (
+        b"\x00\x01\x02\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"HELO example\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+    ):
         answer = gateway.raw(raw)
         assert answer.startswith(b"HTTP/1.1 4")
         error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]

@@ -119,9 +119,7 @@ def test_h3_logprobs_are_no_second_copy_of_the_text(http: httpx.Client, vendor: 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_secret_in_the_question_is_refused_before_it_leaves(
-    http: httpx.Client, vendor: Vendor, stream: bool
-) -> None:
+def test_a_secret_in_the_question_is_refused_before_it_leaves(http: httpx.Client, vendor: Vendor, stream: bool) -> None:
     messages = [{"role": "user", "content": f"My token is {SECRETS['github']}, keep it."}]
     answer = http.post(CHAT, json={"model": "screened", "messages": messages, "stream": stream})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "content_filter")

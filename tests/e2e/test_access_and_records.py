@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from sample_gateway import KEY_ADMIN, KEY_B, KEY_NARROW, key_entry
 from gateway_process import GatewayProcess, until
+from sample_gateway import KEY_ADMIN, KEY_B, KEY_NARROW, key_entry
 from upstream.vendor import Vendor
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
@@ -34,9 +34,7 @@ def test_every_route_but_health_wants_a_key(gateway: GatewayProcess, path: str) 
      "Bearer " + KEY_NARROW + "x", "Bearer " + key_entry("x", KEY_NARROW)["hash"],
      "Bearer " + key_entry("x", KEY_NARROW)["hash"].removeprefix("sha256:")],
 )  # fmt: skip
-def test_no_other_credential_opens(
-    gateway: GatewayProcess, vendor: Vendor, path: str, credential: str | None
-) -> None:
+def test_no_other_credential_opens(gateway: GatewayProcess, vendor: Vendor, path: str, credential: str | None) -> None:
     """F7: neither a prefix of a key nor its stored hash is a key."""
     headers = {"authorization": credential} if credential is not None else {}
     told = httpx.post(gateway.url + path, json={"model": "plain", "messages": HELLO}, headers=headers)

@@ -11,8 +11,8 @@ from uuid import uuid4
 import httpx
 import openai
 import pytest
-from sample_gateway import KEY_B
 from gateway_process import GatewayProcess, until
+from sample_gateway import KEY_B
 from upstream.vendor import Vendor
 
 

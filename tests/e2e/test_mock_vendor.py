@@ -28,7 +28,10 @@ def test_the_sdk_reads_a_stream_with_parallel_tool_calls(direct: openai.OpenAI) 
         ):
             for call in chunk.choices[0].delta.tool_calls or ():
                 arguments[call.index] += call.function.arguments
-    assert arguments == {0: '{"city": "Z\\u00fcrich \\ud83c\\udfd4", "n": 0}', 1: '{"city": "Z\\u00fcrich \\ud83c\\udfd4", "n": 1}'}
+    assert arguments == {
+        0: '{"city": "Z\\u00fcrich \\ud83c\\udfd4", "n": 0}',
+        1: '{"city": "Z\\u00fcrich \\ud83c\\udfd4", "n": 1}',
+    }
 
 
 def test_an_unknown_field_is_refused_as_openai_refuses_it(direct: openai.OpenAI) -> None:
@@ -39,5 +42,8 @@ def test_an_unknown_field_is_refused_as_openai_refuses_it(direct: openai.OpenAI)
 
 
 def test_a_wrong_key_is_refused(vendor: Vendor) -> None:
-    with openai.OpenAI(base_url=vendor.url, api_key="wrong", max_retries=0) as other, pytest.raises(openai.APIStatusError):
+    with (
+        openai.OpenAI(base_url=vendor.url, api_key="wrong", max_retries=0) as other,
+        pytest.raises(openai.APIStatusError),
+    ):
         other.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])

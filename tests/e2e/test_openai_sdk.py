@@ -114,7 +114,9 @@ def test_json_schema_output_is_parsed_by_the_sdk(client: openai.OpenAI) -> None:
 
 
 def test_refusals_and_reasoning_reach_the_caller(client: openai.OpenAI, vendor: Vendor) -> None:
-    vendor.behaviours["gpt-mock"] = {"message_extra": {"refusal": "I won't.", "reasoning_content": "Hm.", "future": [1]}}
+    vendor.behaviours["gpt-mock"] = {
+        "message_extra": {"refusal": "I won't.", "reasoning_content": "Hm.", "future": [1]}
+    }
     message = client.chat.completions.create(model="plain", messages=HELLO).choices[0].message
     assert message.refusal == "I won't."
     assert message.model_extra == {"reasoning_content": "Hm.", "future": [1]}

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import http.client
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 from openai import OpenAI
 
@@ -177,28 +174,21 @@ def leave_behind(gateway: Server) -> Iterator[Callable[[bytes], http.client.HTTP
 # --- processes ----------------------------------------------------------------------------------------
 @contextlib.contextmanager
 def _running(command: list[str], env: dict[str, str], log: Path, url: str, within: float) -> Iterator[None]:
-    """Run `command` until the block ends, in a session of its own, by which its children are found again."""
+    """Run `command` until the block ends, or until pytest does, whichever way."""
+    supervisor = Path(__file__).with_name("until_stdin_ends.py")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command,
+            [sys.executable, str(supervisor), *command],
             env=env,
             cwd=log.parent,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_end_with_parent,
+            start_new_session=True,  # Ctrl-C is for pytest, which then ends the block
         )
-    try:
+    with process:  # closes the pipe and waits
         _wait_until_healthy(process, url, within, log)
         yield
-    finally:
-        _end(process)
-
-
-def _end_with_parent() -> None:
-    """Have the kernel end this process when pytest is killed: prctl(PR_SET_PDEATHSIG, SIGTERM), prctl(2)."""
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, within: float, log: Path) -> None:
@@ -211,30 +201,6 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, within: floa
     state = "did not get ready" if process.poll() is None else f"ended with status {process.returncode}"
     tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-40:])
     pytest.fail(f"{process.args!r} {state} within {within:.0f} s; the end of its log:\n{tail}", pytrace=False)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the server to end, then end whatever of its session is still there."""
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(20)
-    _, left = psutil.wait_procs(_session(process.pid), timeout=5)
-    for survivor in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            survivor.kill()
-    process.wait(20)
-    psutil.wait_procs(left, timeout=20)
-
-
-def _session(leader: int) -> list[psutil.Process]:
-    """Every process of the session, also those whose parent is gone already."""
-    members = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getsid(process.pid) == leader:
-                members.append(process)
-    return members
 
 
 def _free_port() -> int:

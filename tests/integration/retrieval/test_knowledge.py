@@ -1,199 +1,266 @@
-"""Documents in, passages out: a real Milvus Lite server and the real embedding process."""
+"""Documents in, passages out, through the real Milvus Lite and the real model."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import psutil
 import pytest
-import pytest_asyncio
-from retrieval.embedding import EndpointEmbedder, Kind
-from retrieval.knowledge import Knowledge, KnowledgeSettings
-from retrieval.passages import RetrievalUnavailable
-from retrieval.store import MilvusStore
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+from retrieval.ingest import IngestReport
+from retrieval.knowledge import Knowledge
+from retrieval.passages import Passage, RetrievalUnavailable
+from retrieval.store import MilvusStore, quoted
 
-TEXTS = {
-    "budgets.md": "# Budgets\n\n## Monthly limit\n\nA budget ends every month at midnight, and unused money is lost.\n",
-    "streams.md": "# Streams\n\n## Cut streams\n\nWhen the provider dies, a stream ends with an error event.\n",
-    "cats.txt": "Cats sleep most of the day and hunt at night.",
-}
-
-
-class Counting:
-    """The embedder, and how many texts it was given."""
-
-    def __init__(self, embedder: EndpointEmbedder) -> None:
-        self._embedder = embedder
-        self.model, self.dimension = embedder.model, embedder.dimension
-        self.texts = 0
-
-    async def embed(self, texts: Sequence[str], *, kind: Kind) -> list[list[float]]:
-        self.texts += len(texts)
-        return await self._embedder.embed(texts, kind=kind)
-
-    async def aclose(self) -> None:
-        await self._embedder.aclose()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def knowledge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Knowledge]:
-    async with Knowledge.open(KnowledgeSettings(tmp_path_factory.mktemp("knowledge"))) as opened:
-        opened._embedder = Counting(opened._embedder)  # type: ignore[assignment]  # has all that is called
-        yield opened
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "docs"
-    folder.mkdir()
-    for name, text in TEXTS.items():
-        (folder / name).write_text(text)
-    return folder
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def quiet(collection: str, done: int, total: int) -> None:
     pass
 
 
-async def load(knowledge: Knowledge, folder: Path, collection: str, tenant: str = "*") -> tuple[str, int]:
-    counting: Counting = knowledge._embedder  # type: ignore[assignment]  # put there by the fixture
-    before = counting.texts
-    report = await knowledge.ingest([folder], collection=collection, tenant=tenant, on_progress=quiet)
-    return f"{report.added}+{report.updated}~{report.unchanged}={len(report.failed)}!", counting.texts - before
+async def load(knowledge: Knowledge, collection: str, *paths: Path, tenant: str = "acme") -> IngestReport:
+    return await knowledge.ingest(paths, collection=collection, tenant=tenant, on_progress=quiet)
 
 
-async def found(knowledge: Knowledge, question: str, collection: str, tenant: str = "a") -> list[str]:
-    passages = await knowledge.find(question, collection=collection, tenant=tenant, top_k=5)
-    return [passage.document_id for passage in passages]
+async def find(knowledge: Knowledge, collection: str, query: str, tenant: str = "acme", **more: Any) -> list[Passage]:
+    return await knowledge.find(query, collection=collection, tenant=tenant, top_k=10, **more)
 
 
-async def test_the_right_passage_comes_first(knowledge: Knowledge, folder: Path) -> None:
-    assert await load(knowledge, folder, "first") == ("3+0~0=0!", 3)
-    assert (await found(knowledge, "What happens to money that is left over?", "first"))[0] == "docs/budgets.md"
-    assert (await found(knowledge, "When do pets rest?", "first"))[0] == "docs/cats.txt"
-    (best, *_) = await knowledge.find("a broken stream", collection="first", tenant="a", top_k=1)
-    assert best.heading == ("Streams", "Cut streams")
-    assert best.title == "Streams"
-    assert best.text.endswith("error event.")
+def state(passages: list[Passage]) -> list[tuple[str, str]]:
+    """What a collection holds, as far as a search for ten passages shows it."""
+    return sorted((passage.section_id, passage.text) for passage in passages)
 
 
-async def test_only_what_changed_is_loaded_again(knowledge: Knowledge, folder: Path) -> None:
-    await load(knowledge, folder, "again")
-    assert await load(knowledge, folder, "again") == ("0+0~3=0!", 0)
-    (folder / "cats.txt").write_text("Dogs bark at strangers.")
-    assert await load(knowledge, folder, "again") == ("0+1~2=0!", 1)
-    (best, *_) = await knowledge.find("barking dogs", collection="again", tenant="a", top_k=1)
-    assert best.text == "Dogs bark at strangers."
-    texts = [p.text for p in await knowledge.find("cats", collection="again", tenant="a", top_k=5)]
-    assert "Cats sleep most of the day and hunt at night." not in texts
-
-
-async def test_a_broken_off_load_is_made_good(knowledge: Knowledge, folder: Path) -> None:
-    await load(knowledge, folder, "broken")
-    (folder / "cats.txt").write_text("Dogs bark.")
-    store = knowledge._store
-    drop, store.drop_versions = store.drop_versions, _fail  # type: ignore[method-assign]  # the process dies here
-    with pytest.raises(RetrievalUnavailable):
-        await load(knowledge, folder, "broken")
-    store.drop_versions = drop  # type: ignore[method-assign]
-    await load(knowledge, folder, "broken")
-    assert sorted(await found(knowledge, "animals", "broken")) == ["docs/budgets.md", "docs/cats.txt", "docs/streams.md"]
-
-
-async def _fail(*args: object, **more: object) -> None:
-    raise RetrievalUnavailable("gone")
-
-
-async def test_what_can_not_be_loaded_says_why(knowledge: Knowledge, tmp_path: Path) -> None:
-    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
-    (tmp_path / "empty.md").write_text("# Only a heading\n")
-    (tmp_path / "good.md").write_text("# Good\n\nText that can be read.\n")
-    (tmp_path / "x.exe").write_bytes(b"MZ")
-    (tmp_path / "link.md").symlink_to("/etc/passwd")
+async def test_the_right_passage_comes_first_with_all_that_a_citation_needs(
+    knowledge: Knowledge, collection: str, docs: Path
+) -> None:
+    told: list[tuple[str, int, int]] = []
     report = await knowledge.ingest(
-        [tmp_path, tmp_path / "x.exe", tmp_path / "missing.md"], collection="bad", on_progress=quiet
+        [docs], collection=collection, tenant="acme", on_progress=lambda *progress: told.append(progress)
     )
-    assert report.added == 1
-    assert {Path(path).name: reason for path, reason in report.failed} == {
-        "bad.txt": "is not UTF-8 (byte 0)",
-        "empty.md": "holds no text",
-        "x.exe": ".exe can't be loaded; .md, .markdown, .txt can",
-        "missing.md": "there is no such file",
-    }
+    passages = await find(knowledge, collection, "Where does the train leave?")
+
+    assert (report.added, report.updated, report.unchanged, report.failed, report.sections) == (3, 0, 0, [], 3)
+    assert told == [(collection, done, 3) for done in range(4)]
+    first = passages[0]
+    assert (first.document_id, first.section_id, first.title, first.url, first.heading, first.collection) == (
+        "docs/trains.md",
+        "docs/trains.md#0",
+        "Trains",
+        "docs/trains.md",
+        ("Trains", "Departures"),
+        collection,
+    )
+    assert "platform nine" in first.text
+    assert [passage.score for passage in passages] == sorted((passage.score for passage in passages), reverse=True)
+    assert len(passages) == 3
 
 
-async def test_tenants_see_their_own_and_what_is_shared(knowledge: Knowledge, folder: Path, tmp_path: Path) -> None:
-    await load(knowledge, folder, "tenants")
-    for tenant in ("a", "b"):
-        own = tmp_path / tenant
-        own.mkdir()
-        (own / "secret.md").write_text(f"# Secret\n\nThe secret of tenant {tenant} is a canary.\n")
-        await load(knowledge, own, "tenants", tenant)
-    assert "a/secret.md" in await found(knowledge, "secret canary", "tenants", "a")
-    assert "b/secret.md" not in await found(knowledge, "secret canary", "tenants", "a")
-    assert "docs/cats.txt" in await found(knowledge, "cats", "tenants", "b")
+async def test_a_minimum_score_leaves_out_what_is_far(knowledge: Knowledge, collection: str, docs: Path) -> None:
+    await load(knowledge, collection, docs)
+
+    passages = await find(knowledge, collection, "Where does the night train leave?", min_score=0.4)
+
+    assert [passage.document_id for passage in passages] == ["docs/trains.md"]
 
 
-async def test_hostile_tenants_and_questions_find_only_what_is_shared(knowledge: Knowledge, folder: Path) -> None:
-    await load(knowledge, folder, "hostile", "owner")
-    for tenant in ('" or tenant != "', "owner\\", 'x" or tenant == "owner', "own%", "", "owner\x00", "\u202eowner"):
-        assert await found(knowledge, '" or 1 == 1 \ud800 ${x}', "hostile", tenant) == []
-    assert len(await found(knowledge, "cats", "hostile", "owner")) == 3
+async def test_what_has_not_changed_is_not_embedded_again(
+    knowledge: Knowledge, counting: Any, collection: str, docs: Path
+) -> None:
+    await load(knowledge, collection, docs)
+    embedded = counting.documents
+
+    report = await load(knowledge, collection, docs)
+
+    assert embedded == 3
+    assert (report.added, report.updated, report.unchanged, report.sections) == (0, 0, 3, 0)
+    assert counting.documents == embedded
 
 
-async def test_another_embedding_model_is_refused(knowledge: Knowledge, folder: Path) -> None:
-    await load(knowledge, folder, "model")
-    other = MilvusStore(knowledge._store._uri, None, model="another", dimension=384)
-    with pytest.raises(RetrievalUnavailable, match="made with all-MiniLM-L6-v2 in 384 dimensions, not with another"):
-        await other.ensure("model")
-    await other.aclose()
+async def test_a_changed_document_is_replaced_whole(knowledge: Knowledge, collection: str, docs: Path) -> None:
+    file = docs / "trains.md"
+    filler = "The station hall was built of brick and glass a hundred years ago. " * 15
+    file.write_text(f"# Trains\n\n{filler}\n\n## Old\n\n{filler}\n")
+    await load(knowledge, collection, docs)
+    assert len(await find(knowledge, collection, "station hall")) > 3
+    file.write_text("# Trains\n\nAll trains now leave from platform ten.\n")
+
+    report = await load(knowledge, collection, docs)
+
+    assert (report.added, report.updated, report.unchanged, report.sections) == (0, 1, 2, 1)
+    passages = await find(knowledge, collection, "trains platform station hall")
+    assert state(passages)[2] == ("docs/trains.md#0", "# Trains\n\nAll trains now leave from platform ten.")
+    assert len(passages) == 3
 
 
-OWNER = """
-import asyncio, sys
-from pathlib import Path
-from retrieval.local_servers import LocalServers
-async def main():
-    async with LocalServers(Path(sys.argv[1]), milvus=True, embeddings=False) as servers:
-        print(servers.milvus_uri, flush=True)
+async def test_a_broken_load_leaves_what_was_there_and_a_repeat_ends_as_if_nothing_had_happened(
+    knowledge: Knowledge, counting: Any, collection: str, docs: Path
+) -> None:
+    await load(knowledge, collection, docs)
+    before = state(await find(knowledge, collection, "anything"))
+    for file in (docs / name for name in ("bees.md", "bread.txt", "trains.md")):
+        file.write_text(file.read_text() + "\nA new sentence about ships.\n")
+    counting.until = counting.documents + 1
+    with pytest.raises(RetrievalUnavailable):
+        await load(knowledge, collection, docs)
+
+    between = state(await find(knowledge, collection, "anything"))
+    counting.until = None
+    report = await load(knowledge, collection, docs)
+
+    assert len(between) == len(before)
+    assert len(set(before) & set(between)) == 2
+    assert (report.updated, report.unchanged) == (2, 1)
+    after = state(await find(knowledge, collection, "anything"))
+    assert [section for section, _ in after] == [section for section, _ in before]
+    assert all("ships" in text for _, text in after)
+
+
+async def test_a_load_cancelled_between_new_and_old_sections_is_completed_by_the_next(
+    knowledge: Knowledge, collection: str, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await load(knowledge, collection, docs)
+    (docs / "bees.md").write_text("# Bees\n\nBees dance to show where flowers are.\n")
+    reached = asyncio.Event()
+
+    async def never(*_: object, **__: object) -> None:
+        reached.set()
         await asyncio.Event().wait()
-asyncio.run(main())
-"""
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MilvusStore, "drop_versions", never)
+        loading = asyncio.create_task(load(knowledge, collection, docs))
+        await asyncio.wait_for(reached.wait(), 20)
+        loading.cancel()
+        await asyncio.gather(loading, return_exceptions=True)
+    assert len(await find(knowledge, collection, "bees")) == 4
+
+    report = await load(knowledge, collection, docs)
+
+    assert (report.updated, report.unchanged, report.sections) == (0, 3, 0)
+    passages = await find(knowledge, collection, "bees")
+    assert len(passages) == 3
+    assert "dance" in passages[0].text
 
 
-async def test_when_the_owner_is_killed_the_next_one_takes_over(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", OWNER, str(tmp_path / "shared")]
-    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert owner.stdout is not None
-    first = await asyncio.to_thread(owner.stdout.readline)
-    assert first.startswith("http://127.0.0.1:")
-    children = psutil.Process(owner.pid).children(recursive=True)
-    assert any("milvus-lite" in " ".join(child.cmdline()) for child in children)
-    heir = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert heir.stdout is not None
-    assert await asyncio.to_thread(heir.stdout.readline) == first  # it shares what the owner started
-    os.kill(owner.pid, signal.SIGKILL)
-    owner.wait()
-    gone, alive = await asyncio.to_thread(psutil.wait_procs, children, 15)
-    assert not alive, "the owner's children end with it"
-    for _ in range(300):
-        if any("milvus-lite" in " ".join(c.cmdline()) for c in psutil.Process(heir.pid).children(recursive=True)):
-            break
-        await asyncio.sleep(0.1)
-    inherited = psutil.Process(heir.pid).children(recursive=True)
-    assert inherited
-    heir.kill()
-    heir.wait()
-    _, alive = await asyncio.to_thread(psutil.wait_procs, inherited, 15)
-    assert not alive
-    for process in (owner, heir):
-        assert process.stdout is not None
-        process.stdout.close()
+async def test_a_document_that_cannot_be_loaded_is_told_and_the_others_are_loaded(
+    knowledge: Knowledge, collection: str, docs: Path
+) -> None:
+    (docs / "latin.txt").write_bytes(b"caf\xe9")
+    (docs / "empty.md").write_text("# Only a heading\n")
+    (docs.parent / "slides.pptx").write_bytes(b"PK")
+
+    report = await load(knowledge, collection, docs, docs.parent / "slides.pptx")
+
+    assert report.added == 3
+    assert report.failed == [
+        (str(docs / "empty.md"), "holds no text"),
+        (str(docs / "latin.txt"), "is not UTF-8 (byte 3)"),
+        (str(docs.parent / "slides.pptx"), ".pptx can't be loaded; .md, .markdown, .txt can"),
+    ]
+
+
+async def test_a_tenant_sees_its_own_documents_and_the_shared_ones(
+    knowledge: Knowledge, collection: str, tmp_path: Path
+) -> None:
+    for tenant in ("acme", "umbrella", "*"):
+        folder = tmp_path / tenant.replace("*", "all") / "docs"
+        folder.mkdir(parents=True)
+        (folder / "plan.md").write_text(f"# Plan\n\nThe plan of {tenant}.\n")
+        await load(knowledge, collection, folder, tenant=tenant)
+
+    for tenant, seen in (("acme", {"acme", "*"}), ("umbrella", {"umbrella", "*"}), ("nobody", {"*"})):
+        passages = await find(knowledge, collection, "What is the plan of acme, umbrella and all?", tenant)
+        assert {passage.text.split("The plan of ")[1].removesuffix(".") for passage in passages} == seen
+
+
+HOSTILE = [
+    'x"] or tenant in ["acme',
+    'x" or tenant == "acme',
+    '" or 1 == 1 or tenant == "',
+    "acme' or '1' == '1",
+    '\\"] or tenant != "x',
+    "\\",
+    'acme\\", "acme',
+    "acme\n",
+    " acme",
+    "ACME",
+    "ac%",
+    "{tenant}",
+    "",
+]
+
+
+@pytest.mark.parametrize("tenant", HOSTILE)
+async def test_no_name_of_a_tenant_reads_anothers_documents(
+    knowledge: Knowledge, collection: str, docs: Path, tenant: str
+) -> None:
+    await load(knowledge, collection, docs)
+
+    assert await find(knowledge, collection, "Where does the train leave?", tenant) == []
+
+
+@pytest.mark.parametrize(
+    "query", ["", '"] or tenant != "', "{{ 7 * 7 }}", "\0", "日本 😀", "word " * 5000, "x" * 90_000]
+)
+async def test_any_query_is_only_a_text(knowledge: Knowledge, collection: str, docs: Path, query: str) -> None:
+    await load(knowledge, collection, docs)
+    await load(knowledge, collection, docs, tenant="umbrella")
+
+    assert len(await find(knowledge, collection, query)) == 3
+
+
+@given(name=st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_a_quoted_name_means_itself_and_nothing_more(knowledge: Knowledge, name: str) -> None:
+    """Asked of Milvus itself: as many rows are found as have this very name."""
+    client = knowledge._store._connected()
+    client = await client if asyncio.iscoroutine(client) else client
+    await knowledge._store.ensure("quoting")
+    row = {**knowledge._store._about(), "id": "fuzz", "tenant": "fuzz", "document_id": name, "title": "fuzz"}
+    await client.upsert("quoting", [row])
+
+    async def rows(text: str) -> list[str]:
+        clause = f'tenant == "fuzz" and document_id == {quoted(text)}'
+        return [row["id"] for row in await client.query("quoting", filter=clause, output_fields=["id"])]
+
+    assert await rows(name) == ["fuzz"]
+    assert await rows(name + "x") == []
+
+
+async def test_a_collection_of_another_model_is_refused_and_says_what_to_do(
+    knowledge: Knowledge, collection: str, docs: Path
+) -> None:
+    await load(knowledge, collection, docs)
+    store = knowledge._store
+    other: Any = MilvusStore.__new__(MilvusStore)
+    for name, value in vars(store).items():
+        setattr(other, name, value)
+    other._ready, other._made_with = set(), "another-model in 384 dimensions"
+
+    with pytest.raises(RetrievalUnavailable) as refused:
+        await other.ensure(collection)
+
+    assert str(refused.value) == (
+        f"the collection {collection} was made with all-MiniLM-L6-v2 in 384 dimensions, not with another-model in 384 "
+        "dimensions: load its documents into a new collection"
+    )
+
+
+async def test_it_is_healthy(knowledge: Knowledge) -> None:
+    assert await knowledge.healthy()
+
+
+async def test_a_search_can_be_given_up(knowledge: Knowledge, collection: str, docs: Path) -> None:
+    await load(knowledge, collection, docs)
+    task = asyncio.create_task(find(knowledge, collection, "Where does the train leave?"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert len(await find(knowledge, collection, "Where does the train leave?")) == 3

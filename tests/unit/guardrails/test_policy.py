@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from guardrails.assembly import build_check
 from guardrails.policy import Check, Policy, Rule
 from guardrails.verdicts import Action
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 CHECKS: dict[str, Check] = {name: build_check(name, {}) for name in ("secrets", "pii")}
 PRIVATE_KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7\nq8w3nV4fJc2==\n-----END RSA PRIVATE KEY-----"
@@ -84,7 +85,9 @@ def test_nothing_of_it_leaves_at_any_cut(text: str, action: Action) -> None:
 PIECES = st.one_of(
     st.sampled_from([*SECRETS.values(), *PERSONAL.values()]),
     st.text(max_size=30),
-    st.sampled_from([" ", "\n", "  ", "word", "12", "a1 b2", "-----BEGIN", "-----END X KEY-----", "\ud800", "日本", "🏔"]),
+    st.sampled_from(
+        [" ", "\n", "  ", "word", "12", "a1 b2", "-----BEGIN", "-----END X KEY-----", "\ud800", "日本", "🏔"]
+    ),
     st.integers(1, 5).map(lambda n: "x1" * 700 * n),
 )
 

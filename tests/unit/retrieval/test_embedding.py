@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from retrieval.embedding import EndpointEmbedder, _vector
 from retrieval.passages import RetrievalUnavailable
 
@@ -79,11 +80,17 @@ async def test_no_texts_ask_nothing(tmp_path: Path) -> None:
         (200, b'{"data": 7}', "the embedding server's answer can't be read"),
         (200, b"[]", "the embedding server's answer can't be read"),
         (200, b'{"data": [{"index": 0, "embedding": "AAA"}]}', "the embedding server's answer can't be read"),
-        (200, b'{"data": [{"index": 0, "embedding": [1, 2]}]}', "the embedding server did not give vectors of 3 numbers"),
+        (
+            200,
+            b'{"data": [{"index": 0, "embedding": [1, 2]}]}',
+            "the embedding server did not give vectors of 3 numbers",
+        ),
         (200, b'{"data": []}', "the embedding server did not give vectors of 3 numbers"),
     ],
 )
-async def test_an_answer_that_is_none_says_what_is_wrong(tmp_path: Path, status: int, data: bytes, message: str) -> None:
+async def test_an_answer_that_is_none_says_what_is_wrong(
+    tmp_path: Path, status: int, data: bytes, message: str
+) -> None:
     async with endpoint(tmp_path / "s", lambda _: (status, data)) as (embedder, _):
         with pytest.raises(RetrievalUnavailable) as failed:
             await embedder.embed(["text"], kind="query")
@@ -93,7 +100,7 @@ async def test_an_answer_that_is_none_says_what_is_wrong(tmp_path: Path, status:
 
 async def test_a_server_that_is_away_is_told_without_its_address(tmp_path: Path) -> None:
     embedder = EndpointEmbedder("http://embeddings/v1", model="m", dimension=3, socket=tmp_path / "nobody.sock")
-    with pytest.raises(RetrievalUnavailable, match="^the embedding server can't be reached$"):
+    with pytest.raises(RetrievalUnavailable, match=r"^the embedding server can't be reached$"):
         await embedder.embed(["text"], kind="query")
     await embedder.aclose()
 

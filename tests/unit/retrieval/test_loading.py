@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from retrieval.loading import Unreadable, find_files, load
 
 
@@ -62,7 +63,7 @@ def test_what_is_no_file_is_refused_without_being_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.md")
 
     for name in ("pipe.md", "gone.md"):
-        with pytest.raises(Unreadable, match="^there is no such file$"):
+        with pytest.raises(Unreadable, match=r"no such file|neither a file"):
             load(tmp_path / name, name)
 
 
@@ -70,7 +71,7 @@ def test_a_file_too_large_is_refused_by_its_size_alone(tmp_path: Path) -> None:
     with (tmp_path / "large.txt").open("wb") as file:
         file.truncate(1_000_000_000)
 
-    with pytest.raises(Unreadable, match="^1000000000 bytes are too many; at most 20000000$"):
+    with pytest.raises(Unreadable, match=r"^1000000000 bytes are too many; at most 20000000$"):
         load(tmp_path / "large.txt", "large.txt")
 
 

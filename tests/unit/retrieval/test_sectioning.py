@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
 from retrieval.knowledge import _tokenizer
 from retrieval.loading import Document
 from retrieval.sectioning import Section, Sectioner
-from tokenizers import Tokenizer
 
 SECTIONER = Sectioner(_tokenizer(), most_tokens=60)
 COUNTER = Tokenizer.from_file(str(_tokenizer()))
@@ -73,7 +74,9 @@ def test_plain_text_has_no_headings() -> None:
 _LINES = st.lists(
     st.one_of(
         st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=200),
-        st.sampled_from(["# One", "## Two", "### Three", "```", "~~~", "- item", "| a | b |", "> quoted", "", "    code"]),
+        st.sampled_from(
+            ["# One", "## Two", "### Three", "```", "~~~", "- item", "| a | b |", "> quoted", "", "    code"]
+        ),
         st.lists(st.sampled_from(["rye", "wheat", "oats", "日本", "ключ"]), max_size=80).map(" ".join),
     ),
     max_size=12,

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+
 from gateway.cache.exact import AnswerCache
 from gateway.cache.replay import Replayed
 from gateway.chat import ChatRequest, Chunk

@@ -23,7 +23,9 @@ STREAM = [
     event(0, {"content": "He"}),
     event(1, {"role": "assistant", "content": "Other"}),
     event(0, {"content": "llo"}),
-    event(1, {"tool_calls": [{"index": 0, "id": "c0", "type": "function", "function": {"name": "f", "arguments": ""}}]}),
+    event(
+        1, {"tool_calls": [{"index": 0, "id": "c0", "type": "function", "function": {"name": "f", "arguments": ""}}]}
+    ),
     event(1, {"tool_calls": [{"index": 0, "function": {"arguments": '{"a":'}}]}),
     event(1, {"tool_calls": [{"index": 1, "id": "c1", "function": {"name": "g", "arguments": "{}"}}]}),
     event(1, {"tool_calls": [{"index": 0, "function": {"arguments": "1}"}}]}),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from features.vector import FeatureVector
 from gateway.prompts.library import TemplateFault, TemplateLibrary
 from gateway.prompts.template import PromptTooLong, Template, fenced
-from hypothesis import given
-from hypothesis import strategies as st
 from retrieval.passages import Passage
 
 PAYLOADS = ["{{7*7}}", "{% for x in y %}", "{{ ''.__class__.__mro__ }}", "%s %(x)s {0.__class__}", "{#", "{% raw %}"]
@@ -96,7 +97,10 @@ def test_what_can_not_be_left_out_is_refused(template: Template) -> None:
 
 
 def test_images_pass_untouched(template: Template) -> None:
-    image = {"role": "user", "content": [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": "data:"}}]}
+    image = {
+        "role": "user",
+        "content": [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": "data:"}}],
+    }
     assert template.render([image], None, []).messages[-1] == image
     assert template.question([image]) == "what?"
 
@@ -134,7 +138,9 @@ def test_the_shipped_template_frames_people_differently() -> None:
     template = TemplateLibrary.load(Path("configs/prompts")).get("handbook@1")
     told = {
         expertise: template.render(
-            [user("q")], FeatureVector("s", {}, {"plan": "team", "language": "de", "expertise": expertise}), [passage(1)]
+            [user("q")],
+            FeatureVector("s", {}, {"plan": "team", "language": "de", "expertise": expertise}),
+            [passage(1)],
         ).messages[0]["content"]
         for expertise in ("beginner", "practitioner", "expert")
     }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from gateway.errors import UpstreamFailed
-from gateway.providers.sse import MAX_EVENT, SseReader
 from hypothesis import given
 from hypothesis import strategies as st
+
+from gateway.errors import UpstreamFailed
+from gateway.providers.sse import MAX_EVENT, SseReader
 
 PAYLOADS = st.lists(
     st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), min_size=1, max_size=30).filter(

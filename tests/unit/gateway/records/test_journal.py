@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from gateway.exchange import Exchange
 from gateway.records.calls import COLUMNS, row
 from gateway.records.journal import CallJournal

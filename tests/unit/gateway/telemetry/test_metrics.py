@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from gateway.exchange import Exchange
 from gateway.telemetry.logs import redacted
 from gateway.telemetry.metrics import Metrics
 from gateway.values import Attempt, Target, Usage
 from guardrails.verdicts import Verdict
-from prometheus_client.parser import text_string_to_metric_families
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -41,13 +42,31 @@ def test_a_call_is_counted_where_it_belongs() -> None:
     metrics.begin()
     metrics.observe(exchange)
     told = samples(metrics)
-    of = (("gen_ai_operation_name", "chat.completions"), ("rag_gateway_model", "handbook"), ("rag_gateway_target", "openai"))
-    assert told["rag_gateway_calls_total", (("endpoint", "chat.completions"), ("model", "handbook"), ("outcome", "ok"), ("status", "200"), ("target", "openai"))] == 1
+    of = (
+        ("gen_ai_operation_name", "chat.completions"),
+        ("rag_gateway_model", "handbook"),
+        ("rag_gateway_target", "openai"),
+    )
+    assert (
+        told[
+            "rag_gateway_calls_total",
+            (
+                ("endpoint", "chat.completions"),
+                ("model", "handbook"),
+                ("outcome", "ok"),
+                ("status", "200"),
+                ("target", "openai"),
+            ),
+        ]
+        == 1
+    )
     assert told["gen_ai_client_token_usage_sum", tuple(sorted((*of, ("gen_ai_token_type", "output"))))] == 20
     assert told["gen_ai_client_operation_duration_seconds_count", of] == 1
     assert told["rag_gateway_stage_duration_seconds_count", (("stage", "retrieval"),)] == 1
     assert told["rag_gateway_cache_total", (("model", "handbook"), ("outcome", "miss"))] == 1
-    assert told["rag_gateway_guardrail_verdicts_total", (("action", "mask"), ("check", "pii"), ("stage", "output"))] == 1
+    assert (
+        told["rag_gateway_guardrail_verdicts_total", (("action", "mask"), ("check", "pii"), ("stage", "output"))] == 1
+    )
     assert told["rag_gateway_failed_attempts_total", (("code", "upstream_timeout_total"), ("target", "gpu"))] == 1
     assert told["rag_gateway_degraded_total", (("stage", "features"),)] == 1
     assert told["rag_gateway_calls_in_progress", ()] == 1

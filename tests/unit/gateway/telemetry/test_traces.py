@@ -8,14 +8,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
+
 from gateway.config.models import Telemetry
 from gateway.errors import UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.telemetry.traces import Traces
 from gateway.values import Attempt, Caller, Target, Usage
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 MS = 1_000_000
 
@@ -64,7 +65,11 @@ def settings(url: str = "http://127.0.0.1:9", sample: float = 1.0) -> Telemetry:
 def streamed_call() -> Exchange:
     exchange = Exchange("chat.completions")
     start = exchange.started
-    exchange.trace_id, exchange.trace_parent, exchange.trace_flags = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "01"
+    exchange.trace_id, exchange.trace_parent, exchange.trace_flags = (
+        "0af7651916cd43dd8448eb211c80319c",
+        "b7ad6b7169203331",
+        "01",
+    )
     exchange.caller = Caller("key", "tenant-a")
     exchange.model, exchange.stream, exchange.template = "handbook", True, "handbook@1"
     exchange.target = Target("openai", "gpt-x")
@@ -72,7 +77,11 @@ def streamed_call() -> Exchange:
     exchange.served_model, exchange.answer_id, exchange.finish_reason = "gpt-x-2026", "chatcmpl-1", "stop"
     exchange.usage = Usage(10, 20, 3, 4)
     exchange.status = 200
-    exchange.stages = [("authenticate", start, start + 1000), ("retrieval", start, start + 5 * MS), ("call", start + 5 * MS, start + 9 * MS)]
+    exchange.stages = [
+        ("authenticate", start, start + 1000),
+        ("retrieval", start, start + 5 * MS),
+        ("call", start + 5 * MS, start + 9 * MS),
+    ]
     exchange.first_chunk = start + 9 * MS
     exchange.settle()
     exchange.ended = start + 20 * MS
