@@ -245,14 +245,17 @@ def _check_regex(pattern: str) -> None:
 
 
 # --- answers ------------------------------------------------------------------------------------------
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None
+
+
 class _TokenDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    cached_tokens: _Count = None
+    reasoning_tokens: _Count = None
 
 
 class UsageFacts(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
     prompt_tokens_details: _TokenDetails | None = None
     completion_tokens_details: _TokenDetails | None = None
 

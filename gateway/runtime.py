@@ -67,9 +67,9 @@ class Gateway:
 
     def settled(self, exchange: Exchange) -> None:
         """Account for a call that has ended. Calls that nobody is known to have made are counted, not kept."""
-        self.metrics.observe(exchange)
         if exchange.caller is not None:
             self.journal.append(exchange)
+        self.metrics.observe(exchange)
 
 
 def require_admin(caller: Caller) -> None:

@@ -20,6 +20,7 @@ SHARED = "*"
 _ABOUT = "#"  # no tenant either
 
 _FIELDS = ["document_id", "version", "section_id", "title", "url", "heading", "text"]
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 _LONGEST_TEXT = 16_000
 _TIMEOUT = 30.0
 
@@ -186,10 +187,10 @@ class MilvusStore:
 def quoted(text: str) -> str:
     """A string literal of Milvus' filter language: what stands inside can't end it.
 
-    The language knows no `\\u`, so all but the quote and the backslash stands for itself.
+    The language knows no `\\u`, so all but these few characters stand for themselves.
     """
     plain = text.encode("utf-8", "replace").decode()
-    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + plain.translate(_ESCAPES) + '"'
 
 
 def _passage(collection: str, score: float, entity: dict[str, Any]) -> Passage:

@@ -1,7 +1,8 @@
 """One upstream call shared by all who ask the same at the same time.
 
 The call runs in a task of its own, so that no caller's disconnect ends it for the others; when the last one
-has gone, it is cut off.
+has gone, it is cut off. It goes no faster than its fastest reader. An answer too large to be kept whole is no
+longer shared with newcomers, goes no faster than its slowest reader, and what all have read of it is forgotten.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from collections.abc import Awaitable, Callable
 from gateway.chat import Chunk
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
+
+_AHEAD = 1_000_000  # bytes that may wait for the reader who sets the pace
+_WHOLE = 8_000_000  # bytes of the largest answer that is kept whole
 
 
 class Flight:
@@ -24,7 +28,8 @@ class Flight:
         *,
         stream: bool,
     ) -> None:
-        """`landed` gets the whole answer, once it has come without a fault; `ended` is called in every case.
+        """`landed` gets the whole answer, once it has come without a fault and is small enough; `ended` is called
+        in every case, as soon as nobody new may join.
 
         `exchange` is the first caller's: it carries the attempts, and the target that the others are told too.
         """
@@ -34,7 +39,10 @@ class Flight:
         self._landed = landed
         self._ended = ended
         self._chunks: list[Chunk] = []
-        self._readers = 0
+        self._readers: set[FlightReader] = set()
+        self._size = 0  # bytes of all chunks so far
+        self._forgotten = 0  # how many chunks are no longer in `_chunks`
+        self._moved = asyncio.Event()
         self._done = False
         self._error: BaseException | None = None
         self._news = asyncio.Event()
@@ -43,7 +51,7 @@ class Flight:
     async def join(self) -> FlightReader:
         """A reader of this flight, once its answer has begun. Raises what the call raised."""
         reader = FlightReader(self)
-        self._readers += 1
+        self._readers.add(reader)
         if self._task is None:
             self._task = asyncio.create_task(self._fly())
         try:
@@ -62,8 +70,12 @@ class Flight:
             chunks = await self._begin()
             while burst := await chunks.next():
                 self._chunks += burst
+                self._size += sum([len(chunk.data) for chunk in burst])
                 self._tell()
-            self._landed(self._chunks)
+                if self._size > _AHEAD:
+                    await self._keep_pace()
+            if self._size <= _WHOLE:
+                self._landed(self._chunks)
         except BaseException as error:
             self._error = error
             if not isinstance(error, Exception):
@@ -75,6 +87,20 @@ class Flight:
             self._ended()
             self._tell()
 
+    async def _keep_pace(self) -> None:
+        """Wait until the reader who sets the pace has caught up; forget what nobody can ask for any more."""
+        pace = max
+        if self._size > _WHOLE:
+            pace = min
+            self._ended()
+        while self._readers and self._size - pace(reader.taken for reader in self._readers) > _AHEAD:
+            self._moved.clear()
+            await self._moved.wait()
+        if self._size > _WHOLE and self._readers:
+            read = min(reader.read for reader in self._readers)
+            del self._chunks[: read - self._forgotten]
+            self._forgotten = read
+
     def _tell(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
@@ -82,9 +108,10 @@ class Flight:
     async def _next_news(self) -> None:
         await self._news.wait()
 
-    def _leave(self) -> None:
-        self._readers -= 1
-        if self._readers == 0 and not self._done and self._task is not None:
+    def _leave(self, reader: FlightReader) -> None:
+        self._readers.discard(reader)
+        self._moved.set()
+        if not self._readers and not self._done and self._task is not None:
             self._ended()
             self._task.cancel()
 
@@ -93,23 +120,26 @@ class FlightReader:
     """One caller's view of a flight, from its first chunk on."""
 
     def __init__(self, flight: Flight) -> None:
+        self.read = 0  # chunks
+        self.taken = 0  # bytes
         self._flight = flight
-        self._read = 0
         self._closed = False
 
     async def next(self) -> list[Chunk]:
         flight = self._flight
-        while self._read == len(flight._chunks):
+        while self.read == flight._forgotten + len(flight._chunks):
             if flight._done:
                 if flight._error is not None:
                     raise flight._error
                 return []
             await flight._next_news()
-        chunks = flight._chunks[self._read :]
-        self._read = len(flight._chunks)
+        chunks = flight._chunks[self.read - flight._forgotten :]
+        self.read += len(chunks)
+        self.taken += sum([len(chunk.data) for chunk in chunks])
+        flight._moved.set()
         return chunks
 
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._flight._leave()
+            self._flight._leave(self)

@@ -77,7 +77,7 @@ class Access(Section):
 
 
 class Records(Section):
-    """The call log. `fast` loses at most 100 ms of records on SIGKILL; `strict` writes before the answer ends."""
+    """The call log. `fast` loses at most 100 ms of records on SIGKILL."""
 
     url: Annotated[str, Field(pattern=r"^sqlite:///.+")] | None = None
     durability: Literal["fast"] = "fast"

@@ -77,9 +77,7 @@ class OpenAICompatible:
             after = headers.get(b"retry-after", b"").decode("latin-1") or None
             if b"retry-after-ms" in headers:
                 after = _ms_as_seconds(headers[b"retry-after-ms"]) or after
-            return UpstreamLimited(
-                message or "The provider's rate limit is reached.", code=said.code, retry_after=after
-            )
+            return UpstreamLimited(message or "The provider's rate limit is reached.", retry_after=after)
         if status in (401, 403) or status < 400:
             # The gateway's own credentials or address are at fault: an operator's matter, not the caller's.
             error = UpstreamFailed(

@@ -74,7 +74,8 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
         ]  # fmt: skip
     if exchange.degraded:
         detail["degraded"] = exchange.degraded
-    if exchange.error_message is not None:
+    # A provider's own words may repeat the prompt; they are kept where prompts are.
+    if exchange.error_message is not None and (exchange.record_content or exchange.status != 400):
         detail["error_message"] = exchange.error_message
     if exchange.record_content:
         detail["messages"] = exchange.messages

@@ -97,6 +97,23 @@ class CallJournal:
             if self._waiting:  # appended between the last look and the flag
                 self._awake.set()
 
+    def _write_rows(self, rows: list[tuple[Any, ...]]) -> None:
+        """All in one transaction; where one of them can't be stored, each for itself and that one left out.
+
+        Raises sqlite3.OperationalError while the disk or a lock refuses all of them.
+        """
+        try:
+            self._calls.write(rows)
+        except sqlite3.OperationalError:
+            raise
+        except Exception as error:
+            if len(rows) == 1:
+                self.dropped += 1
+                log.error("the record of call %s can't be stored: %s", rows[0][0], error)
+                return
+            for row_ in rows:
+                self._write_rows([row_])
+
     def _write(self, count: int) -> None:
         group = [self._waiting[order] for order in range(count)]
         rows = []
@@ -104,10 +121,11 @@ class CallJournal:
             try:
                 rows.append(row(exchange))
             except Exception:  # one call that can't be told must not stop the others
+                self.dropped += 1
                 log.exception("the record of call %s was left out", exchange.call_id)
         try:
-            self._calls.write(rows)
-        except sqlite3.Error as error:
+            self._write_rows(rows)
+        except sqlite3.OperationalError as error:
             if self.healthy:
                 log.error("the call log can't be written, calls go on and wait for it: %s", error)
             self.healthy = False

@@ -56,7 +56,9 @@ class Dispatcher:
                         chunks = await line.provider.open(request, target, exchange, deadline)
                     except (UpstreamError, Overloaded) as failure:
                         error = failure
-                        _note(exchange, target, failure.code or "error", failure.status, tried)
+                        # The provider's own code may be anything; what is counted is one of ours.
+                        code = "upstream_refused" if isinstance(failure, UpstreamRefused) else failure.code or "error"
+                        _note(exchange, target, code, failure.status, tried)
                         if isinstance(failure, UpstreamRefused):
                             raise
                         if isinstance(failure, UpstreamError) and not failure.retryable:

@@ -9,7 +9,7 @@ import sys
 import time
 
 _SECRETS = re.compile(
-    r"(?i)(bearer\s+|api[-_]?key[\"']?\s*[=:][\"'\s]*|authorization[\"']?\s*[=:][\"'\s]*(?:bearer\s+)?)[^\s\"',;]+|\bsk-[A-Za-z0-9_-]{8,}|://[^/\s:@]+:[^/\s@]+@"
+    r"(?i)(bearer\s+|api[-_]?key[\"']?\s*[=:][\"'\s]*|authorization[\"']?\s*[=:][\"'\s]*(?:(?:bearer|basic)\s+)?|(?:password|token|secret)[\"']?\s*[=:][\"'\s]*)[^\s\"',;]+|\bsk-[A-Za-z0-9_-]{8,}|://[^/\s:@]+:[^/\s@]+@"
 )
 
 

@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.process_collector import ProcessCollector
 
+from gateway.telemetry.names import OPERATIONS
+
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
 
@@ -28,11 +30,12 @@ class _Series:
 
     def __init__(self, metrics: Metrics, key: tuple[str, str, str, str, int]) -> None:
         endpoint, model, target, outcome, status = key
+        operation = OPERATIONS[endpoint]
         self.calls = metrics.calls.labels(endpoint, model, target, outcome, str(status))
-        self.duration = metrics.duration.labels(endpoint, model, target)
-        self.first_chunk = metrics.first_chunk.labels(endpoint, model, target)
-        self.input_tokens = metrics.tokens.labels(endpoint, model, target, "input")
-        self.output_tokens = metrics.tokens.labels(endpoint, model, target, "output")
+        self.duration = metrics.duration.labels(operation, model, target)
+        self.first_chunk = metrics.first_chunk.labels(operation, model, target)
+        self.input_tokens = metrics.tokens.labels(operation, model, target, "input")
+        self.output_tokens = metrics.tokens.labels(operation, model, target, "output")
 
 
 class Metrics:
@@ -40,7 +43,7 @@ class Metrics:
         """`waiting` and `dropped` tell the call log's queue and losses when scraped."""
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        of = ("gen_ai_operation_name", "rag_gateway_model", "rag_gateway_target")
+        of = ("gen_ai_operation_name", "rag_gateway_model", "gen_ai_provider_name")
         self.calls = Counter(
             "rag_gateway_calls", "Calls that have ended.", ("endpoint", "model", "target", "outcome", "status"),
             registry=registry,
@@ -93,8 +96,8 @@ class Metrics:
         self._running -= 1
         model = exchange.model or "unknown"
         if model not in self._models:
-            if len(self._models) >= _MOST_MODELS:
-                model = "other"
+            if "/" in model and len(self._models) >= _MOST_MODELS:
+                model = "other"  # callers make these names up; those without a slash are the configuration's
             self._models.add(model)
         target = exchange.target.provider if exchange.target else "none"
         key = (exchange.endpoint, model, target, exchange.outcome, exchange.status)

@@ -6,6 +6,7 @@ proxied call may. Which calls become spans is decided at their end, so errors an
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _BRIEF = 50_000  # nanoseconds below which a stage is told by Server-Timing alone: a span would cost as much
 _SLOW = 10_000_000_000  # nanoseconds from which a call is kept whatever the sample says
+_LAST = 3.0
 _SERVER = 0x5BD1E995_9D1B54A3  # makes the server span's id from the upstream call's
 _ID_MASK = (1 << 64) - 1
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
@@ -54,7 +56,10 @@ class Traces:
                     self._processor.on_end(span)
 
     def close(self) -> None:
-        self._processor.shutdown()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+        """Send what waits, for `_LAST` seconds at most: a collector that is away must not hold up the end."""
+        last = threading.Thread(target=self._processor.shutdown, name="last-spans", daemon=True)
+        last.start()
+        last.join(_LAST)
 
     def _keeps(self, exchange: Exchange) -> bool:
         if exchange.outcome in ("error", "blocked") or exchange.ended - exchange.started > _SLOW:
@@ -75,12 +80,12 @@ class Traces:
         path = names.PATHS[exchange.endpoint]
         spans = [
             self._span(f"POST {path}", SpanKind.SERVER, server, parent, exchange.started, exchange.ended, offset,
-                       _server_attributes(exchange, path), exchange.status >= 500)
+                       _server_attributes(exchange, path), exchange.outcome == "error")
         ]  # fmt: skip
         for order, (name, begin, end) in enumerate(exchange.stages, 1):
             if name == "call":
                 kind, own = SpanKind.CLIENT, SpanContext(trace_id, call_id, False, _SAMPLED)
-                title, attributes = _client(exchange)
+                title, attributes = _client(exchange, begin)
                 end = exchange.ended  # a stream's call lasts until its last chunk
                 failed = exchange.outcome == "error"
             elif end - begin < _BRIEF:
@@ -135,12 +140,14 @@ def _server_attributes(exchange: Exchange, path: str) -> dict[str, AttributeValu
         attributes[names.MODEL] = exchange.model
     if exchange.error_code is not None:
         attributes[names.ERROR_TYPE] = exchange.error_code
+    if exchange.template is not None:
+        attributes[names.TEMPLATE] = exchange.template
     if exchange.degraded:
         attributes[names.DEGRADED] = exchange.degraded
     return attributes
 
 
-def _client(exchange: Exchange) -> tuple[str, dict[str, AttributeValue]]:
+def _client(exchange: Exchange, began: int) -> tuple[str, dict[str, AttributeValue]]:
     target = exchange.target or (exchange.attempts[-1].target if exchange.attempts else None)
     model = target.model if target and target.model else exchange.model or ""
     operation = names.OPERATIONS[exchange.endpoint]
@@ -153,7 +160,7 @@ def _client(exchange: Exchange) -> tuple[str, dict[str, AttributeValue]]:
     if exchange.stream:
         attributes[names.REQUEST_STREAM] = True
         if exchange.first_chunk:
-            attributes[names.TIME_TO_FIRST_CHUNK] = (exchange.first_chunk - exchange.started) / 1e9
+            attributes[names.TIME_TO_FIRST_CHUNK] = (exchange.first_chunk - began) / 1e9
     if exchange.served_model is not None:
         attributes[names.RESPONSE_MODEL] = exchange.served_model
     if exchange.answer_id is not None:
@@ -179,8 +186,6 @@ def _stage(name: str, exchange: Exchange) -> tuple[str, dict[str, AttributeValue
         if collection:
             attributes[names.DATA_SOURCE] = collection
         return f"retrieval {collection}".strip(), attributes
-    if name == "render" and exchange.template:
-        return name, {names.TEMPLATE: exchange.template}
     if name == "input_guardrails":
         told = [f"{v.check}:{v.action}" for stage, v in exchange.verdicts if stage != "output"]
         return name, {names.GUARDRAIL: told} if told else {}

@@ -20,14 +20,11 @@ def behave(provider: str = "mock", **how: Any) -> str:
     return f"{provider}/behave:{json.dumps(how, separators=(',', ':'))}"
 
 
-def leave(gateway: GatewayProcess, vendor: Vendor, path: str, body: dict[str, Any], wait_for: bytes | None) -> None:
-    """Ask, wait for `wait_for` in the answer or just for the upstream call, leave; the upstream call must end too."""
+def leave(gateway: GatewayProcess, vendor: Vendor, path: str, body: dict[str, Any]) -> None:
+    """Ask, wait for the upstream call, leave; the upstream call must end within a second."""
     client = gateway.connect()
     client.sendall(http_post(path, body, KEY_A))
     until(lambda: vendor.requests)
-    received = b""
-    while wait_for is not None and wait_for not in received:
-        received += client.recv(65536)
     client.close()
     left = time.monotonic()
     until(lambda: vendor.requests[0].closed_at is not None)
@@ -36,21 +33,16 @@ def leave(gateway: GatewayProcess, vendor: Vendor, path: str, body: dict[str, An
 
 
 # -- A1 to A4 ----------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("model", ["mock", "masked", "cached"])
+@pytest.mark.parametrize("model", ["plain", "masked", "cached"])
 def test_a1_leaving_in_the_middle_of_a_stream_ends_the_upstream_call(
     gateway: GatewayProcess, vendor: Vendor, http: httpx.Client, model: str
 ) -> None:
-    slow = {"gap": 0.1, "text": "word " * 100}
-    vendor.behaviours.update(guarded=slow, cached=slow)
-    name = behave(**slow) if model == "mock" else model
-    messages = [{"role": "user", "content": f"a1 {model} {time.time()}"}]
-    body = {"model": name[:200], "messages": messages, "stream": True}
-    if model == "mock":
-        vendor.behaviours["slow"] = slow
-        body["model"] = "mock/slow"
-    request_id = f"a1-{model}-{time.time()}"
+    for upstream in ("gpt-mock", "guarded", "cached"):
+        vendor.behaviours[upstream] = {"gap": 0.1, "text": "word " * 100}
+    unique = f"a1-{model}-{time.time()}"
+    body = {"model": model, "messages": [{"role": "user", "content": unique}], "stream": True}
     client = gateway.connect()
-    client.sendall(http_post("/v1/chat/completions", body, KEY_A, (f"x-request-id: {request_id}",)))
+    client.sendall(http_post("/v1/chat/completions", body, KEY_A, (f"x-request-id: {unique}",)))
     received = b""
     while received.count(b"word") < 3:
         received += client.recv(65536)
@@ -58,24 +50,24 @@ def test_a1_leaving_in_the_middle_of_a_stream_ends_the_upstream_call(
     left = time.monotonic()
     until(lambda: vendor.requests[0].closed_at is not None)
     assert vendor.requests[0].closed_at - left <= 1.0
-    call = until(lambda: (told := http.get("/v1/calls/" + request_id)).status_code == 200 and told.json())
+    call = until(lambda: (told := http.get("/v1/calls/" + unique)).status_code == 200 and told.json())
     assert call["outcome"] == "cancelled"
     assert call["usage"]["estimated"]
     assert 3 <= call["usage"]["completion_tokens"] <= 40
 
 
-@pytest.mark.parametrize("when", ["delay", "delay_after"])
-@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("when", "stream"), [("delay", True), ("delay_after", True), ("delay", False)], ids=["head", "body", "plain"]
+)
 def test_a2_a3_leaving_before_the_first_token_ends_the_upstream_call(
     gateway: GatewayProcess, vendor: Vendor, when: str, stream: bool
 ) -> None:
-    body = {"model": behave("patient", **{when: 20}) if stream or when == "delay" else behave("patient", delay=19),
-            "messages": HELLO, "stream": stream}  # fmt: skip
-    leave(gateway, vendor, "/v1/chat/completions", body, None)
+    body = {"model": behave("patient", **{when: 20}), "messages": HELLO, "stream": stream}
+    leave(gateway, vendor, "/v1/chat/completions", body)
 
 
 def test_a4_leaving_an_embeddings_call_ends_it(gateway: GatewayProcess, vendor: Vendor) -> None:
-    leave(gateway, vendor, "/v1/embeddings", {"model": behave("patient", delay=20), "input": "x"}, None)
+    leave(gateway, vendor, "/v1/embeddings", {"model": behave("patient", delay=20), "input": "x"})
 
 
 def test_a4_leaving_a_guarded_or_cached_call_ends_it(gateway: GatewayProcess, vendor: Vendor) -> None:
@@ -83,7 +75,7 @@ def test_a4_leaving_a_guarded_or_cached_call_ends_it(gateway: GatewayProcess, ve
         vendor.clear()
         vendor.behaviours[upstream] = {"delay": 20}
         messages = [{"role": "user", "content": f"a4 {time.time()}"}]
-        leave(gateway, vendor, "/v1/chat/completions", {"model": model, "messages": messages}, None)
+        leave(gateway, vendor, "/v1/chat/completions", {"model": model, "messages": messages})
 
 
 def test_a_client_that_only_stops_sending_still_gets_its_answer(gateway: GatewayProcess) -> None:

@@ -179,3 +179,24 @@ def test_embeddings_are_not_mixed_with_answers(http: httpx.Client, question: lis
     http.post("/v1/chat/completions", json={"model": "cached", "messages": question})
     answer = http.post("/v1/embeddings", json={"model": "cached", "input": json.dumps(question)})
     assert answer.json().get("object") == "list"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_too_large_to_keep_is_shared_whole_by_those_who_began_together(
+    aclient: openai.AsyncOpenAI, vendor: Vendor, question: list[Any], stream: bool
+) -> None:
+    vendor.behaviours["cached"] = {"delay": 0.3, "text": "tell me more " * 5_000, "repeat": 200, "piece": 65_000}
+    whole = 13 * 5_000 * 200
+
+    async def one(pause: float) -> int:
+        if not stream:
+            answer = await aclient.chat.completions.create(model="cached", messages=question)
+            return len(answer.choices[0].message.content)
+        size = 0
+        async for chunk in await aclient.chat.completions.create(model="cached", messages=question, stream=True):
+            size += len(chunk.choices[0].delta.content or "")
+            await asyncio.sleep(pause)
+        return size
+
+    assert await asyncio.gather(one(0), one(0.005), one(0)) == [whole] * 3
+    assert len(vendor.requests) == 1

@@ -121,6 +121,7 @@ class Vendor:
                 await asyncio.wait({gone, answer}, return_when=asyncio.FIRST_COMPLETED)
                 if not answer.done():
                     answer.cancel()  # the client left
+                    await asyncio.gather(answer, return_exceptions=True)
                     return
                 keep = answer.result()
                 seen.answered = True

@@ -17,7 +17,7 @@ import pytest
 from gateway.exchange import Exchange
 from gateway.records.calls import COLUMNS, row
 from gateway.records.journal import CallJournal
-from gateway.records.sqlite import SqliteCalls
+from gateway.records.sqlite import _FIND, SqliteCalls
 from gateway.values import Attempt, Caller, Target, Usage
 from guardrails.verdicts import Finding, Verdict
 from retrieval.passages import Passage
@@ -178,3 +178,41 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
 
 def test_rows_are_as_wide_as_their_columns(calls: SqliteCalls) -> None:
     assert len(row(settled())) == len(COLUMNS)
+
+
+def test_a_row_that_can_not_be_stored_is_left_out_alone(calls: SqliteCalls) -> None:
+    journal = CallJournal(calls)
+    broken, good = settled(), settled()
+    broken.usage = Usage(2**64, 0)  # more than SQLite's integers hold
+    for exchange in (settled(), broken, good):
+        journal.append(exchange)
+    assert journal.flush()
+    assert journal.find(good.call_id, "a") is not None
+    assert journal.find(broken.call_id, "a") is None
+    assert (journal.dropped, journal.healthy) == (1, True)
+    journal.close()
+
+
+def test_a_locked_file_delays_and_loses_nothing(calls: SqliteCalls, tmp_path: Path) -> None:
+    journal = CallJournal(calls)
+    other = sqlite3.connect(tmp_path / "deep" / "calls.db")
+    other.execute("BEGIN IMMEDIATE")
+    exchange = settled()
+    journal.append(exchange)
+    assert not journal.flush(0.3)
+    other.rollback()
+    other.close()
+    assert journal.flush(10)
+    assert journal.find(exchange.call_id, "a") is not None
+    journal.close()
+
+
+def test_a_call_is_found_by_index_and_not_by_walking_its_tenants(calls: SqliteCalls, tmp_path: Path) -> None:
+    journal = CallJournal(calls)
+    connection = sqlite3.connect(tmp_path / "deep" / "calls.db")
+    plan = connection.execute("EXPLAIN QUERY PLAN " + _FIND, {"tenant": "a", "id": "x"}).fetchall()
+    connection.close()
+    journal.close()
+    used = " ".join(row[3] for row in plan)
+    assert "calls_by_answer" in used
+    assert "calls_by_time" not in used
