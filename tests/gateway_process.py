@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -62,6 +63,7 @@ class GatewayProcess:
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self._environment, cwd=self.folder
         )
+        atexit.register(self.process.kill)  # should the test run itself break down
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
@@ -86,6 +88,7 @@ class GatewayProcess:
 
     def _close(self) -> None:
         self.process.wait()
+        atexit.unregister(self.process.kill)
         self._reader.join(5)
         assert self.process.stdout is not None
         self.process.stdout.close()

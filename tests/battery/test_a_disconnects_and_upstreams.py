@@ -22,10 +22,9 @@ def behave(provider: str = "mock", **how: Any) -> str:
 
 def leave(gateway: GatewayProcess, vendor: Vendor, path: str, body: dict[str, Any]) -> None:
     """Ask, wait for the upstream call, leave; the upstream call must end within a second."""
-    client = gateway.connect()
-    client.sendall(http_post(path, body, KEY_A))
-    until(lambda: vendor.requests)
-    client.close()
+    with gateway.connect() as client:
+        client.sendall(http_post(path, body, KEY_A))
+        until(lambda: vendor.requests)
     left = time.monotonic()
     until(lambda: vendor.requests[0].closed_at is not None)
     assert vendor.requests[0].closed_at - left <= 1.0
@@ -41,12 +40,11 @@ def test_a1_leaving_in_the_middle_of_a_stream_ends_the_upstream_call(
         vendor.behaviours[upstream] = {"gap": 0.1, "text": "word " * 100}
     unique = f"a1-{model}-{time.time()}"
     body = {"model": model, "messages": [{"role": "user", "content": unique}], "stream": True}
-    client = gateway.connect()
-    client.sendall(http_post("/v1/chat/completions", body, KEY_A, (f"x-request-id: {unique}",)))
-    received = b""
-    while received.count(b"word") < 3:
-        received += client.recv(65536)
-    client.close()
+    with gateway.connect() as client:
+        client.sendall(http_post("/v1/chat/completions", body, KEY_A, (f"x-request-id: {unique}",)))
+        received = b""
+        while received.count(b"word") < 3:
+            received += client.recv(65536)
     left = time.monotonic()
     until(lambda: vendor.requests[0].closed_at is not None)
     assert vendor.requests[0].closed_at - left <= 1.0
