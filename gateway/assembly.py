@@ -144,7 +144,7 @@ def _line(settings: HttpProvider | Extractive | LocalEmbeddings, knowledge: Know
 
         return Line(ExtractiveProvider(settings.sentences), 10.0, 0, 0.0, 0.0)
     assert knowledge is not None, "the configuration's references were checked"
-    timeouts = Timeouts(total=60.0)
+    timeouts = Timeouts.model_validate({"total": "60s"})
     upstream = Upstream(f"unix:{knowledge.embedding_socket}", {}, connect_timeout=2.0, max_connections=64)
     return Line(OpenAICompatible(upstream, timeouts), timeouts.total, 1, 0.1, 1.0)
 

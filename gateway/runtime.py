@@ -55,12 +55,24 @@ class Revision:
 class Gateway:
     """Shared by the hot paths and the routes. `revision` is swapped whole by a reload."""
 
-    def __init__(self, revision: Revision, journal: CallJournal, metrics: Metrics, body_limit: int) -> None:
+    def __init__(
+        self, revision: Revision, journal: CallJournal, metrics: Metrics, body_limit: int, sample: float | None
+    ) -> None:
+        """`sample` is the share of calls that become spans; None where no span is made at all."""
         self.revision = revision
         self.journal = journal
         self.metrics = metrics
         self.body_limit = body_limit
         self.draining = False
+        self._sampled_below = None if sample is None else int(sample * (1 << 64))
+
+    def sample(self, exchange: Exchange) -> None:
+        """Decide what the provider is told of tracing: a parent that will be exported, or whom the caller named."""
+        if self._sampled_below is None:
+            exchange.span_id = exchange.trace_parent or exchange.span_id
+            exchange.trace_flags = exchange.trace_flags or "00"
+        elif exchange.trace_flags is None:
+            exchange.trace_flags = "01" if int(exchange.trace_id[16:], 16) < self._sampled_below else "00"
 
     def begin(self, exchange: Exchange) -> None:
         self.metrics.begin()

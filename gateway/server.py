@@ -57,7 +57,9 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
     revision = compile_revision(loaded, services, loopback=loopback)
     journal, close_records = open_records(configuration)
     metrics = Metrics(lambda: journal.waiting, lambda: journal.dropped)
-    gateway = Gateway(revision, journal, metrics, configuration.server.body_limit)
+    traces = configuration.telemetry.traces
+    sample = traces.sample if traces.otlp is not None else None
+    gateway = Gateway(revision, journal, metrics, configuration.server.body_limit, sample)
 
     async def health() -> dict[str, str]:
         states = await services.states()

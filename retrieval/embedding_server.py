@@ -15,18 +15,23 @@ import contextlib
 import hashlib
 import itertools
 import json
+import logging
 import os
+import socket
 from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+log = logging.getLogger(__name__)
+
 MODEL = "all-MiniLM-L6-v2"
 # Of `model.safetensors` as published at https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-_BATCH = 64
+_BATCH = 64  # live queries
+_DOCUMENT_BATCH = 4  # a query that comes meanwhile waits for one batch; larger ones are no faster on the CPU
 _GATHER = 0.002  # seconds that a batch waits for company
 _MOST_WAITING = 4096
 _MOST_TEXTS = 2048
@@ -68,10 +73,17 @@ class Batcher:
         loop = asyncio.get_running_loop()
         while True:
             batch = [await self._waiting.get()]
-            if self._waiting.empty():
+            if self._waiting.empty() and not batch[0][0]:
                 await asyncio.sleep(_GATHER)
-            while len(batch) < _BATCH and not self._waiting.empty():
-                batch.append(self._waiting.get_nowait())
+            # Documents and queries apart: a short text among long ones costs as much as they do.
+            rank = batch[0][0]
+            most = _DOCUMENT_BATCH if rank else _BATCH
+            while len(batch) < most and not self._waiting.empty():
+                entry = self._waiting.get_nowait()
+                if entry[0] != rank:
+                    self._waiting.put_nowait(entry)
+                    break
+                batch.append(entry)
             wanted = [(text, future) for _, _, text, future in batch if not future.done()]
             if not wanted:
                 continue
@@ -106,7 +118,8 @@ class MiniLM:
         vectors = self._model.encode(
             list(texts), batch_size=_BATCH, normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
         )
-        counts = [len(ids) for ids in self._model.tokenizer(list(texts))["input_ids"]]
+        read = self._model.tokenizer(list(texts), truncation=True, max_length=self._model.max_seq_length)
+        counts = [len(ids) for ids in read["input_ids"]]
         return [(vector.astype("<f4").tobytes(), count) for vector, count in zip(vectors, counts, strict=True)]
 
 
@@ -134,6 +147,9 @@ def create_app(batcher: Batcher) -> Callable[..., Awaitable[None]]:
             await _send(send, 400, _error(str(error)))
         except Overfull:
             await _send(send, 503, _error("too many texts are waiting; try again", "server_error"))
+        except Exception:
+            log.exception("texts could not be embedded")
+            await _send(send, 500, _error("the model failed", "server_error"))
         else:
             await _send(send, 200, _answer(vectors, encoded=encoded))
 
@@ -189,14 +205,16 @@ async def _send(send: Any, status: int, document: dict[str, Any]) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _serve(socket: str) -> None:
+async def _serve(path: str) -> None:
     import uvicorn
 
     batcher = Batcher(await asyncio.to_thread(MiniLM))
-    config = uvicorn.Config(create_app(batcher), uds=socket, log_level="error", lifespan="off", ws="none")
+    listener = socket.socket(socket.AF_UNIX)  # uvicorn would open a path of its own to every user
+    listener.bind(path)
+    config = uvicorn.Config(create_app(batcher), log_level="error", lifespan="off", ws="none")
     running = asyncio.create_task(batcher.run())
     try:
-        await uvicorn.Server(config).serve()
+        await uvicorn.Server(config).serve(sockets=[listener])
     finally:
         running.cancel()
 
@@ -204,11 +222,11 @@ async def _serve(socket: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--socket", required=True, help="path of the unix socket to listen on")
-    socket = parser.parse_args().socket
+    path = parser.parse_args().socket
     os.umask(0o077)  # the socket is for this user alone
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(socket)
-    asyncio.run(_serve(socket))
+        os.unlink(path)
+    asyncio.run(_serve(path))
 
 
 if __name__ == "__main__":

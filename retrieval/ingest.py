@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,13 +48,16 @@ async def ingest(
     report = IngestReport()
     await store.ensure(collection)
     known = await store.versions(collection, tenant)
-    files = list(find_files(paths))
+    files = await asyncio.to_thread(lambda: list(find_files(paths)))
+    seen: dict[str, Path] = {}
     for done, (file, document_id) in enumerate(files):
         on_progress(collection, done, len(files))
         try:
+            if (other := seen.setdefault(document_id, file)) != file:
+                raise Unreadable(f"{other} has the same name, {document_id}: load one of them into another collection")
             document = await asyncio.to_thread(load, file, document_id)
         except Unreadable as error:
-            report.failed.append((str(file), str(error)))
+            report.failed.append((os.fsencode(file).decode("utf-8", "replace"), str(error)))
             continue
         version = f"{document.version}.{POLICY}"
         versions = known.get(document_id, set())

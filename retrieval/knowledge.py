@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -48,12 +48,12 @@ class Knowledge:
         """Start or find the local servers that the settings ask for, and connect. Raises RetrievalUnavailable."""
         local_milvus, local_embeddings = settings.milvus_uri is None, settings.embedding_url is None
         async with AsyncExitStack() as stack:
-            uri = settings.milvus_uri
+            address: Callable[[], str] = lambda: settings.milvus_uri or ""  # noqa: E731
             if local_milvus or local_embeddings:
                 servers = LocalServers(settings.data_dir, milvus=local_milvus, embeddings=local_embeddings)
                 await stack.enter_async_context(servers)
-                uri = uri or servers.milvus_uri
-            assert uri is not None
+                if local_milvus:
+                    address = lambda: servers.milvus_uri  # noqa: E731
             embedder = EndpointEmbedder(
                 settings.embedding_url or "http://embeddings/v1",
                 model=settings.embedding_model,
@@ -63,7 +63,7 @@ class Knowledge:
             )
             stack.push_async_callback(embedder.aclose)
             store = MilvusStore(
-                uri, settings.milvus_token, model=settings.embedding_model, dimension=settings.embedding_dimension
+                address, settings.milvus_token, model=settings.embedding_model, dimension=settings.embedding_dimension
             )
             stack.push_async_callback(store.aclose)
             yield cls(store, embedder)

@@ -34,7 +34,7 @@ def find_files(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 
     A file that is named itself is always given, whatever its suffix, so that its refusal is told.
     """
-    for path in paths:
+    for path in (Path(os.path.abspath(path)) for path in paths):  # `.` has a name too
         if path.is_dir():
             for folder, names, files in os.walk(path, followlinks=False):
                 names[:] = sorted(name for name in names if not name.startswith("."))
@@ -48,11 +48,17 @@ def find_files(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 
 def load(file: Path, document_id: str) -> Document:
     """Raises Unreadable."""
+    try:
+        document_id.encode()
+    except UnicodeEncodeError:
+        raise Unreadable("its name is not UTF-8") from None
+    if not file.exists():
+        raise Unreadable("there is no such file")
     if file.suffix.lower() not in SUFFIXES:
         raise Unreadable(f"{file.suffix or 'a file without suffix'} can't be loaded; {', '.join(SUFFIXES)} can")
     try:
         if not file.is_file():
-            raise Unreadable("there is no such file")
+            raise Unreadable("is neither a file nor a folder")
         if (size := file.stat().st_size) > _LARGEST:
             raise Unreadable(f"{size} bytes are too many; at most {_LARGEST}")
         data = file.read_bytes()

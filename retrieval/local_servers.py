@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import hashlib
 import logging
@@ -29,7 +28,6 @@ _READY_IN = 120.0
 _POLL = 0.1
 _ENDED_IN = 5.0
 _LONGEST_SOCKET_PATH = 100  # what the kernel takes is 107
-_PR_SET_PDEATHSIG = 1
 
 
 def embedding_socket(data_dir: Path) -> Path:
@@ -41,7 +39,7 @@ def embedding_socket(data_dir: Path) -> Path:
 
 
 class LocalServers:
-    """Use as `async with`. Inside, `ready` waits for the servers; `milvus_uri` is where Milvus answers."""
+    """Use as `async with`. Inside, `ready` waits for the servers; `milvus_uri` says where Milvus answers."""
 
     def __init__(self, data_dir: Path, *, milvus: bool, embeddings: bool) -> None:
         self._data_dir = data_dir
@@ -56,6 +54,7 @@ class LocalServers:
 
     @property
     def milvus_uri(self) -> str:
+        """Where Milvus listens now; another address may follow when another process takes over."""
         return f"http://127.0.0.1:{self._port_file.read_text()}"
 
     async def __aenter__(self) -> LocalServers:
@@ -153,12 +152,11 @@ class LocalServers:
     def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
         with (self._data_dir / f"{name}.log").open("ab") as log_file:
             return subprocess.Popen(
-                command,
+                [sys.executable, "-m", "retrieval.tethered", str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=log_file,
                 start_new_session=True,  # Ctrl-C is for the gateway, which ends them once it has drained
-                preexec_fn=_die_with_parent,
                 env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
             )
 
@@ -183,9 +181,3 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _die_with_parent() -> None:
-    """In the child, before it runs: the kernel ends it when the thread that started it ends (Linux; prctl(2))."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

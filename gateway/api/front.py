@@ -58,6 +58,7 @@ class Front:
         try:
             headers = dict(scope["headers"])
             _read_headers(headers, exchange)
+            gateway.sample(exchange)
             if gateway.draining:
                 raise Overloaded("This gateway is shutting down; another one takes over.", retry_after="1")
             revision = gateway.revision  # the one that this call begins and ends with

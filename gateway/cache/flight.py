@@ -111,7 +111,11 @@ class Flight:
     def _leave(self, reader: FlightReader) -> None:
         self._readers.discard(reader)
         self._moved.set()
-        if not self._readers and not self._done and self._task is not None:
+        if self._readers:
+            return
+        if self._done:
+            self._error = None  # it holds the frames it passed, and with them this flight
+        elif self._task is not None:
             self._ended()
             self._task.cancel()
 

@@ -125,7 +125,7 @@ class Collection(Section):
 class Knowledge(Section):
     milvus: Milvus = Milvus()
     embeddings: Embeddings = Embeddings()
-    collections: dict[str, Collection] = {}
+    collections: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")], Collection] = {}
 
 
 class UserFeatures(Section):
@@ -317,4 +317,4 @@ class Configuration(Section):
     retrieval: Knowledge | None = None
     features: UserFeatures | None = None
     providers: Annotated[dict[str, Provider], Field(min_length=1)]
-    models: dict[str, Model] = {}
+    models: dict[Annotated[str, Field(pattern=r"^[!-~]{1,256}$")], Model] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated
 
@@ -18,8 +17,6 @@ _NUMBER_AND_UNIT = re.compile(r"([0-9.]+)\s*([a-zA-Z]+)")
 def _duration(value: object) -> object:
     if isinstance(value, str) and (parts := _parts(value, _DURATION)):
         return float(parts[0]) * _SECONDS[parts[1]]
-    if isinstance(value, float) and math.isfinite(value):
-        return value  # a default, already in seconds
     raise ValueError("a duration is a number with its unit: 250ms, 5s, 10m, 1h or 30d")
 
 

@@ -49,6 +49,9 @@ class _References:
         named = [entry for entry in (*model.targets, *model.fallbacks) if entry.provider in configuration.providers]
         if named and all(configuration.providers[entry.provider].switched_off for entry in named):
             self._fault((*path, "targets"), "every provider named here is switched off: give one an api_key")
+        kinds = {configuration.providers[entry.provider].kind for entry in named}
+        if {"local_embeddings", "extractive"} <= kinds:
+            self._fault((*path, "targets"), "one of these makes embeddings, another answers: no request fits both")
         if model.prompt is not None and not (configuration.prompts.folder / f"{model.prompt}.yaml").is_file():
             folder = configuration.prompts.folder
             known = sorted(file.stem for file in folder.glob("*@*.yaml")) if folder.is_dir() else []

@@ -40,7 +40,7 @@ class OpenAICompatible:
         loop = asyncio.get_running_loop()
         timeouts = self._timeouts
         body = request.body_for(target.model)
-        trace = f"traceparent: 00-{exchange.trace_id}-{exchange.span_id}-{exchange.trace_flags or '01'}\r\n"
+        trace = f"traceparent: 00-{exchange.trace_id}-{exchange.span_id}-{exchange.trace_flags or '00'}\r\n"
         extra = f"{trace}x-request-id: {exchange.request_id}\r\n".encode("ascii")
         first = loop.time() + timeouts.first_token
         by, timer = (first, "first_token") if request.stream and first < deadline else (deadline, "total")

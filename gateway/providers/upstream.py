@@ -133,6 +133,7 @@ class Connection(asyncio.Protocol):
             self._timer = None
         if self._owner.release(self, self._complete and self._keep and self._error is None):
             return
+        self._error = None  # it holds the frames it passed, and with them this connection
         if self._transport is not None:
             self._transport.abort()
             self._transport = None

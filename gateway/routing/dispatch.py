@@ -77,6 +77,9 @@ class Dispatcher:
                 error.spent = len(exchange.attempts) > 1
             raise error
         finally:
+            # An error holds the frames it passed, and a frame that held it in turn would keep all their bytes
+            # until the collector comes by, which is seldom.
+            error = None
             exchange.stage("call", started)
 
 

@@ -174,8 +174,29 @@ def test_a8_garbage_from_upstream_is_a_502(
     assert gateway.rss - before < 100_000_000
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("model", "upstream"), [("plain", "gpt-mock"), ("cached", "cached"), ("masked", "guarded")])
+def test_a8_the_memory_of_bad_answers_is_given_back(
+    gateway: GatewayProcess, http: httpx.Client, vendor: Vendor, model: str, upstream: str, stream: bool
+) -> None:
+    """10 MB each; what one call leaves behind must not wait for the garbage collector."""
+    vendor.behaviours[upstream] = {"body": "huge_line"}
+
+    def ask() -> None:
+        answer = http.post("/v1/chat/completions", json={"model": model, "messages": HELLO, "stream": stream})
+        assert answer.status_code == 502
+
+    ask()
+    before = gateway.rss
+    for _ in range(10):
+        ask()
+    assert gateway.rss - before < 60_000_000
+
+
 def test_a8_garbage_in_the_middle_of_a_stream_is_an_error_event(http: httpx.Client) -> None:
-    answer = http.post("/v1/chat/completions", json={"model": behave(bad_event=5), "messages": HELLO, "stream": True})
+    answer = http.post(
+        "/v1/chat/completions", json={"model": behave(bad_event=5, gap=0.05), "messages": HELLO, "stream": True}
+    )
     events = list(events_of(answer.content))
     assert events[-1]["error"]["code"] == "upstream_bad_answer"
     assert "[DONE]" not in events

@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from gateway.config.models import Telemetry
 from gateway.errors import UpstreamFailed
 from gateway.exchange import Exchange
+from gateway.runtime import Gateway
 from gateway.telemetry.traces import Traces
 from gateway.values import Attempt, Caller, Target, Usage
 
@@ -167,3 +168,17 @@ def test_a_dead_collector_costs_no_call_anything() -> None:
     traces = Traces(settings("http://127.0.0.1:9"))
     traces.export([streamed_call() for _ in range(5000)])  # more than its queue holds: the rest is let go
     assert traces._processor._batch_processor._max_queue_size <= 4096
+
+
+@pytest.mark.parametrize(("sample", "flags"), [(1.0, "01"), (0.0, "00"), (None, "00")])
+def test_the_provider_is_told_of_a_span_that_will_be_exported(sample: float | None, flags: str) -> None:
+    gateway = Gateway(None, None, None, 0, sample)  # type: ignore[arg-type]  # what it holds plays no part here
+    exchange = Exchange("chat.completions")
+    gateway.sample(exchange)
+    assert exchange.trace_flags == flags
+    called = Exchange("chat.completions")
+    called.trace_parent, called.trace_flags = "b7ad6b7169203331", "01"
+    own = called.span_id
+    gateway.sample(called)
+    assert called.trace_flags == "01"
+    assert called.span_id == ("b7ad6b7169203331" if sample is None else own)
