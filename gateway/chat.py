@@ -9,6 +9,7 @@ https://platform.openai.com/docs/api-reference/chat/create
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -242,6 +243,21 @@ def _check_regex(pattern: str) -> None:
         re.compile(pattern)
     except re.error as fault:
         raise BadRequest(f"guided_regex is not a regular expression: {fault}.", param="guided_regex") from None
+
+
+def text_of(message: Mapping[str, Any]) -> str:
+    """What a message says in words: its content, or the text parts of it."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return " ".join(part["text"] for part in content if isinstance(part.get("text"), str))
+    return ""
+
+
+def last_question(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The words of the last user message; "" where there is none."""
+    return next((text_of(message) for message in reversed(messages) if message.get("role") == "user"), "")
 
 
 # --- answers ------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 
 from features.vector import FeatureValue, FeatureVector
+from gateway.chat import last_question, text_of
 from gateway.prompts.tokens import TokenCounter
 from retrieval.passages import Passage
 
@@ -64,10 +65,7 @@ class Template:
 
     def question(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The text of the last user message: what a search is for."""
-        for message in reversed(messages):
-            if message.get("role") == "user":
-                return _text(message)
-        return ""
+        return last_question(messages)
 
     def render(
         self, messages: Sequence[Message], features: FeatureVector | None, passages: Sequence[Passage]
@@ -112,7 +110,7 @@ class Template:
         parts = content if isinstance(content, list) else ()
         other = sum(_PART_TOKENS for part in parts if not isinstance(part.get("text"), str))
         calls = str(message["tool_calls"]) if message.get("tool_calls") else ""
-        return _MESSAGE_TOKENS + self.counter.count(_text(message) + calls) + other
+        return _MESSAGE_TOKENS + self.counter.count(text_of(message) + calls) + other
 
 
 def fenced(passages: Sequence[Passage]) -> str:
@@ -150,15 +148,6 @@ def _turns(messages: Sequence[Message]) -> tuple[list[Message], list[list[Messag
             turns.append([])
         turns[-1].append(message)
     return lead, turns
-
-
-def _text(message: Mapping[str, Any]) -> str:
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return " ".join(part["text"] for part in content if isinstance(part.get("text"), str))
-    return ""
 
 
 def _one_line(value: FeatureValue) -> FeatureValue:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gateway.chat import JSON, ChatRequest, Chunk, Request
+from gateway.chat import JSON, ChatRequest, Chunk, Request, last_question
 from gateway.errors import BadRequest
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Extractive:
 
     async def open(self, request: Request, target: Target, exchange: Exchange, deadline: float) -> _Told:
         assert isinstance(request, ChatRequest)
-        question = _last_question(request.messages)
+        question = last_question(request.messages)
         if not question:
             raise BadRequest("The conversation holds no question by the user.", param="messages")
         text = extract(question, exchange.passages, self._sentences)
@@ -148,17 +148,6 @@ def _stem(word: str) -> str:
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]
     return word
-
-
-def _last_question(messages: Sequence[dict[str, object]]) -> str:
-    for message in reversed(messages):
-        if message.get("role") == "user":
-            content = message.get("content")
-            if isinstance(content, str):
-                return content
-            if isinstance(content, list):
-                return " ".join(part["text"] for part in content if isinstance(part.get("text"), str))
-    return ""
 
 
 class _Told:
