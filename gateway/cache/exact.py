@@ -58,7 +58,7 @@ class AnswerCache:
             return await generate(request, exchange)
         started = time.perf_counter_ns()
         key = self._key(request, exchange)
-        entry = self._entries.get(key) if wish is None else None
+        entry = self._kept(key) if wish is None else None
         if entry is not None:
             exchange.cache = "hit"
             exchange.target = entry.served_by
@@ -72,6 +72,12 @@ class AnswerCache:
         reader = await flight.join()
         exchange.target = flight.exchange.target
         return reader if flight.stream == request.stream else Reshaped(reader, stream=request.stream)
+
+    def _kept(self, key: bytes) -> _Entry | None:
+        try:
+            return self._entries[key]  # `get` would look twice
+        except KeyError:
+            return None
 
     def _take_off(self, key: bytes, request: Request, exchange: Exchange, generate: Generate) -> Flight:
         def landed(chunks: list[Chunk]) -> None:
@@ -93,8 +99,9 @@ class AnswerCache:
         assert exchange.caller is not None
         parts = [exchange.caller.tenant.encode(), self._scope]
         fields = request.fields
-        for name in sorted(fields.keys() - _NOT_SHAPING):
-            parts += (name.encode(), bytes(fields[name]))
+        for name in sorted(fields):
+            if name not in _NOT_SHAPING:
+                parts += (name.encode(), bytes(fields[name]))
         return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).digest()
 
 

@@ -86,6 +86,7 @@ class Metrics:
         )  # fmt: skip
         self._series: dict[tuple[str, str, str, str, int], _Series] = {}
         self._stage_children: dict[str, Histogram] = {}
+        self._cache_children: dict[tuple[str, str], Counter] = {}
         self._models: set[str] = set()
 
     def begin(self) -> None:
@@ -119,7 +120,10 @@ class Metrics:
                 child = self._stage_children[name] = self._stages.labels(name)
             child.observe((end - begin) / 1e9)
         if exchange.cache != "off":
-            self._cache.labels(model, exchange.cache).inc()
+            outcome = self._cache_children.get((model, exchange.cache))
+            if outcome is None:
+                outcome = self._cache_children[model, exchange.cache] = self._cache.labels(model, exchange.cache)
+            outcome.inc()
         for stage, verdict in exchange.verdicts:
             self._verdicts.labels(stage, verdict.check, verdict.action).inc()
         for attempt in exchange.attempts:
