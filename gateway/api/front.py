@@ -54,7 +54,6 @@ class Front:
         connection = scope.get("connection")
         if connection is not None:
             connection.on_disconnect = asyncio.current_task().cancel  # type: ignore[union-attr]  # in a task
-        writing = False
         try:
             headers = dict(scope["headers"])
             _read_headers(headers, exchange)
@@ -76,7 +75,6 @@ class Front:
             exchange.model = pipeline.model
             chunks = await pipeline.answer(request, exchange)
             try:
-                writing = True
                 if request.stream:
                     await write_stream(chunks, request, exchange, send)
                 else:
@@ -84,14 +82,14 @@ class Front:
             finally:
                 chunks.close()
         except GatewayError as error:
-            await write_error(error, exchange, send, started=writing and exchange.status != 0)
+            await write_error(error, exchange, send, started=exchange.status != 0)
         except (asyncio.CancelledError, ClientGone):
             exchange.outcome = "cancelled"
             exchange.status = exchange.status or 499
             if connection is None or not connection.disconnected:
                 raise  # not the client but the server ends this call
         except Exception as failure:
-            await write_error(internal(failure), exchange, send, started=writing and exchange.status != 0)
+            await write_error(internal(failure), exchange, send, started=exchange.status != 0)
         finally:
             if connection is not None:
                 connection.on_disconnect = None
