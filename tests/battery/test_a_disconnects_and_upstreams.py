@@ -223,11 +223,12 @@ def test_a9_a_slow_reader_holds_up_the_vendor_and_not_the_memory(
         until(lambda: vendor.requests[-1].body["model"] in ("large", "guarded", "cached"))
         end = time.monotonic() + 3
         received = 0
-        while time.monotonic() < end:
+        # A guardrail's thread may still be busy with another test's text: the first bytes then take longer.
+        while time.monotonic() < end or received <= 1024:
+            assert time.monotonic() < end + 30
             received += len(slow.recv(1024))
             answer = client.chat.completions.create(model="plain", messages=HELLO)
             assert answer.choices[0].finish_reason == "stop"
             time.sleep(0.05)
-        assert received > 1024
         assert gateway.rss - before < 50_000_000
         assert vendor.unsettled, "the vendor has not been able to send all of it"
