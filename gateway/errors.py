@@ -22,7 +22,7 @@ stage, the field and what to do, never a path, a host or a secret.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 
 class GatewayError(Exception):
@@ -31,7 +31,6 @@ class GatewayError(Exception):
     status: int = 500
     type: str = "server_error"
     code: str | None = None
-    stage: ClassVar[str | None] = None
 
     def __init__(
         self,

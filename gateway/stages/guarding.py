@@ -17,7 +17,7 @@ import msgspec
 from cachetools import LRUCache
 
 from gateway.chat import JSON, Chunk, Request
-from gateway.errors import BadRequest, ContentBlocked
+from gateway.errors import BadRequest, ContentBlocked, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
 from guardrails.policy import Policy, StreamScreen
@@ -26,6 +26,8 @@ from guardrails.verdicts import Screened, Verdict
 _decode = msgspec.json.Decoder().decode
 _OFF_LOOP = 4_000  # characters from which screening would hold up other calls, so a thread does it
 _STRUCTURE = frozenset({"role", "type", "id", "index"})
+_ANSWER = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier"})
+_CHOICE = frozenset({"index", "delta", "message", "finish_reason"})
 _NO_TEXT: tuple[Any, ...] = (None, "", [], {})
 
 
@@ -125,18 +127,16 @@ class _GuardedAnswer:
         return [Chunk(JSON.encode({**self._frame, "choices": choices}))] if choices else []
 
     async def _pass(self, chunk: Chunk) -> list[Chunk]:
-        document: dict[str, Any] = _decode(chunk.data)
-        choices = document.get("choices")
-        if not isinstance(choices, list):
-            choices = []
-        if choices and isinstance(choices[0], dict) and "message" in choices[0]:
+        if self._exchange.endpoint == "embeddings":
+            return [chunk]  # numbers
+        document, choices = _seen(chunk)
+        if any("message" in choice for choice in choices):
             return [await self._whole(document, choices)]
         self._frame = {k: v for k, v in document.items() if k in ("id", "object", "created", "model")}
         silent = True
         for choice in choices:
             index = choice.get("index", 0)
             delta = choice.get("delta") or {}
-            choice.pop("logprobs", None)
             for holder, key, channel in _fragments(delta):
                 screen = self._screens.get((index, channel))
                 if screen is None:
@@ -175,7 +175,6 @@ class _GuardedAnswer:
         verdicts: list[Verdict] = []
         for choice in choices:
             message = choice.get("message") or {}
-            choice.pop("logprobs", None)
             for holder, key, _ in _fragments(message):
                 screened = await _screened(self._policy, holder[key])
                 verdicts += screened.verdicts
@@ -193,6 +192,26 @@ class _GuardedAnswer:
         screens, self._screens = self._screens, {}
         for screen in screens.values():
             _record(self._exchange, "output", screen.verdicts)
+
+
+def _seen(chunk: Chunk) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What of a chunk can be screened, and nothing else: a text in a field of its own would leave unread.
+
+    Raises UpstreamFailed for an answer whose text is not where OpenAI's API has it.
+    """
+    document = {key: value for key, value in _decode(chunk.data).items() if key in _ANSWER}
+    choices = document.get("choices")
+    choices = [] if choices is None else choices
+    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
+        raise UpstreamFailed("The provider's answer can't be screened.", code="upstream_bad_answer")
+    choices = [{key: value for key, value in choice.items() if key in _CHOICE} for choice in choices]
+    for choice in choices:
+        held = [choice[key] for key in ("delta", "message") if choice.get(key) is not None]
+        if len(held) > 1 or not all(isinstance(part, dict) for part in held):
+            raise UpstreamFailed("The provider's answer can't be screened.", code="upstream_bad_answer")
+    if "choices" in document:
+        document["choices"] = choices
+    return document, choices
 
 
 async def _screened(policy: Policy, text: str) -> Screened:
