@@ -148,26 +148,37 @@ def _greet(gateway: Gateway, host: str, port: int) -> None:
 
 @contextlib.contextmanager
 def _reload_on_hangup(path: Path, gateway: Gateway, services: Services, *, loopback: bool) -> Any:
-    """SIGHUP: the file again, all or nothing. Calls in flight finish on the revision they began with."""
+    """SIGHUP: the file again, all or nothing. Calls in flight finish on the revision they began with.
 
-    def reload() -> None:
-        try:
-            loaded = load(path)
-            changed = _fixed_changes(gateway.revision.configuration, loaded.configuration)
-            if changed:
-                log.error("reload refused, a restart is needed for: %s", ", ".join(changed))
-                return
-            gateway.revision = compile_revision(loaded, services, loopback=loopback)
-        except ConfigError as error:
-            log.error("reload refused, revision %s stays:\n%s", gateway.revision.name, error)
-        except Exception as error:
-            log.error("reload refused, revision %s stays: %s", gateway.revision.name, error)
-        else:
-            log.info("revision %s is in force", loaded.revision)
+    It is read and compiled in a thread, since a newly configured guardrail may import libraries for seconds.
+    """
+    one_at_a_time = asyncio.Lock()
+    reloads: set[asyncio.Task[None]] = set()
+
+    async def reload() -> None:
+        async with one_at_a_time:
+            try:
+                loaded = await asyncio.to_thread(load, path)
+                changed = _fixed_changes(gateway.revision.configuration, loaded.configuration)
+                if changed:
+                    log.error("reload refused, a restart is needed for: %s", ", ".join(changed))
+                    return
+                gateway.revision = await asyncio.to_thread(compile_revision, loaded, services, loopback=loopback)
+            except ConfigError as error:
+                log.error("reload refused, revision %s stays:\n%s", gateway.revision.name, error)
+            except Exception as error:
+                log.error("reload refused, revision %s stays: %s", gateway.revision.name, error)
+            else:
+                log.info("revision %s is in force", loaded.revision)
+
+    def begin() -> None:
+        task = asyncio.ensure_future(reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
 
     loop = asyncio.get_running_loop()
     if hasattr(signal, "SIGHUP"):
-        loop.add_signal_handler(signal.SIGHUP, reload)
+        loop.add_signal_handler(signal.SIGHUP, begin)
         yield
         loop.remove_signal_handler(signal.SIGHUP)
     else:

@@ -20,6 +20,7 @@ from gateway.errors import Overloaded, UpstreamFailed, UpstreamTimeout
 _HIGH_WATER = 262_144  # unread bytes of an answer before the provider is slowed
 _MAX_HEADERS = 65_536
 _DRAIN = 1.0  # seconds for the end of a stream to come after its last event
+_STALL = 0.1  # seconds that a timer may fire late before the lateness is held to be this process's own
 
 
 class _Stale(Exception):
@@ -43,6 +44,7 @@ class Connection(asyncio.Protocol):
         "_segments",
         "_sized",
         "_timer",
+        "_timer_due",
         "_timer_name",
         "_transport",
         "_unread",
@@ -94,10 +96,10 @@ class Connection(asyncio.Protocol):
         self._deadline = deadline
         self._timer_name = timer
         if self._timer is None:
-            self._timer = self._loop.call_at(deadline, self._due)
-        elif deadline < self._timer.when():
+            self._arm()
+        elif deadline < self._timer_due:
             self._timer.cancel()
-            self._timer = self._loop.call_at(deadline, self._due)
+            self._arm()
 
     async def segment(self) -> bytes:
         """The answer's next bytes, as many as have come; b"" at its end. Raises UpstreamError."""
@@ -156,11 +158,21 @@ class Connection(asyncio.Protocol):
             self._error = error
             self._wake()
 
+    def _arm(self) -> None:
+        self._timer_due = self._deadline  # kept here, since uvloop's handle of a time gone by does not know it
+        self._timer = self._loop.call_at(self._deadline, self._due)
+
     def _due(self) -> None:
+        now = self._loop.time()
+        late = now - self._timer_due
+        if late > _STALL:
+            # The loop itself was held up (a heavy import, a busy machine), so the answer may lie there unread:
+            # the provider gets the time back in which nobody was looking.
+            self._deadline = max(self._deadline, now + late)
         if self._complete:
             self._timer = None
-        elif self._loop.time() + 0.001 < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._due)
+        elif now + 0.001 < self._deadline:
+            self._arm()
         else:
             self._timer = None
             self._fail(UpstreamTimeout(f"The provider did not answer in time ({self._timer_name}).", code=self._code()))
@@ -292,18 +304,27 @@ class Upstream:
         loop = asyncio.get_running_loop()
         self._opening += 1
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                connection = Connection(self, loop)
-                if self._unix_path:
-                    await loop.create_unix_connection(lambda: connection, self._unix_path)
-                else:
-                    await loop.create_connection(lambda: connection, self._host, self._port, ssl=self._ssl)
-        except TimeoutError:
-            raise UpstreamTimeout("No connection to the provider in time.", code="upstream_timeout_connect") from None
-        except (OSError, ssl.SSLError):
-            raise UpstreamFailed("No connection to the provider.", code="upstream_unreachable") from None
+            while True:
+                due = loop.time() + self._connect_timeout
+                try:
+                    async with asyncio.timeout_at(due):
+                        return await self._open_one(loop)
+                except TimeoutError:
+                    if loop.time() - due < _STALL:  # else the loop was held up, and nothing was learnt of the provider
+                        raise UpstreamTimeout(
+                            "No connection to the provider in time.", code="upstream_timeout_connect"
+                        ) from None
+                except (OSError, ssl.SSLError):
+                    raise UpstreamFailed("No connection to the provider.", code="upstream_unreachable") from None
         finally:
             self._opening -= 1
+
+    async def _open_one(self, loop: asyncio.AbstractEventLoop) -> Connection:
+        connection = Connection(self, loop)
+        if self._unix_path:
+            await loop.create_unix_connection(lambda: connection, self._unix_path)
+        else:
+            await loop.create_connection(lambda: connection, self._host, self._port, ssl=self._ssl)
         self._open.add(connection)
         return connection
 
