@@ -13,6 +13,7 @@
         ├── UpstreamRefused   the provider's own 4xx about this request, passed on with its status
         ├── UpstreamLimited   429  with Retry-After as given
         ├── UpstreamFailed    502  no connection, 5xx, or an answer that can't be read
+        │   └── CredentialRefused  502  the provider does not take the gateway's key: another target may
         └── UpstreamTimeout   504  which of the timeouts ran out
     StageFailed               503  features, retrieval or a guardrail is away and the model says `refuse`
 
@@ -137,6 +138,13 @@ class UpstreamLimited(UpstreamError):
 
 class UpstreamFailed(UpstreamError):
     pass
+
+
+class CredentialRefused(UpstreamFailed):
+    """The provider refused the gateway's own key or address; what it said of them stays here."""
+
+    retryable = False
+    code = "upstream_refused"
 
 
 class UpstreamTimeout(UpstreamError):

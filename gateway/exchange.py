@@ -40,6 +40,7 @@ class Exchange:
         "features",
         "finish_reason",
         "first_chunk",
+        "left_out",
         "messages",
         "model",
         "on_settled",
@@ -62,6 +63,7 @@ class Exchange:
         "trace_id",
         "trace_parent",
         "trimmed",
+        "upstream_id",
         "usage",
         "verdicts",
     )  # fmt: skip
@@ -97,6 +99,8 @@ class Exchange:
         self.degraded: list[str] = []  # stages that failed and were passed over, as the model allows
         self.attempts: list[Attempt] = []
         self.target: Target | None = None
+        self.upstream_id: str | None = None  # the provider's own id of the attempt that runs
+        self.left_out: list[str] = []  # request fields that the target can't take and its configuration lets drop
         self.served_model: str | None = None
         self.answer_id: str | None = None
         self.usage: Usage | None = None

@@ -53,9 +53,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at one target. `outcome` is "ok" or the error's code; `ms` until its answer or its failure."""
+    """One try at one target. `outcome` is "ok" or the error's code; `ms` until its answer or its failure.
+
+    `upstream_id` is the provider's own id of the request, which its support asks for.
+    """
 
     target: Target
     outcome: str
     status: int
     ms: float
+    upstream_id: str | None = None

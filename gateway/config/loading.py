@@ -15,7 +15,8 @@ from pydantic_core import ErrorDetails
 
 from gateway.config.document import Document, parse
 from gateway.config.faults import ConfigError, ConfigFault, nearest
-from gateway.config.models import Configuration, Provider
+from gateway.config.models import Configuration
+from gateway.config.providers import Provider
 from gateway.config.references import check_references
 
 _MAX_FILE = 2_000_000

@@ -8,42 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
+from gateway.config.providers import Provider
 from gateway.config.quantities import Duration, Size
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+from gateway.config.section import Credential, HeaderName, HttpUrl, Section
 
 OnFailure = Literal["continue", "refuse"]
-
-
-def _http_url(value: str) -> str:
-    """Raises ValueError, which never repeats the URL: its user part may be a secret."""
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not value.isascii() or " " in value:
-        raise ValueError("should be a URL like https://api.example.com/v1")
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("a URL has no user, query or fragment here; credentials go into api_key or headers")
-    if parts.path.rstrip("/").endswith(("/chat/completions", "/embeddings")):
-        raise ValueError("a base URL ends before the endpoint, where /chat/completions begins")
-    return value
-
-
-def _header_value(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if not text.isascii() or not text.isprintable() or text != text.strip():
-        raise ValueError("holds a line break, a blank at an end, or another character that no HTTP header carries")
-    return value
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Credential = Annotated[SecretStr, AfterValidator(_header_value)]
-HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
 
 
 # --- the service itself -------------------------------------------------------------------------------
@@ -143,75 +115,6 @@ class UserFeatures(Section):
 
 class Prompts(Section):
     folder: Path = Path("prompts")
-
-
-class Timeouts(Section):
-    """`first_token`: to the first content of an answer; `between_tokens`: comments do not count as tokens."""
-
-    connect: Duration = 5.0
-    first_token: Duration = 60.0
-    between_tokens: Duration = 30.0
-    total: Duration = 600.0
-
-
-class Retries(Section):
-    """Further attempts at the same target before the next one is tried; never after a byte of the answer."""
-
-    attempts: Annotated[int, Field(ge=0, le=10)] = 1
-    backoff: Duration = 0.25
-    max_backoff: Duration = 8.0
-
-
-class HttpProvider(Section):
-    """`base_url` ends where `/chat/completions` begins. An empty `api_key` switches the provider off."""
-
-    api_key: Credential | None = None
-    headers: dict[str, Credential] = {}
-    timeouts: Timeouts = Timeouts()
-    retries: Retries = Retries()
-    max_connections: Annotated[int, Field(ge=1)] = 1000
-
-    @property
-    def switched_off(self) -> bool:
-        return self.api_key is not None and not self.api_key.get_secret_value()
-
-
-class OpenAICompatible(HttpProvider):
-    kind: Literal["openai_compatible"]
-    base_url: HttpUrl
-
-
-class OpenAI(HttpProvider):
-    kind: Literal["openai"]
-    base_url: HttpUrl = "https://api.openai.com/v1"
-    api_key: Credential
-
-
-class Vllm(HttpProvider):
-    kind: Literal["vllm"]
-    base_url: HttpUrl = "http://127.0.0.1:8000/v1"
-
-
-class Extractive(Section):
-    kind: Literal["extractive"]
-    sentences: Annotated[int, Field(ge=1, le=20)] = 4
-
-    @property
-    def switched_off(self) -> bool:
-        return False
-
-
-class LocalEmbeddings(Section):
-    """The gateway's own embedding process, offered at `/v1/embeddings`."""
-
-    kind: Literal["local_embeddings"]
-
-    @property
-    def switched_off(self) -> bool:
-        return False
-
-
-Provider = Annotated[OpenAICompatible | OpenAI | Vllm | Extractive | LocalEmbeddings, Field(discriminator="kind")]
 
 
 # --- the public models --------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gateway.config.document import Document, Path
 from gateway.config.faults import ConfigFault, nearest
-from gateway.config.models import Configuration, HttpProvider, LocalEmbeddings, Model, TargetEntry
+from gateway.config.models import Configuration, Model, TargetEntry
+from gateway.config.providers import HttpProvider, LocalEmbeddings
 
 
 def check_references(configuration: Configuration, document: Document) -> tuple[list[ConfigFault], list[str]]:

@@ -85,6 +85,9 @@ class Extractive:
         """`sentences`: how many an answer holds at most."""
         self._sentences = sentences
 
+    def unfit(self, request: Request) -> BadRequest | None:
+        return None
+
     async def open(self, request: Request, target: Target, exchange: Exchange, deadline: float) -> _Told:
         assert isinstance(request, ChatRequest)
         question = last_question(request.messages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.chat import Chunk, Request
+from gateway.errors import BadRequest
 from gateway.exchange import Exchange
 from gateway.values import Target
 
@@ -27,6 +28,9 @@ class Provider(Protocol):
     """One vendor: its wire format, its errors. A leaf; it knows no other stage."""
 
     endpoints: frozenset[str]
+
+    def unfit(self, request: Request) -> BadRequest | None:
+        """Why `request` can't go to this provider, by its form alone; None when it can."""
 
     async def open(self, request: Request, target: Target, exchange: Exchange, deadline: float) -> Chunks:
         """Send `request` to `target` and wait for the first content of its answer.

@@ -85,7 +85,8 @@ class Dispatcher:
 
 def _note(exchange: Exchange, target: Target, outcome: str, status: int, tried: int) -> None:
     ms = (time.perf_counter_ns() - tried) / 1e6
-    exchange.attempts.append(Attempt(target, outcome, status, ms))
+    exchange.attempts.append(Attempt(target, outcome, status, ms, exchange.upstream_id))
+    exchange.upstream_id = None
 
 
 def _pause(retry_after: str | None, line: Line, attempt: int) -> float | None:

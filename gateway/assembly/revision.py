@@ -1,34 +1,17 @@
-"""Configuration to compiled pipelines: the only module that names implementations.
-
-Heavy libraries are imported by the modules that need them, and those modules here, only in the branch that the
-configuration chose: a plain proxy never loads torch, Feast, Milvus or spaCy.
-"""
+"""A configuration to a revision: every public model compiled to just the stages that it asks for."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gateway.access.keyring import Keyring
+from gateway.assembly.providers import line
+from gateway.assembly.services import Services
 from gateway.cache.exact import AnswerCache
-from gateway.config.models import (
-    Configuration,
-    Extractive,
-    GuardrailRule,
-    HttpProvider,
-    LocalEmbeddings,
-    Model,
-    TargetEntry,
-    Timeouts,
-)
+from gateway.config.models import Configuration, GuardrailRule, Model, TargetEntry
 from gateway.pipeline import Pipeline
-from gateway.providers.openai_compatible import OpenAICompatible
-from gateway.providers.protocol import Provider
-from gateway.providers.upstream import Upstream
-from gateway.records.journal import CallJournal
 from gateway.routing.dispatch import Dispatcher, Line
 from gateway.routing.strategies import Priority, Strategy, Weighted
 from gateway.runtime import Revision
@@ -46,55 +29,6 @@ if TYPE_CHECKING:
 _PLAIN_NAMES = 1_000  # `provider/model` pipelines kept; names beyond are compiled for their call only
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The side services that the configuration asks for."""
-
-    knowledge: KnowledgeService | None
-    features: FeatureService | None
-
-    def runs(self) -> list[Coroutine[None, None, None]]:
-        return [service.run() for service in (self.knowledge, self.features) if service is not None]
-
-    async def states(self) -> dict[str, str]:
-        named = {"knowledge": self.knowledge, "features": self.features}
-        return {name: await service.state() for name, service in named.items() if service is not None}
-
-
-def open_services(configuration: Configuration) -> Services:
-    """Nothing is started yet: `runs` does that, in the server's loop."""
-    if configuration.retrieval is None and configuration.features is None:
-        return Services(None, None)
-    from gateway.services import FeatureService, KnowledgeService
-
-    return Services(
-        KnowledgeService(configuration) if configuration.retrieval is not None else None,
-        FeatureService(configuration) if configuration.features is not None else None,
-    )
-
-
-def open_records(configuration: Configuration) -> tuple[CallJournal, Callable[[], None]]:
-    """The call log, and what closes it and the trace exporter behind it."""
-    from gateway.records.sqlite import SqliteCalls
-
-    url = configuration.records.url
-    assert url is not None, "loading fills in the default"
-    calls = SqliteCalls(Path(url.removeprefix("sqlite:///")))
-    if configuration.telemetry.traces.otlp is None:
-        journal = CallJournal(calls)
-        return journal, journal.close
-    from gateway.telemetry.traces import Traces
-
-    traces = Traces(configuration.telemetry)
-    journal = CallJournal(calls, traces.export)
-
-    def close() -> None:
-        journal.close()
-        traces.close()
-
-    return journal, close
-
-
 def compile_revision(loaded: Loaded, services: Services, *, loopback: bool) -> Revision:
     """Everything that calls need, from a valid configuration. Raises TemplateFault or ValueError.
 
@@ -105,7 +39,7 @@ def compile_revision(loaded: Loaded, services: Services, *, loopback: bool) -> R
     open_mode = loopback and access.open_on_loopback and not access.keys
     knowledge, features = services.knowledge, services.features
     lines = {
-        name: _line(provider, knowledge)
+        name: line(name, provider, knowledge)
         for name, provider in configuration.providers.items()
         if not provider.switched_off
     }
@@ -131,38 +65,6 @@ def _library(configuration: Configuration) -> TemplateLibrary | None:
     from gateway.prompts.library import TemplateLibrary
 
     return TemplateLibrary.load(configuration.prompts.folder)
-
-
-def _line(settings: HttpProvider | Extractive | LocalEmbeddings, knowledge: KnowledgeService | None) -> Line:
-    provider: Provider
-    if isinstance(settings, HttpProvider):
-        provider = _http_provider(settings)
-        retries, timeouts = settings.retries, settings.timeouts
-        return Line(provider, timeouts.total, retries.attempts, retries.backoff, retries.max_backoff)
-    if isinstance(settings, Extractive):
-        from gateway.providers.extractive import Extractive as ExtractiveProvider
-
-        return Line(ExtractiveProvider(settings.sentences), 10.0, 0, 0.0, 0.0)
-    assert knowledge is not None, "the configuration's references were checked"
-    timeouts = Timeouts.model_validate({"total": "60s"})
-    upstream = Upstream(f"unix:{knowledge.embedding_socket}", {}, connect_timeout=2.0, max_connections=64)
-    return Line(OpenAICompatible(upstream, timeouts), timeouts.total, 1, 0.1, 1.0)
-
-
-def _http_provider(settings: HttpProvider) -> Provider:
-    headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
-    secrets = list(headers.values())
-    if settings.api_key is not None:
-        key = settings.api_key.get_secret_value()
-        headers["authorization"] = f"Bearer {key}"
-        secrets.append(key)
-    upstream = Upstream(
-        settings.base_url,  # type: ignore[attr-defined]  # every kind of HTTP provider has its own default
-        headers,
-        connect_timeout=settings.timeouts.connect,
-        max_connections=settings.max_connections,
-    )
-    return OpenAICompatible(upstream, settings.timeouts, tuple(secrets))
 
 
 def _pipeline(

@@ -1,0 +1,10 @@
+"""Configuration to compiled pipelines: the only package that names implementations.
+
+Heavy libraries are imported by the modules that need them, and those modules here, only in the branch that the
+configuration chose: a plain proxy never loads torch, Feast, Milvus or spaCy.
+"""
+
+from gateway.assembly.revision import compile_revision
+from gateway.assembly.services import Services, open_records, open_services
+
+__all__ = ["Services", "compile_revision", "open_records", "open_services"]

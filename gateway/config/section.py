@@ -1,0 +1,36 @@
+"""What every section of the configuration is made of: no unknown key, no change after loading."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _http_url(value: str) -> str:
+    """Raises ValueError, which never repeats the URL: its user part may be a secret."""
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not value.isascii() or " " in value:
+        raise ValueError("should be a URL like https://api.example.com/v1")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("a URL has no user, query or fragment here; credentials go into api_key or headers")
+    if parts.path.rstrip("/").endswith(("/chat/completions", "/embeddings")):
+        raise ValueError("a base URL ends before the endpoint, where /chat/completions begins")
+    return value
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text.isascii() or not text.isprintable() or text != text.strip():
+        raise ValueError("holds a line break, a blank at an end, or another character that no HTTP header carries")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Credential = Annotated[SecretStr, AfterValidator(_header_value)]
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]

@@ -1,0 +1,116 @@
+"""OpenAI's answers, built by what has none of its own: dialects, the extractive provider.
+
+https://platform.openai.com/docs/api-reference/chat/object and …/chat/streaming
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.chat import JSON, Chunk
+
+
+def usage(
+    prompt: int, completion: int, *, cached: int = 0, cache_written: int = 0, reasoning: int = 0
+) -> dict[str, Any]:
+    """Tokens in OpenAI's terms: `prompt` includes what was read from and written to a cache, `completion` reasoning."""
+    told: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+    if cached or cache_written:
+        told["prompt_tokens_details"] = {"cached_tokens": cached, "cache_write_tokens": cache_written}
+    if reasoning:
+        told["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+    return told
+
+
+def choice(
+    index: int,
+    finish_reason: str,
+    *,
+    content: str | None = None,
+    tool_calls: Sequence[Mapping[str, Any]] = (),
+    refusal: str | None = None,
+    logprobs: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """One choice of a completion. `more` goes into the message, such as `reasoning_content`."""
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": refusal}
+    if tool_calls:
+        message["tool_calls"] = list(tool_calls)
+    message |= {name: value for name, value in more.items() if value is not None}
+    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def completion(
+    model: str, choices: Sequence[Mapping[str, Any]], used: Mapping[str, Any], id: str | None = None
+) -> dict[str, Any]:
+    """A whole chat completion."""
+    return {
+        "id": id or fresh_id(),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": list(choices),
+        "usage": dict(used),
+    }
+
+
+def embeddings(model: str, vectors: Sequence[Any], used: Mapping[str, Any]) -> dict[str, Any]:
+    """`vectors` are lists of floats, or base64 texts, in the order of the inputs."""
+    data = [{"object": "embedding", "index": order, "embedding": vector} for order, vector in enumerate(vectors)]
+    return {"object": "list", "data": data, "model": model, "usage": dict(used)}
+
+
+class ChunkWriter:
+    """The chunks of one streamed completion: all with the same id, time and model, each choice opened once."""
+
+    __slots__ = ("_frame", "_opened")
+
+    def __init__(self, model: str, id: str | None = None) -> None:
+        self._frame = {
+            "id": id or fresh_id(),
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": model,
+        }
+        self._opened: set[int] = set()
+
+    def delta(self, delta: Mapping[str, Any], index: int = 0, logprobs: Mapping[str, Any] | None = None) -> Chunk:
+        """A piece of choice `index`; its first carries the role, as OpenAI's does."""
+        told = dict(delta)
+        if index not in self._opened:
+            self._opened.add(index)
+            told = (
+                {"role": "assistant", "content": None, **told}
+                if "content" not in told
+                else {"role": "assistant", **told}
+            )
+        return self._chunk({"index": index, "delta": told, "logprobs": logprobs, "finish_reason": None})
+
+    def tool_call(self, order: int, *, id: str, name: str, arguments: str = "", index: int = 0) -> Chunk:
+        """The beginning of tool call `order` (0, 1, … within its choice)."""
+        function = {"name": name, "arguments": arguments}
+        return self.delta({"tool_calls": [{"index": order, "id": id, "type": "function", "function": function}]}, index)
+
+    def arguments(self, order: int, piece: str, index: int = 0) -> Chunk:
+        """More of tool call `order`'s arguments."""
+        return self.delta({"tool_calls": [{"index": order, "function": {"arguments": piece}}]}, index)
+
+    def finish(self, reason: str, index: int = 0) -> Chunk:
+        return self._chunk({"index": index, "delta": {}, "logprobs": None, "finish_reason": reason})
+
+    def usage(self, used: Mapping[str, Any]) -> Chunk:
+        return Chunk(JSON.encode({**self._frame, "choices": [], "usage": used}))
+
+    def _chunk(self, choice: Mapping[str, Any]) -> Chunk:
+        return Chunk(JSON.encode({**self._frame, "choices": [choice]}))
+
+
+def fresh_id() -> str:
+    return f"chatcmpl-{secrets.token_hex(12)}"
