@@ -11,12 +11,16 @@ FeatureValue = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class FeatureVector:
-    """The values of one feature service for one entity; `missing` names those that the store does not have."""
+    """The values of one feature service for one entity; `missing` names those that the store does not have.
+
+    `sensitivity` holds the labels that its feature views are tagged with in Feast (`tags={"sensitivity": "…"}`).
+    """
 
     service: str
     entity: Mapping[str, str]
     values: Mapping[str, FeatureValue]
     missing: tuple[str, ...] = ()
+    sensitivity: tuple[str, ...] = ()
 
 
 class FeaturesUnavailable(Exception):

@@ -117,7 +117,9 @@ class ChatRequest:
 
     endpoint = "chat.completions"
     path = b"/chat/completions"
-    __slots__ = ("_messages", "fields", "include_usage", "logprobs", "model", "rag", "stream", "user")
+    __slots__ = (
+        "_messages", "fields", "include_usage", "logprobs", "max_tokens", "model", "rag", "sensitivity", "stream", "user",
+    )  # fmt: skip
 
     def __init__(self, body: bytes) -> None:
         """Raises BadRequest naming the field at fault."""
@@ -125,6 +127,8 @@ class ChatRequest:
         self.model: str = envelope.model
         self.stream: bool = bool(envelope.stream)
         self.user: str | None = envelope.user
+        self.sensitivity: str | None = envelope.metadata.get("sensitivity") if envelope.metadata else None
+        self.max_tokens: int | None = envelope.max_completion_tokens or envelope.max_tokens
         self.logprobs = bool(envelope.logprobs)
         self.include_usage = bool(envelope.stream_options and envelope.stream_options.include_usage)
         self.rag: RagOptions | None = envelope.rag
@@ -172,6 +176,7 @@ class EmbeddingsRequest:
     stream = False
     include_usage = False
     logprobs = False
+    sensitivity: str | None = None
     rag: RagOptions | None = None
     __slots__ = ("fields", "model", "user")
 

@@ -77,12 +77,13 @@ def check(file: Path | None, config: Path | None) -> None:
     from gateway.config.faults import ConfigError
     from gateway.config.loading import check_exposure
     from gateway.prompts.library import TemplateFault
+    from gateway.routing.fleet import Fleet
 
     loaded = _load(file or config)
     configuration = loaded.configuration
     try:
         check_exposure(configuration, configuration.server.host, loaded.path.name)
-        compile_revision(loaded, open_services(configuration), loopback=False)
+        compile_revision(loaded, open_services(configuration), Fleet(), loopback=False)
     except (ConfigError, TemplateFault, ValueError) as error:
         _fail(str(error))
     except ImportError as error:

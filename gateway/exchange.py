@@ -25,6 +25,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_at_end",
         "answer_id",
         "answer_text",
         "attempts",
@@ -50,6 +51,7 @@ class Exchange:
         "request_id",
         "requested_model",
         "revision",
+        "sensitivity",
         "served_model",
         "span_id",
         "stages",
@@ -98,6 +100,7 @@ class Exchange:
         self.cache_wish: str | None = None  # the caller's Cache-Control: no-cache or no-store
         self.degraded: list[str] = []  # stages that failed and were passed over, as the model allows
         self.attempts: list[Attempt] = []
+        self.sensitivity: str | None = None  # the label that residency went by, where it is configured
         self.target: Target | None = None
         self.upstream_id: str | None = None  # the provider's own id of the attempt that runs
         self.left_out: list[str] = []  # request fields that the target can't take and its configuration lets drop
@@ -112,15 +115,25 @@ class Exchange:
         self.error_code: str | None = None
         self.error_message: str | None = None
         self.on_settled: Callable[[Exchange], None] | None = None
+        self._at_end: list[Callable[[Exchange], None]] | None = None
 
     def stage(self, name: str, started: int) -> None:
         """Note that stage `name` ran from `started` (perf_counter_ns) until now."""
         self.stages.append((name, started, time.perf_counter_ns()))
+
+    def at_end(self, told: Callable[[Exchange], None]) -> None:
+        """Have `told` called when this call is settled, whichever way it ends."""
+        if self._at_end is None:
+            self._at_end = []
+        self._at_end.append(told)
 
     def settle(self) -> None:
         """End the account once, however the call ended; later calls do nothing."""
         if self.ended:
             return
         self.ended = time.perf_counter_ns()
+        if self._at_end is not None:
+            for told in self._at_end:
+                told(self)
         if self.on_settled is not None:
             self.on_settled(self)

@@ -18,6 +18,7 @@ from gateway.assembly import Services, compile_revision, open_records, open_serv
 from gateway.config.faults import ConfigError
 from gateway.config.loading import check_exposure, is_loopback, load
 from gateway.connection import bounded_connection
+from gateway.routing.fleet import Fleet
 from gateway.runtime import Gateway
 from gateway.telemetry.logs import configure_logging
 from gateway.telemetry.metrics import Metrics, watch_loop
@@ -54,7 +55,8 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
     configuration = loaded.configuration
     services = open_services(configuration)
     loopback = is_loopback(host)
-    revision = compile_revision(loaded, services, loopback=loopback)
+    fleet = Fleet()
+    revision = compile_revision(loaded, services, fleet, loopback=loopback)
     journal, close_records = open_records(configuration)
     metrics = Metrics(lambda: journal.waiting, lambda: journal.dropped)
     traces = configuration.telemetry.traces
@@ -69,7 +71,7 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
     for notice in loaded.notices:
         log.info(notice)
     tasks = [asyncio.create_task(task) for task in (watch_loop(metrics), *services.runs())]
-    with _reload_on_hangup(loaded.path, gateway, services, loopback=loopback):
+    with _reload_on_hangup(loaded.path, gateway, services, fleet, loopback=loopback):
         gc.collect()
         gc.freeze()  # what the start has made stays; the collector need not walk it again under load
         gc.set_threshold(10_000, 20, 20)  # a call makes some hundred objects that its end frees without the collector
@@ -147,7 +149,7 @@ def _greet(gateway: Gateway, host: str, port: int) -> None:
 
 
 @contextlib.contextmanager
-def _reload_on_hangup(path: Path, gateway: Gateway, services: Services, *, loopback: bool) -> Any:
+def _reload_on_hangup(path: Path, gateway: Gateway, services: Services, fleet: Fleet, *, loopback: bool) -> Any:
     """SIGHUP: the file again, all or nothing. Calls in flight finish on the revision they began with.
 
     It is read and compiled in a thread, since a newly configured guardrail may import libraries for seconds.
@@ -163,7 +165,9 @@ def _reload_on_hangup(path: Path, gateway: Gateway, services: Services, *, loopb
                 if changed:
                     log.error("reload refused, a restart is needed for: %s", ", ".join(changed))
                     return
-                gateway.revision = await asyncio.to_thread(compile_revision, loaded, services, loopback=loopback)
+                gateway.revision = await asyncio.to_thread(compile_revision, loaded, services, fleet, loopback=loopback)
+                for line in fleet.retired():
+                    await line.aclose()
             except ConfigError as error:
                 log.error("reload refused, revision %s stays:\n%s", gateway.revision.name, error)
             except Exception as error:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Residency = Literal["on_premises", "external"]
+"""Where a provider is: what is sent to one on the premises does not leave them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class Caller:
     user: str | None = None
     models: frozenset[str] | None = None
     admin: bool = False
+    sensitivity: str | None = None
     speaks_for_users: bool = False
 
     def may_use(self, model: str) -> bool:
@@ -63,3 +68,4 @@ class Attempt:
     status: int
     ms: float
     upstream_id: str | None = None
+    residency: Residency = "external"

@@ -23,6 +23,7 @@ class Passage:
     url: str
     text: str
     heading: tuple[str, ...] = ()
+    sensitivity: str = "public"
 
 
 class RetrievalUnavailable(Exception):

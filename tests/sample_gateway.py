@@ -37,6 +37,8 @@ def gateway_configuration(vendor: Vendor) -> dict[str, Any]:
         "api_key": vendor.api_key,
         "timeouts": {"connect": "1s", "first_token": "2s", "between_tokens": "1s", "total": "30s"},
         "retries": {"attempts": 0},
+        # Tests that let the same target fail again and again must not see it put aside; circuits have their own tests.
+        "circuit": {"failures": 1_000_000, "within": "1h", "pause": "1ms", "longest": "1ms"},
     }
     return {
         "server": {"body_limit": "2MB", "header_timeout": "2s", "body_timeout": "2s", "grace": "10s"},

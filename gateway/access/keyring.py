@@ -27,6 +27,7 @@ class Keyring:
                 key.user,
                 _models(key.models),
                 key.admin,
+                key.sensitivity,
                 key.speaks_for_users,
             )
             for key in access.keys

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unauthenticated, UpstreamError
-from gateway.routing.dispatch import seconds_of
+from gateway.routing.retries import seconds_of
 
 log = logging.getLogger(__name__)
 

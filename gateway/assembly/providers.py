@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from gateway.config.providers import (
     Extractive,
     HttpProvider,
@@ -15,7 +17,8 @@ from gateway.config.providers import OpenAICompatible as OpenAICompatibleSetting
 from gateway.config.providers import Provider as Settings
 from gateway.providers.openai_compatible import OpenAICompatible
 from gateway.providers.upstream import Upstream
-from gateway.routing.dispatch import Line
+from gateway.routing.candidates import Lane, Line
+from gateway.routing.health import Patience
 
 if TYPE_CHECKING:
     from gateway.providers.protocol import Provider
@@ -24,19 +27,31 @@ if TYPE_CHECKING:
 
 def line(name: str, settings: Settings, knowledge: KnowledgeService | None) -> Line:
     """The provider that an entry of `providers` describes, with the patience that it asks for."""
-    provider: Provider
     if isinstance(settings, HttpProvider):
-        provider = _http_provider(name, settings)
+        single = [settings.model_copy(update={"api_key": _secret(key), "api_keys": None}) for key in settings.keys]
+        lanes = tuple(Lane(_http_provider(name, under_one_key)) for under_one_key in single)
         retries, timeouts = settings.retries, settings.timeouts
-        return Line(provider, timeouts.total, retries.attempts, retries.backoff, retries.max_backoff)
+        return Line(lanes, timeouts.total, retries.attempts, retries.backoff, retries.max_backoff, settings.residency)
     if isinstance(settings, Extractive):
         from gateway.providers.extractive import Extractive as ExtractiveProvider
 
-        return Line(ExtractiveProvider(settings.sentences), 10.0, 0, 0.0, 0.0)
+        return Line((Lane(ExtractiveProvider(settings.sentences)),), 10.0, 0, 0.0, 0.0, "on_premises")
     assert knowledge is not None, "the configuration's references were checked"
     timeouts = Timeouts.model_validate({"total": "60s"})
     upstream = Upstream(f"unix:{knowledge.embedding_socket}", {}, connect_timeout=2.0, max_connections=64)
-    return Line(OpenAICompatible(upstream, timeouts), timeouts.total, 1, 0.1, 1.0)
+    return Line((Lane(OpenAICompatible(upstream, timeouts)),), timeouts.total, 1, 0.1, 1.0, "on_premises")
+
+
+def patience(settings: Settings) -> Patience:
+    """When a target of this provider is held to be faulty."""
+    if not isinstance(settings, HttpProvider):
+        return Patience()
+    circuit = settings.circuit
+    return Patience(circuit.failures, circuit.within, circuit.pause, circuit.longest)
+
+
+def _secret(key: str | None) -> SecretStr | None:
+    return None if key is None else SecretStr(key)
 
 
 def _http_provider(name: str, settings: HttpProvider) -> Provider:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.access.keyring import Keyring
-from gateway.assembly.providers import line
+from gateway.assembly.routes import Routes
 from gateway.assembly.services import Services
 from gateway.cache.exact import AnswerCache
-from gateway.config.models import Configuration, GuardrailRule, Model, TargetEntry
+from gateway.config.models import Configuration, GuardrailRule, Model
 from gateway.pipeline import Pipeline
-from gateway.routing.dispatch import Dispatcher, Line
-from gateway.routing.strategies import Priority, Strategy, Weighted
 from gateway.runtime import Revision
-from gateway.values import Target
 
 if TYPE_CHECKING:
     from gateway.config.loading import Loaded
     from gateway.prompts.library import TemplateLibrary
+    from gateway.routing.fleet import Fleet
     from gateway.services import FeatureService, KnowledgeService
     from gateway.stages.guarding import InputGuard, OutputGuard
     from gateway.stages.preparation import FeatureStage, RetrievalStage
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 _PLAIN_NAMES = 1_000  # `provider/model` pipelines kept; names beyond are compiled for their call only
 
 
-def compile_revision(loaded: Loaded, services: Services, *, loopback: bool) -> Revision:
+def compile_revision(loaded: Loaded, services: Services, fleet: Fleet, *, loopback: bool) -> Revision:
     """Everything that calls need, from a valid configuration. Raises TemplateFault or ValueError.
 
     Open mode is for a gateway that only this machine can reach and that has no key yet: with the first key it ends.
@@ -37,15 +35,10 @@ def compile_revision(loaded: Loaded, services: Services, *, loopback: bool) -> R
     configuration = loaded.configuration
     access = configuration.access
     open_mode = loopback and access.open_on_loopback and not access.keys
-    knowledge, features = services.knowledge, services.features
-    lines = {
-        name: line(name, provider, knowledge)
-        for name, provider in configuration.providers.items()
-        if not provider.switched_off
-    }
+    routes = Routes(configuration, fleet, services.knowledge)
     library = _library(configuration)
     pipelines = {
-        name: _pipeline(name, model, lines, configuration, library, knowledge, features)
+        name: _pipeline(name, model, routes, configuration, library, services)
         for name, model in configuration.models.items()
     }
     user_header = access.user_header
@@ -54,7 +47,7 @@ def compile_revision(loaded: Loaded, services: Services, *, loopback: bool) -> R
         configuration=configuration,
         keyring=Keyring(access, open=open_mode),
         pipelines=pipelines,
-        plain=_plain(lines),
+        plain=_plain(routes),
         user_header=user_header.lower().encode("ascii") if user_header else None,
     )
 
@@ -70,16 +63,14 @@ def _library(configuration: Configuration) -> TemplateLibrary | None:
 def _pipeline(
     name: str,
     model: Model,
-    lines: Mapping[str, Line],
+    routes: Routes,
     configuration: Configuration,
     library: TemplateLibrary | None,
-    knowledge: KnowledgeService | None,
-    features: FeatureService | None,
+    services: Services,
 ) -> Pipeline:
     prompt = _prompt(model, library)
     input_policy = _policy(model.guardrails.input)
     output_policy = _policy(model.guardrails.output)
-    strategy = _strategy(model, lines)
     record = model.record_content
     shaping = [name, model.model_dump_json(exclude={"description", "record_content"})]
     shaping += [prompt.template.content_hash if prompt else ""]
@@ -87,33 +78,16 @@ def _pipeline(
     scope = hashlib.sha256("\0".join(shaping).encode()).hexdigest()
     return Pipeline(
         model=name,
-        endpoints=_endpoints([*model.targets, *model.fallbacks], lines),
-        dispatcher=Dispatcher(lines, strategy),
-        features=_feature_stage(model, features),
-        retrieval=_retrieval_stage(model, prompt, knowledge),
+        endpoints=routes.endpoints(model),
+        dispatcher=routes.dispatcher(name, model),
+        features=_feature_stage(model, services.features),
+        retrieval=_retrieval_stage(model, prompt, services.knowledge),
         input_guard=_input_guard(input_policy),
         prompt=prompt,
         cache=AnswerCache(scope, model.cache.exact.ttl, model.cache.exact.max_bytes) if model.cache else None,
         output_guard=_output_guard(output_policy),
         record_content=configuration.records.content == "on" if record is None else record,
     )
-
-
-def _strategy(model: Model, lines: Mapping[str, Line]) -> Strategy:
-    targets = _targets(model.targets, lines)
-    fallbacks = _targets(model.fallbacks, lines)
-    return Weighted(targets, fallbacks) if model.strategy == "weighted" else Priority(targets, fallbacks)
-
-
-def _targets(entries: list[TargetEntry], lines: Mapping[str, Line]) -> list[Target]:
-    """The targets whose provider is switched on."""
-    return [Target(entry.provider, entry.model, entry.weight) for entry in entries if entry.provider in lines]
-
-
-def _endpoints(entries: list[TargetEntry], lines: Mapping[str, Line]) -> frozenset[str]:
-    """What every one of the targets can serve, so that a fallback never meets a request it can't take."""
-    served = [lines[entry.provider].provider.endpoints for entry in entries if entry.provider in lines]
-    return frozenset.intersection(*served)
 
 
 def _prompt(model: Model, library: TemplateLibrary | None) -> PromptStage | None:
@@ -176,7 +150,7 @@ def _output_guard(policy: Policy | None) -> OutputGuard | None:
     return OutputGuard(policy)
 
 
-def _plain(lines: Mapping[str, Line]) -> Callable[[str], Pipeline | None]:
+def _plain(routes: Routes) -> Callable[[str], Pipeline | None]:
     """Pipelines for `provider/model` names: a plain proxy, compiled when first asked for."""
     known: dict[str, Pipeline] = {}
 
@@ -184,11 +158,10 @@ def _plain(lines: Mapping[str, Line]) -> Callable[[str], Pipeline | None]:
         pipeline = known.get(name)
         if pipeline is None:
             provider, slash, model = name.partition("/")
-            line = lines.get(provider)
+            line = routes.lines.get(provider)
             if line is None or not slash or not model:
                 return None
-            dispatcher = Dispatcher({provider: line}, Priority([Target(provider, model)], []))
-            pipeline = Pipeline(name, line.provider.endpoints, dispatcher)
+            pipeline = Pipeline(name, line.provider.endpoints, routes.plain(provider, model))
             if len(known) < _PLAIN_NAMES:
                 known[name] = pipeline
         return pipeline

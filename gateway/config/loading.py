@@ -18,9 +18,11 @@ from gateway.config.faults import ConfigError, ConfigFault, nearest
 from gateway.config.models import Configuration
 from gateway.config.providers import Provider
 from gateway.config.references import check_references
+from gateway.config.routing import StrategyName
 
 _MAX_FILE = 2_000_000
 _KINDS = {get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(Provider)[0])}
+_STRATEGIES = set(get_args(StrategyName))
 
 # Pydantic's words for what was written, where plain ones say it shorter.
 _WORDS = {
@@ -118,7 +120,7 @@ def _validated(document: Document) -> Configuration | None:
 def _fault(document: Document, detail: ErrorDetails) -> ConfigFault:
     """Pydantic's finding in plain words. The offending value itself is not repeated: it may be a secret."""
     # A discriminated union puts its tag into the path; the file has no such level.
-    path = tuple(part for order, part in enumerate(detail["loc"]) if not (order == 2 and _is_tag(detail["loc"], part)))
+    path = tuple(part for order, part in enumerate(detail["loc"]) if not _is_tag(detail["loc"], order))
     context: dict[str, Any] = detail.get("ctx") or {}
     kind = detail["type"]
     if kind == "extra_forbidden":
@@ -136,6 +138,11 @@ def _fault(document: Document, detail: ErrorDetails) -> ConfigFault:
         )
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         given = str(context.get("tag", ""))
+        kinds = tuple(sorted(word.strip(" '") for word in context.get("expected_tags", "").split(","))) or tuple(_KINDS)
+        if path[0] != "providers":
+            return document.fault(
+                path, "is not one of what is allowed", allowed=kinds, suggestion=nearest(given, kinds)
+            )
         return document.fault(
             (*path, "kind"),
             "names the kind of provider",
@@ -150,8 +157,10 @@ def _fault(document: Document, detail: ErrorDetails) -> ConfigFault:
     return document.fault(path, message[:1].lower() + message[1:])
 
 
-def _is_tag(location: tuple[str | int, ...], part: str | int) -> bool:
-    return location[0] == "providers" and part in _KINDS
+def _is_tag(location: tuple[str | int, ...], order: int) -> bool:
+    if location[0] == "providers":
+        return order == 2 and location[order] in _KINDS
+    return order == 3 and location[0] == "models" and location[2] == "strategy" and location[order] in _STRATEGIES
 
 
 def _known_keys(path: tuple[str | int, ...], document: Document) -> set[str]:

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway.config.providers import Provider
 from gateway.config.quantities import Duration, Size
+from gateway.config.routing import Ab, Bandit, BlueGreen, Canary, Hedge, Priority, Residency, Strategy, StrategyName
 from gateway.config.section import Credential, HeaderName, HttpUrl, Section
 
 OnFailure = Literal["continue", "refuse"]
@@ -40,6 +41,7 @@ class Key(Section):
     user: str | None = None
     speaks_for_users: bool = False
     admin: bool = False
+    sensitivity: str | None = None
 
 
 class Access(Section):
@@ -118,10 +120,28 @@ class Prompts(Section):
 
 
 # --- the public models --------------------------------------------------------------------------------
+PromptReference = Annotated[str, Field(pattern=r"^[a-z0-9_-]+@\d+$")]
+
+
 class TargetEntry(Section):
+    """One target. `context_length`, `images`, `tools`: what it can take, so that other requests go elsewhere.
+
+    With a strategy of arms (canary, blue_green, ab, bandit) each target is one: `arm` names it, and `prompt` may give
+    it a template of its own.
+    """
+
     provider: str
     model: str = ""
     weight: Annotated[float, Field(ge=0)] = 1.0
+    arm: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] | None = None
+    prompt: PromptReference | None = None
+    context_length: Annotated[int, Field(ge=1)] | None = None
+    images: bool | None = None
+    tools: bool | None = None
+
+    @property
+    def arm_name(self) -> str:
+        return self.arm or (f"{self.provider}/{self.model}" if self.model else self.provider)
 
 
 def _target(value: Any) -> Any:
@@ -186,9 +206,10 @@ class ModelCache(Section):
 class Model(Section):
     description: str = ""
     targets: Annotated[list[TargetEntry], Field(min_length=1)]
-    strategy: Literal["priority", "weighted"] = "priority"
+    strategy: Strategy = Priority()
+    hedge: Hedge | None = None
     fallbacks: list[TargetEntry] = []
-    prompt: Annotated[str, Field(pattern=r"^[a-z0-9_-]+@\d+$")] | None = None
+    prompt: PromptReference | None = None
     features: ModelFeatures | None = None
     retrieval: ModelRetrieval | None = None
     guardrails: ModelGuardrails = ModelGuardrails()
@@ -199,6 +220,33 @@ class Model(Section):
     @classmethod
     def _short_targets(cls, value: Any) -> Any:
         return [_target(v) for v in value] if isinstance(value, list) else value
+
+    @field_validator("strategy", mode="before", json_schema_input_type=StrategyName | Strategy)
+    @classmethod
+    def _named_strategy(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    @property
+    def has_arms(self) -> bool:
+        return isinstance(self.strategy, (Canary, BlueGreen, Ab, Bandit))
+
+    @model_validator(mode="after")
+    def _arms_fit(self) -> Self:
+        if self.has_arms:
+            if len(self.targets) < 2:
+                raise ValueError(f"the strategy `{self.strategy.kind}` compares targets: name at least two")
+            names = [entry.arm_name for entry in self.targets]
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"two targets are the arm `{twice[0]}`: give each its own name with `arm`")
+            active = self.strategy.active if isinstance(self.strategy, BlueGreen) else None
+            if active is not None and active not in names:
+                raise ValueError(f"`active: {active}` is not an arm; there are {', '.join(names)}")
+        elif any(entry.arm or entry.prompt for entry in self.targets):
+            raise ValueError(
+                f"`arm` and `prompt` of a target need a strategy of arms, not `{self.strategy.kind}`: "
+                "canary, blue_green, ab or bandit"
+            )
+        return self
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
@@ -217,6 +265,7 @@ class Configuration(Section):
     state: State = State()
     telemetry: Telemetry = Telemetry()
     prompts: Prompts = Prompts()
+    residency: Residency | None = None
     retrieval: Knowledge | None = None
     features: UserFeatures | None = None
     providers: Annotated[dict[str, Provider], Field(min_length=1)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gateway.config.quantities import Duration
 from gateway.config.section import Credential, HttpUrl, Section
+from gateway.values import Residency
 
 
 class Timeouts(Section):
@@ -27,25 +28,49 @@ class Retries(Section):
     max_backoff: Duration = 8.0
 
 
-Residency = Literal["on_premises", "external"]
+class Circuit(Section):
+    """When a target is left alone: after `failures` in a row, or nothing but failures for `within`; then for `pause`,
+    and twice as long each time, up to `longest`."""
+
+    failures: Annotated[int, Field(ge=1)] = 5
+    within: Duration = 2.0
+    pause: Duration = 1.0
+    longest: Duration = 8.0
 
 
 class HttpProvider(Section):
     """`base_url` ends where `/chat/completions` begins. An empty `api_key` switches the provider off.
 
+    `api_keys`: several keys, used in turn; one that is limited or refused rests.
+
     `residency`: whether what is sent here stays on the premises; data that may not leave goes nowhere else.
     """
 
     api_key: Credential | None = None
+    api_keys: Annotated[list[Credential], Field(min_length=1)] | None = None
     headers: dict[str, Credential] = {}
     residency: Residency = "external"
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
+    circuit: Circuit = Circuit()
     max_connections: Annotated[int, Field(ge=1)] = 1000
+
+    @model_validator(mode="after")
+    def _one_way_to_name_keys(self) -> Self:
+        if self.api_key is not None and self.api_keys is not None:
+            raise ValueError("`api_key` and `api_keys` are two ways to say the same: write one of them")
+        return self
+
+    @property
+    def keys(self) -> list[str | None]:
+        """The API keys that are not empty; [None] where none is configured."""
+        if self.api_keys is not None:
+            return [value for key in self.api_keys if (value := key.get_secret_value())]
+        return [self.api_key.get_secret_value()] if self.api_key is not None else [None]
 
     @property
     def switched_off(self) -> bool:
-        return self.api_key is not None and not self.api_key.get_secret_value()
+        return not any(key is None or key for key in self.keys)
 
 
 class VendorProvider(HttpProvider):

@@ -275,6 +275,7 @@ class Upstream:
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
         self._opening = 0
+        self._closing = False
         self._heads: dict[bytes, bytes] = {}
 
     async def post(self, path: bytes, extra: bytes, body: bytes, deadline: float, timer: str) -> Connection:
@@ -329,7 +330,7 @@ class Upstream:
         return connection
 
     def release(self, connection: Connection, reusable: bool) -> bool:
-        if reusable and connection in self._open:
+        if reusable and connection in self._open and not self._closing:
             connection.reused = True
             self._idle.append(connection)
             return True
@@ -342,6 +343,8 @@ class Upstream:
             self._idle.remove(connection)
 
     async def aclose(self) -> None:
+        """Drop the idle connections now, and each of the others when its call has ended."""
+        self._closing = True
         while self._idle:
             connection = self._idle.pop()
             connection._complete = False

@@ -16,6 +16,8 @@ COLUMNS = (
     "duration_us", "first_chunk_us", "trace_id", "revision", "detail",
 )  # fmt: skip
 
+_ATTEMPT = ("target", "outcome", "status", "ms", "upstream_id", "residency")  # older rows have the first four
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -43,7 +45,9 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
     started = exchange.started
     detail: dict[str, Any] = {
         "stages": [[name, (begin - started) // 1000, (end - begin) // 1000] for name, begin, end in exchange.stages],
-        "attempts": [[a.target.label, a.outcome, a.status, round(a.ms, 3)] for a in exchange.attempts],
+        "attempts": [
+            [a.target.label, a.outcome, a.status, round(a.ms, 3), a.upstream_id, a.residency] for a in exchange.attempts
+        ],
     }
     if exchange.template is not None:
         detail["template"] = {"reference": exchange.template, "trimmed": exchange.trimmed}
@@ -113,9 +117,7 @@ def told(values: Mapping[str, Any]) -> dict[str, Any]:
         "cache": values["cache"],
         "target": values["target"],
         "served_model": values["served_model"],
-        "attempts": [
-            dict(zip(("target", "outcome", "status", "ms"), attempt, strict=True)) for attempt in detail["attempts"]
-        ],
+        "attempts": [dict(zip(_ATTEMPT, attempt, strict=False)) for attempt in detail["attempts"]],
         "usage": usage,
         "finish_reason": values["finish_reason"],
         "stages": [

@@ -1,114 +1,196 @@
-"""The attempt engine: target after target, try after try, inside one deadline, until an answer begins.
+"""The attempt engine: candidate after candidate, try after try, inside one deadline, until an answer begins.
 
-It ends where the first content is here: after that an answer is never spliced, so nothing is tried again.
+There is no other place where anything is tried again: plain and streamed calls, all providers and all strategies
+come through here. It ends where the first content is here; after that an answer is never spliced.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.chat import Request
-from gateway.errors import GatewayError, Overloaded, UpstreamError, UpstreamRefused
+from gateway.errors import CredentialRefused, GatewayError, Overloaded, UpstreamError, UpstreamLimited, UpstreamRefused
 from gateway.exchange import Exchange
-from gateway.providers.protocol import Chunks, Provider
-from gateway.routing.strategies import Strategy
-from gateway.values import Attempt, Target
+from gateway.providers.protocol import Chunks
+from gateway.routing.hedging import hedged
+from gateway.routing.retries import RetryBudget, pause, seconds_of
+from gateway.values import Attempt
+
+if TYPE_CHECKING:
+    from gateway.routing.candidates import Candidate, Line, Ranking
+    from gateway.routing.strategies import Strategy
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A provider with the patience that its configuration gives it. Times in seconds."""
+Begun = tuple["Candidate", Chunks]
+"""Who answers, and the beginning of the answer."""
 
-    provider: Provider
-    total: float
-    retries: int
-    backoff: float
-    max_backoff: float
+
+class Filter(Protocol):
+    def keep(self, ranked: Ranking, request: Request, exchange: Exchange) -> Ranking:
+        """Those of `ranked` that this call may go to, in their order. Raises GatewayError when there is none."""
 
 
 class Dispatcher:
-    def __init__(self, lines: Mapping[str, Line], strategy: Strategy) -> None:
-        self._lines = lines
+    """Calls the targets of one public model. `filters`: residency and capability, where the model asks for them."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        budget: RetryBudget,
+        filters: tuple[Filter, ...] = (),
+        hedge_after: float | str | None = None,
+    ) -> None:
+        """`hedge_after`: seconds without content before a second target is asked beside the first; "p95" is the
+        first one's own."""
         self._strategy = strategy
+        self._budget = budget
+        self._filters = filters
+        self._hedge_after = hedge_after
 
     async def call(self, request: Request, exchange: Exchange) -> Chunks:
-        """The beginning of an answer from the first target that gives one.
+        """The beginning of an answer from the first candidate that gives one.
 
-        Raises the last target's error. A refusal of the request itself ends the call at once: no other
-        target is asked to accept what one has found wrong.
+        Raises the last one's error. A refusal of the request itself ends the call at once: no other target is
+        asked to accept what one has found wrong.
         """
         started = time.perf_counter_ns()
-        loop = asyncio.get_running_loop()
-        begin = loop.time()
+        begin = asyncio.get_running_loop().time()
+        self._budget.call()
         error: GatewayError | None = None
+        asked = False
         try:
-            for target in self._strategy.rank():
-                line = self._lines[target.provider]
-                deadline = begin + line.total
-                for attempt in range(line.retries + 1):
-                    tried = time.perf_counter_ns()
-                    try:
-                        chunks = await line.provider.open(request, target, exchange, deadline)
-                    except (UpstreamError, Overloaded) as failure:
-                        error = failure
-                        # The provider's own code may be anything; what is counted is one of ours.
-                        code = "upstream_refused" if isinstance(failure, UpstreamRefused) else failure.code or "error"
-                        _note(exchange, target, code, failure.status, tried)
-                        if isinstance(failure, UpstreamRefused):
-                            raise
-                        if isinstance(failure, UpstreamError) and not failure.retryable:
-                            raise
-                        pause = _pause(failure.retry_after, line, attempt)
-                        if pause is None or loop.time() + pause >= deadline:
-                            break
-                        if attempt < line.retries:
-                            await asyncio.sleep(pause)
-                    else:
-                        _note(exchange, target, "ok", 200, tried)
-                        exchange.target = target
-                        return chunks
+            ranked = self._strategy.rank(request, exchange)
+            for keep in self._filters:
+                ranked = keep.keep(ranked, request, exchange)
+            for order, candidate in enumerate(ranked):
+                if not candidate.circuit.admits():
+                    continue
+                if asked and not self._budget.take():
+                    break
+                asked = True
+                try:
+                    return _settled_on(
+                        await self._try(candidate, ranked[order + 1 :], request, exchange, begin), exchange
+                    )
+                except (UpstreamError, Overloaded) as failure:
+                    if _is_final(failure):
+                        raise
+                    error = failure
+            if not asked:
+                # All are out. Whoever is back soonest is asked all the same, once: a guess beats a certain refusal.
+                soonest = min(ranked, key=lambda candidate: candidate.circuit.reopens_in)
+                deadline = begin + soonest.line.total
+                return _settled_on(await self._attempt(soonest, request, exchange, deadline), exchange)
             assert error is not None
-            if isinstance(error, UpstreamError):
-                error.spent = len(exchange.attempts) > 1
             raise error
+        except UpstreamError as failure:
+            # Clients must not multiply our own tries, nor knock at a target that is known to be down.
+            failure.spent = len(exchange.attempts) > 1 or not asked
+            raise
         finally:
             # An error holds the frames it passed, and a frame that held it in turn would keep all their bytes
             # until the collector comes by, which is seldom.
             error = None
             exchange.stage("call", started)
 
+    async def _try(
+        self, candidate: Candidate, others: Ranking, request: Request, exchange: Exchange, begin: float
+    ) -> Begun:
+        """One candidate with all the tries it is worth, hedged where the model asks for that."""
+        after = self._hedge_after
+        if after == "p95":
+            after = candidate.observed.p95()
+        beside = next((other for other in others if other.circuit.closed), None) if after is not None else None
+        if beside is None:
+            return await self._persist(candidate, request, exchange, begin)
+        assert isinstance(after, float)
+        return await hedged(
+            lambda: self._persist(candidate, request, exchange, begin),
+            lambda: self._attempt(beside, request, exchange, begin + beside.line.total),
+            after,
+            self._budget.take,
+        )
 
-def _note(exchange: Exchange, target: Target, outcome: str, status: int, tried: int) -> None:
-    ms = (time.perf_counter_ns() - tried) / 1e6
-    exchange.attempts.append(Attempt(target, outcome, status, ms, exchange.upstream_id))
-    exchange.upstream_id = None
+    async def _persist(self, candidate: Candidate, request: Request, exchange: Exchange, begin: float) -> Begun:
+        """Try after try at one candidate, inside its provider's time. Raises the last try's error."""
+        line = candidate.line
+        deadline = begin + line.total
+        attempt = 0
+        while True:
+            try:
+                return await self._attempt(candidate, request, exchange, deadline)
+            except (UpstreamError, Overloaded) as failure:
+                other_key = (
+                    len(line.lanes) > 1 and line.awake and isinstance(failure, (UpstreamLimited, CredentialRefused))
+                )
+                # A pause that the target itself asks for is waited out; one that its failures have earned is not.
+                given_up = not candidate.circuit.closed and failure.retry_after is None
+                if not other_key and (_is_final(failure) or given_up):
+                    raise
+                wait = 0.0 if other_key else pause(failure.retry_after, attempt, line.backoff, line.max_backoff)
+                attempt += 1
+                patience = len(line.lanes) if other_key else line.retries
+                if wait is None or attempt > patience or not self._in_time(wait, deadline) or not self._budget.take():
+                    raise
+                await asyncio.sleep(wait)
 
-
-def _pause(retry_after: str | None, line: Line, attempt: int) -> float | None:
-    """Seconds until the next try at the same target; None when the provider asks for more than we wait.
-
-    Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-    """
-    asked = seconds_of(retry_after)
-    if asked is not None:
-        return asked if asked <= line.max_backoff else None
-    return random.uniform(0, min(line.max_backoff, line.backoff * 2.0**attempt))
-
-
-def seconds_of(retry_after: str | None) -> float | None:
-    """A Retry-After in seconds, from its two forms (RFC 9110, 10.2.3); None when absent or unreadable."""
-    if not retry_after:
-        return None
-    try:
-        seconds = float(retry_after)
-    except ValueError:
+    async def _attempt(self, candidate: Candidate, request: Request, exchange: Exchange, deadline: float) -> Begun:
+        """One try at one candidate, noted in the exchange and in the candidate's health."""
+        target, line = candidate.target, candidate.line
+        lane = line.lane()
+        tried = time.perf_counter_ns()
+        observed = candidate.observed
+        observed.in_flight += 1
         try:
-            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
-        except (TypeError, ValueError):
-            return None
-    return max(0.0, seconds) if seconds == seconds else None
+            chunks = await lane.provider.open(request, target, exchange, deadline)
+        except (UpstreamError, Overloaded) as failure:
+            observed.in_flight -= 1
+            # The provider's own code may be anything; what is counted is one of ours.
+            code = "upstream_refused" if isinstance(failure, UpstreamRefused) else failure.code or "error"
+            _note(exchange, candidate, code, failure.status, tried)
+            _blame(candidate, line, lane.failed(failure), failure, code)
+            raise
+        except BaseException:
+            observed.in_flight -= 1
+            raise
+        _note(exchange, candidate, "ok", 200, tried)
+        candidate.circuit.succeeded()
+        observed.answered((time.perf_counter_ns() - tried) / 1e9)
+        exchange.at_end(candidate.ended)
+        return candidate, chunks
+
+    @staticmethod
+    def _in_time(wait: float, deadline: float) -> bool:
+        return asyncio.get_running_loop().time() + wait < deadline
+
+
+def _settled_on(begun: Begun, exchange: Exchange) -> Chunks:
+    """Which candidate answers is known only here: two may have been asked at once."""
+    exchange.target = begun[0].target
+    return begun[1]
+
+
+def _is_final(failure: GatewayError) -> bool:
+    """Whether no other try could help: the request itself was refused, or the operator must act."""
+    return isinstance(failure, UpstreamError) and not failure.retryable
+
+
+def _blame(candidate: Candidate, line: Line, concerns_key: bool, failure: GatewayError, code: str) -> None:
+    """Count a failure against the target, unless it lies with the request, with us, or with one key of several."""
+    if isinstance(failure, (UpstreamRefused, Overloaded)) or (concerns_key and line.awake):
+        return
+    if isinstance(failure, CredentialRefused):
+        candidate.circuit.failed(code, 30.0)
+    elif isinstance(failure, UpstreamLimited) and (after := seconds_of(failure.retry_after)) is not None:
+        candidate.circuit.failed(code, after)
+    else:
+        candidate.circuit.failed(code)
+
+
+def _note(exchange: Exchange, candidate: Candidate, outcome: str, status: int, tried: int) -> None:
+    ms = (time.perf_counter_ns() - tried) / 1e6
+    attempt = Attempt(candidate.target, outcome, status, ms, exchange.upstream_id, candidate.line.residency)
+    exchange.attempts.append(attempt)
+    exchange.upstream_id = None

@@ -32,7 +32,7 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
         pytest.param(
             "providers: {o: {kind: openai, api_key: k}}\nmodles: {}\n",
             "2:1: modles: is not a setting; allowed: access, data_dir, features, models, prompts, providers, records, "
-            "retrieval, server, state, telemetry; did you mean `models`?",
+            "residency, retrieval, server, state, telemetry; did you mean `models`?",
             id="an unknown section",
         ),
         pytest.param(
@@ -88,9 +88,14 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
         ),
         pytest.param(
             MOCK + "models: {a: {targets: [mock/x], strategy: wieghted}}\n",
-            "2:33: models.a.strategy: is not one of what is allowed; allowed: priority, weighted; "
-            "did you mean `weighted`?",
+            "2:33: models.a.strategy: is not one of what is allowed; allowed: ab, bandit, best_of, blue_green, canary, "
+            "least_busy, least_cost, least_latency, prefix_affinity, priority, shadow, weighted; did you mean `weighted`?",
             id="a word that is not one of a few",
+        ),
+        pytest.param(
+            MOCK + "models: {a: {targets: [mock/x, mock/y], strategy: {kind: canary, stiky: user}}}\n",
+            "2:66: models.a.strategy.stiky: is not a setting; allowed: kind, plan, sticky; did you mean `sticky`?",
+            id="an unknown setting of a strategy",
         ),
         pytest.param(
             MOCK + "models: {a: {targets: [mock/x], guardrails: {input: [pii, secret]}}}\n",

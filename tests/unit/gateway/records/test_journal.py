@@ -77,7 +77,16 @@ def test_what_is_told_of_a_call(calls: SqliteCalls) -> None:
     assert told["usage"] == {
         "prompt_tokens": 10, "completion_tokens": 20, "cached_tokens": 3, "reasoning_tokens": 4, "estimated": False,
     }  # fmt: skip
-    assert told["attempts"] == [{"target": "openai/gpt-x", "outcome": "ok", "status": 200, "ms": 12.346}]
+    assert told["attempts"] == [
+        {
+            "target": "openai/gpt-x",
+            "outcome": "ok",
+            "status": 200,
+            "ms": 12.346,
+            "upstream_id": None,
+            "residency": "external",
+        }
+    ]
     assert told["guardrails"][0]["findings"] == [{"kind": "EMAIL_ADDRESS", "start": 1, "end": 5, "score": 1.0}]
     assert [stage["name"] for stage in told["stages"]] == ["call"]
 

@@ -1,0 +1,98 @@
+"""A public model's targets and strategy, as the dispatcher that calls them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gateway.assembly.providers import line, patience
+from gateway.config import routing as settings
+from gateway.routing.candidates import Candidate, Traits
+from gateway.routing.dispatch import Dispatcher, Filter
+from gateway.routing.strategies import Least, Priority, Strategy, Weighted, latency
+from gateway.values import Target
+
+if TYPE_CHECKING:
+    from gateway.config.models import Configuration, Model, TargetEntry
+    from gateway.routing.fleet import Fleet
+    from gateway.services import KnowledgeService
+
+
+class Routes:
+    """The lines of one configuration, and dispatchers over them."""
+
+    def __init__(self, configuration: Configuration, fleet: Fleet, knowledge: KnowledgeService | None) -> None:
+        self._providers = configuration.providers
+        self._fleet = fleet
+        self.lines = {
+            name: fleet.line(name, provider, partial(line, name, provider, knowledge))
+            for name, provider in configuration.providers.items()
+            if not provider.switched_off
+        }
+        fleet.keep(self.lines)
+        self._residency = _residency(configuration)
+
+    def endpoints(self, model: Model) -> frozenset[str]:
+        """What every one of the targets can serve, so that a fallback never meets a request it can't take."""
+        served = [self.lines[entry.provider].provider.endpoints for entry in self._on(model.targets + model.fallbacks)]
+        return frozenset.intersection(*served)
+
+    def dispatcher(self, name: str, model: Model) -> Dispatcher:
+        """The whole of a model's targets, in the order of its strategy."""
+        targets = [self.candidate(entry) for entry in self._on(model.targets)]
+        fallbacks = [self.candidate(entry) for entry in self._on(model.fallbacks)]
+        return self.over(name, model, _strategy(model.strategy, targets, fallbacks), [*targets, *fallbacks])
+
+    def over(self, name: str, model: Model, strategy: Strategy, candidates: list[Candidate]) -> Dispatcher:
+        """A dispatcher with the filters that `candidates` and the configuration make necessary."""
+        filters: list[Filter] = [self._residency] if self._residency is not None else []
+        if any(_choosy(candidate) for candidate in candidates):
+            from gateway.prompts.tokens import TokenCounter
+            from gateway.routing.capability import CapabilityFilter
+
+            filters.append(CapabilityFilter(TokenCounter().count))
+        after = model.hedge.after if model.hedge is not None else None
+        return Dispatcher(strategy, self._fleet.budget(name), tuple(filters), after)
+
+    def plain(self, provider: str, model: str) -> Dispatcher:
+        """For `provider/model` itself."""
+        candidate = self._candidate(Target(provider, model), Traits())
+        filters = (self._residency,) if self._residency is not None else ()
+        return Dispatcher(Priority([candidate], []), self._fleet.budget(provider + "/"), filters)
+
+    def candidate(self, entry: TargetEntry) -> Candidate:
+        traits = Traits(entry.context_length, entry.images, entry.tools)
+        return self._candidate(Target(entry.provider, entry.model, entry.weight), traits)
+
+    def _candidate(self, target: Target, traits: Traits) -> Candidate:
+        return self._fleet.candidate(
+            target, self.lines[target.provider], patience(self._providers[target.provider]), traits
+        )
+
+    def _on(self, entries: list[TargetEntry]) -> list[TargetEntry]:
+        """The targets whose provider is switched on."""
+        return [entry for entry in entries if entry.provider in self.lines]
+
+
+def _residency(configuration: Configuration) -> Filter | None:
+    asked = configuration.residency
+    if asked is None:
+        return None
+    from gateway.routing.residency import Labels, ResidencyFilter
+
+    return ResidencyFilter(Labels(tuple(asked.labels), asked.stays, asked.default, asked.findings))
+
+
+def _choosy(candidate: Candidate) -> bool:
+    """Whether there are requests that this target can't take."""
+    from gateway.providers.translated import Translated
+
+    return candidate.traits != Traits() or isinstance(candidate.line.provider, Translated)
+
+
+def _strategy(asked: settings.Strategy, targets: list[Candidate], fallbacks: list[Candidate]) -> Strategy:
+    if isinstance(asked, settings.Weighted):
+        return Weighted(targets, fallbacks)
+    if isinstance(asked, settings.LeastLatency):
+        return Least(targets, fallbacks, latency, unknown_first=True)
+    return Priority(targets, fallbacks)

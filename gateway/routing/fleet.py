@@ -1,0 +1,65 @@
+"""What outlives a reload: connections to providers, the targets' health, what was seen of them, retry budgets.
+
+A revision asks for its lines and candidates here; what the configuration leaves unchanged is handed out again, so
+that a reload neither forgets a broken target nor opens every connection anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from gateway.routing.candidates import Candidate, Line, Traits
+from gateway.routing.health import Circuit, Patience
+from gateway.routing.observed import Observed
+from gateway.routing.retries import RetryBudget
+from gateway.values import Target
+
+
+class Fleet:
+    """Used by one compilation at a time."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, tuple[object, Line]] = {}
+        self._health: dict[tuple[str, str], tuple[Patience, Circuit, Observed]] = {}
+        self._budgets: dict[str, RetryBudget] = {}
+        self._retired: list[Line] = []
+
+    def line(self, name: str, settings: object, make: Callable[[], Line]) -> Line:
+        """The line of provider `name`: the one there is, where its settings are still the same."""
+        known = self._lines.get(name)
+        if known is not None and known[0] == settings:
+            return known[1]
+        made = make()
+        if known is not None:
+            self._retired.append(known[1])
+        self._lines[name] = (settings, made)
+        return made
+
+    def candidate(self, target: Target, line: Line, patience: Patience, traits: Traits) -> Candidate:
+        """`target` with its health and history, which all public models that use it share."""
+        key = (target.provider, target.model)
+        known = self._health.get(key)
+        if known is None or known[0] != patience:
+            known = (patience, Circuit(patience), known[2] if known else Observed())
+            self._health[key] = known
+        return Candidate(target, line, known[1], known[2], traits)
+
+    def budget(self, model: str) -> RetryBudget:
+        return self._budgets.setdefault(model, RetryBudget())
+
+    def circuits(self) -> dict[str, Circuit]:
+        """Every target's circuit, by its label."""
+        return {
+            f"{provider}/{model}" if model else provider: circuit
+            for (provider, model), (_, circuit, _) in self._health.items()
+        }
+
+    def keep(self, names: Collection[str]) -> None:
+        """Retire the lines of providers that are configured no more."""
+        for name in [name for name in self._lines if name not in names]:
+            self._retired.append(self._lines.pop(name)[1])
+
+    def retired(self) -> list[Line]:
+        """The lines that were replaced since this was last asked; they are the caller's to close."""
+        retired, self._retired = self._retired, []
+        return retired
