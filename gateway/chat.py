@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Annotated, Any, Literal
 
 import msgspec
 
 from gateway.errors import BadRequest, UpstreamFailed
+from gateway.values import Usage
 
 JSON = msgspec.json.Encoder()
 _decode_any = msgspec.json.Decoder().decode
@@ -166,6 +168,13 @@ class ChatRequest:
     def body_for(self, model: str) -> bytes:
         """The request's JSON as sent upstream, with the target's model name in place of the public one."""
         return _body(self.fields, model)
+
+    def whole(self) -> ChatRequest:
+        """The same request for a whole answer instead of a stream; its fields are its own."""
+        made = copy(self)
+        made.fields = {name: value for name, value in self.fields.items() if name not in ("stream", "stream_options")}
+        made.stream = False
+        return made
 
 
 class EmbeddingsRequest:
@@ -345,3 +354,17 @@ def has_content(facts: Facts) -> bool:
         ):
             return True
     return facts.usage is not None or facts.choices is None
+
+
+def read_usage(facts: Facts) -> Usage | None:
+    """The tokens that a chunk tells; None when it tells none."""
+    told = facts.usage
+    if told is None:
+        return None
+    prompt, completion = told.prompt_tokens_details, told.completion_tokens_details
+    return Usage(
+        told.prompt_tokens or 0,
+        told.completion_tokens or 0,
+        (prompt.cached_tokens or 0) if prompt else 0,
+        (completion.reasoning_tokens or 0) if completion else 0,
+    )

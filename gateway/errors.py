@@ -27,7 +27,10 @@ from typing import Any
 
 
 class GatewayError(Exception):
-    """A call that ends with an error in OpenAI's shape."""
+    """A call that ends with an error in OpenAI's shape.
+
+    `spent`: the gateway has tried again, or knows better than to, so the client should not (`x-should-retry: false`).
+    """
 
     status: int = 500
     type: str = "server_error"
@@ -45,6 +48,7 @@ class GatewayError(Exception):
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        self.spent = False
         if code is not None:
             self.code = code
 
@@ -108,14 +112,12 @@ class UpstreamError(GatewayError):
     """The provider did not answer as asked.
 
     `retryable`: another attempt, here or at another target, may help.
-    `spent`: the gateway has already tried again, so the client should not (`x-should-retry: false`).
     """
 
     status = 502
     type = "server_error"
     code: str | None = "upstream_error"
     retryable = True
-    spent = False
 
 
 class UpstreamRefused(UpstreamError):

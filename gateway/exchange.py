@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from features.vector import FeatureVector
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 _random_bits: Callable[[int], int] = random.Random(random.SystemRandom().getrandbits(256)).getrandbits
 
 
+class Account(Protocol):
+    """Where calls are accounted for."""
+
+    def begin(self, exchange: Exchange) -> None: ...
+
+    def settled(self, exchange: Exchange) -> None: ...
+
+
 class Exchange:
     """The one mutable record of a call, from its first byte in to its settled account.
 
@@ -26,8 +34,10 @@ class Exchange:
 
     __slots__ = (
         "_at_end",
+        "account",
         "answer_id",
         "answer_text",
+        "arm",
         "attempts",
         "cache",
         "cache_wish",
@@ -42,11 +52,13 @@ class Exchange:
         "finish_reason",
         "first_chunk",
         "left_out",
+        "made_for",
         "messages",
+        "mirrors",
         "model",
-        "on_settled",
         "outcome",
         "passages",
+        "propensity",
         "record_content",
         "request_id",
         "requested_model",
@@ -114,7 +126,11 @@ class Exchange:
         self.outcome = "ok"
         self.error_code: str | None = None
         self.error_message: str | None = None
-        self.on_settled: Callable[[Exchange], None] | None = None
+        self.account: Account | None = None
+        self.arm: str | None = None  # of a model with arms
+        self.propensity: float | None = None  # how likely this arm was to be chosen, 0 to 1
+        self.made_for: tuple[str, str] | None = None  # a call of the gateway's own: (purpose, the caller's call_id)
+        self.mirrors: list[str] = []  # call_ids of the copies that went to shadow targets
         self._at_end: list[Callable[[Exchange], None]] | None = None
 
     def stage(self, name: str, started: int) -> None:
@@ -135,5 +151,23 @@ class Exchange:
         if self._at_end is not None:
             for told in self._at_end:
                 told(self)
-        if self.on_settled is not None:
-            self.on_settled(self)
+        if self.account is not None:
+            self.account.settled(self)
+
+    def beside(self, purpose: str) -> Exchange:
+        """The exchange of a call that the gateway makes of its own, with all of this one that decides where it may go.
+
+        Its account is begun; whoever makes the call settles it.
+        """
+        made = Exchange(self.endpoint)
+        made.made_for = (purpose, self.call_id)
+        made.trace_id, made.trace_parent, made.trace_flags = self.trace_id, self.span_id, self.trace_flags
+        made.caller, made.revision = self.caller, self.revision
+        made.requested_model, made.model, made.template = self.requested_model, self.model, self.template
+        made.features, made.passages, made.verdicts = self.features, self.passages, list(self.verdicts)
+        made.sensitivity = self.sensitivity
+        made.record_content, made.messages = self.record_content, self.messages
+        made.account = self.account
+        if made.account is not None:
+            made.account.begin(made)
+        return made

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.chat import Request
     from gateway.exchange import Exchange
     from gateway.providers.protocol import Chunks
-    from gateway.routing.dispatch import Dispatcher
+    from gateway.routing.dispatch import Calls
     from gateway.stages.guarding import InputGuard, OutputGuard
     from gateway.stages.preparation import FeatureStage, RetrievalStage
     from gateway.stages.rendering import PromptStage
@@ -31,7 +31,7 @@ class Pipeline:
 
     model: str
     endpoints: frozenset[str]
-    dispatcher: Dispatcher
+    targets: Calls
     features: FeatureStage | None = None
     retrieval: RetrievalStage | None = None
     input_guard: InputGuard | None = None
@@ -56,7 +56,7 @@ class Pipeline:
 
     async def generate(self, request: Request, exchange: Exchange) -> Chunks:
         """The answer from a target, screened and with its sources; the cache calls this where it has none."""
-        chunks = await self.dispatcher.call(request, exchange)
+        chunks = await self.targets.call(request, exchange)
         if self.output_guard is not None:
             chunks = self.output_guard.screen(chunks, exchange)
         if self.prompt is not None:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.api.errors import error_headers
-from gateway.chat import JSON, Chunk, Request
+from gateway.chat import JSON, Chunk, Request, read_usage
 from gateway.errors import GatewayError, TooLarge
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
@@ -136,11 +136,4 @@ def _take_facts(chunk: Chunk, exchange: Exchange) -> None:
         if exchange.record_content and choice.message is not None:
             exchange.answer_text = choice.message.content
     if facts.usage is not None:
-        usage = facts.usage
-        prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-        exchange.usage = Usage(
-            usage.prompt_tokens or 0,
-            usage.completion_tokens or 0,
-            (prompt.cached_tokens or 0) if prompt else 0,
-            (completion.reasoning_tokens or 0) if completion else 0,
-        )
+        exchange.usage = read_usage(facts)

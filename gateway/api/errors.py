@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unauthenticated, UpstreamError
+from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unauthenticated
 from gateway.routing.retries import seconds_of
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def error_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
     seconds = seconds_of(error.retry_after)
     if seconds is not None:
         headers.append((b"retry-after", b"%d" % min(math.ceil(seconds), 86_400)))
-    if isinstance(error, UpstreamError) and error.spent:
+    if error.spent:
         headers.append((b"x-should-retry", b"false"))
     return headers
 

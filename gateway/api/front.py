@@ -49,7 +49,7 @@ class Front:
     async def _call(self, kind: type[Request], scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
         exchange = Exchange(kind.endpoint)
-        exchange.on_settled = gateway.settled
+        exchange.account = gateway
         gateway.begin(exchange)
         connection = scope.get("connection")
         if connection is not None:

@@ -79,7 +79,7 @@ def _pipeline(
     return Pipeline(
         model=name,
         endpoints=routes.endpoints(model),
-        dispatcher=routes.dispatcher(name, model),
+        targets=routes.calls(name, model),
         features=_feature_stage(model, services.features),
         retrieval=_retrieval_stage(model, prompt, services.knowledge),
         input_guard=_input_guard(input_policy),

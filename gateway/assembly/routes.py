@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from gateway.assembly.providers import line, patience
 from gateway.config import routing as settings
 from gateway.routing.candidates import Candidate, Traits
-from gateway.routing.dispatch import Dispatcher, Filter
-from gateway.routing.strategies import Least, Priority, Strategy, Weighted, latency
+from gateway.routing.dispatch import Calls, Dispatcher, Filter
+from gateway.routing.strategies import Least, Priority, Strategy, Weighted, busy, latency
 from gateway.values import Target
 
 if TYPE_CHECKING:
@@ -37,11 +37,23 @@ class Routes:
         served = [self.lines[entry.provider].provider.endpoints for entry in self._on(model.targets + model.fallbacks)]
         return frozenset.intersection(*served)
 
-    def dispatcher(self, name: str, model: Model) -> Dispatcher:
-        """The whole of a model's targets, in the order of its strategy."""
+    def calls(self, name: str, model: Model) -> Calls:
+        """What calls a model's targets, by its strategy."""
         targets = [self.candidate(entry) for entry in self._on(model.targets)]
         fallbacks = [self.candidate(entry) for entry in self._on(model.fallbacks)]
-        return self.over(name, model, _strategy(model.strategy, targets, fallbacks), [*targets, *fallbacks])
+        asked = model.strategy
+        if isinstance(asked, settings.Shadow):
+            from gateway.routing.shadow import Shadowed
+
+            primary = self.over(name, model, Priority(targets[:1], fallbacks), [*targets[:1], *fallbacks])
+            shadows: dict[str, Calls] = {
+                entry.arm_name: self.over(f"{name}#shadow", model, Priority([candidate], []), [candidate])
+                for entry, candidate in zip(self._on(model.targets)[1:], targets[1:], strict=True)
+            }
+            return Shadowed(
+                primary, shadows, share=asked.share, concurrency=asked.concurrency, per_day=asked.calls_per_day
+            )
+        return self.over(name, model, _strategy(asked, targets, fallbacks), [*targets, *fallbacks])
 
     def over(self, name: str, model: Model, strategy: Strategy, candidates: list[Candidate]) -> Dispatcher:
         """A dispatcher with the filters that `candidates` and the configuration make necessary."""
@@ -93,6 +105,8 @@ def _choosy(candidate: Candidate) -> bool:
 def _strategy(asked: settings.Strategy, targets: list[Candidate], fallbacks: list[Candidate]) -> Strategy:
     if isinstance(asked, settings.Weighted):
         return Weighted(targets, fallbacks)
+    if isinstance(asked, settings.LeastBusy):
+        return Least(targets, fallbacks, busy, unknown_first=True)
     if isinstance(asked, settings.LeastLatency):
         return Least(targets, fallbacks, latency, unknown_first=True)
     return Priority(targets, fallbacks)

@@ -76,6 +76,16 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
             }
             for stage, v in exchange.verdicts
         ]  # fmt: skip
+    if exchange.arm is not None:
+        detail["arm"] = {"name": exchange.arm, "propensity": exchange.propensity}
+    if exchange.made_for is not None:
+        detail["made_for"] = dict(zip(("purpose", "call_id"), exchange.made_for, strict=True))
+    if exchange.mirrors:
+        detail["mirrors"] = exchange.mirrors
+    if exchange.sensitivity is not None:
+        detail["sensitivity"] = exchange.sensitivity
+    if exchange.left_out:
+        detail["left_out"] = exchange.left_out
     if exchange.degraded:
         detail["degraded"] = exchange.degraded
     # A provider's own words may repeat the prompt; they are kept where prompts are.
@@ -118,6 +128,11 @@ def told(values: Mapping[str, Any]) -> dict[str, Any]:
         "target": values["target"],
         "served_model": values["served_model"],
         "attempts": [dict(zip(_ATTEMPT, attempt, strict=False)) for attempt in detail["attempts"]],
+        "arm": detail.get("arm"),
+        "sensitivity": detail.get("sensitivity"),
+        "left_out": detail.get("left_out", []),
+        "made_for": detail.get("made_for"),
+        "mirrors": detail.get("mirrors", []),
         "usage": usage,
         "finish_reason": values["finish_reason"],
         "stages": [

@@ -24,6 +24,20 @@ _MIGRATIONS = (
     CREATE INDEX calls_by_answer ON calls (answer_id) WHERE answer_id IS NOT NULL;
     CREATE INDEX calls_by_request ON calls (request_id) WHERE request_id != call_id;
     """,
+    """
+    CREATE TABLE routing (model TEXT PRIMARY KEY, sequence INTEGER NOT NULL, document BLOB NOT NULL) WITHOUT ROWID;
+    CREATE INDEX routing_by_sequence ON routing (sequence);
+    CREATE TABLE routing_events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, model TEXT NOT NULL, actor TEXT NOT NULL,
+        action TEXT NOT NULL, reason TEXT NOT NULL, before TEXT NOT NULL, after TEXT NOT NULL
+    );
+    CREATE TABLE feedback (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, call_id TEXT NOT NULL, tenant TEXT NOT NULL,
+        user TEXT, score REAL, label TEXT, comment TEXT, correction TEXT
+    );
+    CREATE INDEX feedback_by_call ON feedback (tenant, call_id);
+    CREATE INDEX calls_by_model ON calls (model, started_at);
+    """,
 )
 _INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT DO NOTHING"
 _FIND = f"""
@@ -40,7 +54,7 @@ class SqliteCalls:
         """Open and migrate. Raises sqlite3.Error or OSError."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._writer = _connect(path)
+        self._writer = connect(path)
         with self._writer as writer:
             writer.execute("BEGIN IMMEDIATE")  # two first starts at once take turns
             version = writer.execute("PRAGMA user_version").fetchone()[0]
@@ -58,7 +72,7 @@ class SqliteCalls:
 
     def find(self, call_id: str, tenant: str) -> dict[str, Any] | None:
         """The tenant's newest call that `call_id` names: by its id, its answer's id or its request id."""
-        connection = _connect(self._path)
+        connection = connect(self._path)
         try:
             found = connection.execute(_FIND, {"id": call_id, "tenant": tenant}).fetchone()
         finally:
@@ -69,7 +83,8 @@ class SqliteCalls:
         self._writer.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection of this house's kind. Raises sqlite3.Error."""
     # WAL with synchronous=NORMAL survives the process's death whole; the machine's may cost the last commits.
     connection = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")

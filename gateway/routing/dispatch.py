@@ -32,6 +32,13 @@ class Filter(Protocol):
         """Those of `ranked` that this call may go to, in their order. Raises GatewayError when there is none."""
 
 
+class Calls(Protocol):
+    """Whatever calls a model's targets: the dispatcher, and what stands around it."""
+
+    async def call(self, request: Request, exchange: Exchange) -> Chunks:
+        """The beginning of an answer. Raises GatewayError."""
+
+
 class Dispatcher:
     """Calls the targets of one public model. `filters`: residency and capability, where the model asks for them."""
 
@@ -87,7 +94,7 @@ class Dispatcher:
             raise error
         except UpstreamError as failure:
             # Clients must not multiply our own tries, nor knock at a target that is known to be down.
-            failure.spent = len(exchange.attempts) > 1 or not asked
+            failure.spent = failure.spent or len(exchange.attempts) > 1 or not asked
             raise
         finally:
             # An error holds the frames it passed, and a frame that held it in turn would keep all their bytes
@@ -128,11 +135,15 @@ class Dispatcher:
                 # A pause that the target itself asks for is waited out; one that its failures have earned is not.
                 given_up = not candidate.circuit.closed and failure.retry_after is None
                 if not other_key and (_is_final(failure) or given_up):
+                    failure.spent = given_up
                     raise
                 wait = 0.0 if other_key else pause(failure.retry_after, attempt, line.backoff, line.max_backoff)
                 attempt += 1
                 patience = len(line.lanes) if other_key else line.retries
-                if wait is None or attempt > patience or not self._in_time(wait, deadline) or not self._budget.take():
+                if wait is None or attempt > patience or not self._in_time(wait, deadline):
+                    raise
+                if not self._budget.take():
+                    failure.spent = True
                     raise
                 await asyncio.sleep(wait)
 

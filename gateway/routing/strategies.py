@@ -79,3 +79,8 @@ def latency(candidate: Candidate) -> float | None:
     """Seconds to the first content. A slow target gets a call now and then, or nobody would see it recover."""
     measured = candidate.observed.latency
     return None if measured is None or random.random() < 0.02 else measured
+
+
+def busy(candidate: Candidate) -> float:
+    """Calls that the target has from us, drawn by lot where several have equally many."""
+    return candidate.observed.in_flight + random.random()

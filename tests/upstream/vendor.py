@@ -184,6 +184,8 @@ class _Answer:
         how, body = self._how, self._seen.body
         if fault := self._refusal():
             return await self._error(400, fault)
+        if "refuse_key" in how and how["refuse_key"] in self._seen.headers["authorization"]:
+            return await self._error(401, "Incorrect API key provided: {key}")
         if "delay" in how:
             await asyncio.sleep(how["delay"])
         failing = "status" in how
@@ -203,7 +205,7 @@ class _Answer:
 
     def _refusal(self) -> str | None:
         seen, body = self._seen, self._seen.body
-        if seen.headers.get("authorization") != f"Bearer {self._vendor.api_key}":
+        if seen.headers.get("authorization") != f"Bearer {self._vendor.api_key}" and "refuse_key" not in self._how:
             return "Incorrect API key provided"
         if seen.headers.get("content-type") != "application/json":
             return "content-type must be application/json"

@@ -1,0 +1,309 @@
+"""Targets that fail, are slow, may not have the data or can't take it: what calls see of that, and what vendors."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from gateway_process import GatewayProcess, until
+from upstream.vendor import Vendor
+
+HELLO: list[Any] = [{"role": "user", "content": "hello"}]
+
+
+def configuration(vendor: Vendor, *, guarded: bool = False) -> dict[str, Any]:
+    def provider(**more: Any) -> dict[str, Any]:
+        return {
+            "kind": "openai_compatible",
+            "base_url": vendor.url,
+            "api_key": vendor.api_key,
+            "retries": {"attempts": 0},
+            "timeouts": {"connect": "1s", "first_token": "5s", "between_tokens": "2s", "total": "20s"},
+            "circuit": {"pause": "200ms", "longest": "400ms"},
+            **more,
+        }
+
+    two = [{"provider": "mock", "model": "one"}, {"provider": "mock", "model": "two"}]
+    return {
+        "residency": {"findings": {"pii": "restricted"}},
+        "providers": {
+            "mock": provider(),
+            "retrying": provider(retries={"attempts": 3, "backoff": "5ms"}),
+            "house": provider(residency="on_premises"),
+            "keys": {**provider(), "api_key": None, "api_keys": ["sk-wrong-1", vendor.api_key, "sk-wrong-2"]},
+        },
+        "models": {
+            "both": {"targets": two},
+            "alone": {"targets": ["retrying/alone"]},
+            "hedged": {"targets": two, "hedge": {"after": "100ms"}},
+            "quick": {"targets": two, "strategy": "least_latency"},
+            "calm": {"targets": two, "strategy": "least_busy"},
+            "drawn": {
+                "targets": [{**two[0], "weight": 3}, {**two[1], "weight": 1}],
+                "strategy": "weighted",
+            },
+            "watched": {"targets": two, "strategy": {"kind": "shadow", "concurrency": 2}, "record_content": True},
+            "mixed": {
+                "targets": ["mock/out", "house/in"],
+                "guardrails": {"input": [{"check": "pii", "action": "flag"}] if guarded else []},
+            },
+            "outside": {"targets": ["mock/out"]},
+            "sizes": {
+                "targets": [
+                    {"provider": "mock", "model": "small", "context_length": 50, "tools": False, "images": False},
+                    {"provider": "mock", "model": "large", "context_length": 4000},
+                ]
+            },
+            "limited": {"targets": [{"provider": "mock", "model": "small", "context_length": 50}]},
+        },
+    }
+
+
+@pytest.fixture
+def own(vendor: Vendor, tmp_path: Path) -> Iterator[GatewayProcess]:
+    with GatewayProcess(configuration(vendor), tmp_path) as running:
+        yield running
+    assert "Traceback" not in running.output, running.output
+
+
+@pytest.fixture
+def sdk(own: GatewayProcess) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=own.url + "/v1", api_key="any", max_retries=0, timeout=20) as made:
+        yield made
+
+
+def target(sdk: openai.OpenAI, model: str, **more: Any) -> str:
+    """Which target answers."""
+    raw = sdk.chat.completions.with_raw_response.create(model=model, messages=HELLO, **more)
+    return str(raw.headers["x-gateway-target"])
+
+
+def asked(vendor: Vendor) -> Counter[str]:
+    return Counter(seen.body["model"] for seen in vendor.requests)
+
+
+def test_with_one_of_two_targets_dead_no_call_fails_and_the_dead_one_is_out(
+    own: GatewayProcess, vendor: Vendor
+) -> None:
+    vendor.behaviours["one"] = {"status": 503}
+
+    async def load() -> list[int]:
+        limits = httpx.Limits(max_connections=50)
+        async with httpx.AsyncClient(base_url=own.url, timeout=20, limits=limits, trust_env=False) as client:
+
+            async def call(number: int) -> int:
+                body = {"model": "both", "messages": HELLO, "stream": bool(number % 2)}
+                return (await client.post("/v1/chat/completions", json=body)).status_code
+
+            return await asyncio.gather(*[call(number) for number in range(1000)])
+
+    assert Counter(asyncio.run(load())) == {200: 1000}
+    assert asked(vendor)["two"] == 1000
+    assert asked(vendor)["one"] < 100, "those under way at the time, and a probe now and then"
+
+
+def test_a_target_that_recovers_is_back_by_itself(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    vendor.behaviours["one"] = {"status": 503}
+    for _ in range(6):
+        assert target(sdk, "both") == "mock/two"
+    before = asked(vendor)["one"]
+    assert before == 5
+    vendor.behaviours.clear()
+    until(lambda: target(sdk, "both") == "mock/one", 5, "the return of the first target")
+
+
+def test_the_only_target_is_never_put_aside(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    vendor.behaviours["alone"] = {"status": 503}
+    for _ in range(8):
+        with pytest.raises(openai.InternalServerError) as told:
+            sdk.chat.completions.create(model="alone", messages=HELLO)
+    assert told.value.response.headers["x-should-retry"] == "false"
+    vendor.behaviours.clear()
+    assert target(sdk, "alone") == "retrying/alone"
+
+
+def test_a_storm_of_failing_calls_is_not_multiplied(own: GatewayProcess, vendor: Vendor) -> None:
+    """C2: SDK clients with retries of their own against a target that is down."""
+    vendor.behaviours["alone"] = {"status": 503}
+
+    async def storm() -> int:
+        async with openai.AsyncOpenAI(base_url=own.url + "/v1", api_key="x", max_retries=2, timeout=20) as client:
+
+            async def call() -> bool:
+                try:
+                    await client.chat.completions.create(model="alone", messages=HELLO)
+                except openai.InternalServerError:
+                    return True
+                return False
+
+            return sum(await asyncio.gather(*[call() for _ in range(600)]))
+
+    assert asyncio.run(storm()) == 600
+    # What was under way when the circuit opened may have been repeated out of the purse; after that nothing is.
+    assert len(vendor.requests) <= 600 + 200
+    vendor.requests.clear()
+    assert asyncio.run(storm()) == 600
+    assert len(vendor.requests) <= 1.2 * 600
+    vendor.behaviours.clear()
+    until(
+        lambda: (
+            httpx.post(own.url + "/v1/chat/completions", json={"model": "alone", "messages": HELLO}).status_code == 200
+        ),
+        10,
+    )
+
+
+def test_keys_take_turns_and_a_refused_one_rests(own: GatewayProcess, sdk: openai.OpenAI, vendor: Vendor) -> None:
+    vendor.behaviours["x"] = {"refuse_key": "sk-wrong"}
+    for _ in range(6):
+        assert target(sdk, "keys/x") == "keys/x"
+    used = Counter(seen.headers["authorization"].removeprefix("Bearer ") for seen in vendor.requests)
+    assert used[vendor.api_key] == 6
+    assert all(used[key] <= 1 for key in ("sk-wrong-1", "sk-wrong-2"))
+    assert "sk-wrong" not in own.output
+
+
+def test_a_slow_target_is_hedged_and_the_loser_is_cut_off(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    vendor.behaviours["one"] = {"delay": 4}
+    began = time.monotonic()
+    assert target(sdk, "hedged") == "mock/two"
+    slow = next(seen for seen in vendor.requests if seen.body["model"] == "one")
+    until(lambda: slow.closed_at is not None, 2, "the end of the slower call")
+    assert slow.closed_at is not None
+    assert slow.closed_at - began < 3
+    assert not slow.answered
+
+
+def test_a_target_that_answers_in_time_is_not_hedged(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    assert target(sdk, "hedged") == "mock/one"
+    assert asked(vendor) == {"one": 1}
+
+
+def test_least_latency_turns_to_the_quicker_target(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    vendor.behaviours["one"] = {"delay": 0.3}
+    targets = Counter(target(sdk, "quick") for _ in range(12))
+    assert targets["mock/two"] >= 9
+
+
+def test_least_busy_spreads_calls_that_run_together(own: GatewayProcess, vendor: Vendor) -> None:
+    vendor.behaviours.update(one={"delay": 0.5}, two={"delay": 0.5})
+
+    async def together() -> None:
+        async with httpx.AsyncClient(base_url=own.url, timeout=20, trust_env=False) as client:
+            body = {"model": "calm", "messages": HELLO}
+            await asyncio.gather(*[client.post("/v1/chat/completions", json=body) for _ in range(20)])
+
+    asyncio.run(together())
+    assert asked(vendor) == {"one": 10, "two": 10}
+
+
+def test_weights_are_shares(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    for _ in range(200):
+        sdk.chat.completions.create(model="drawn", messages=HELLO)
+    assert 120 <= asked(vendor)["one"] <= 178, "three quarters, within four standard deviations"
+
+
+# -- shadow ------------------------------------------------------------------------------------------------
+def test_a_shadow_gets_a_copy_and_both_answers_are_on_record(
+    own: GatewayProcess, sdk: openai.OpenAI, vendor: Vendor
+) -> None:
+    vendor.behaviours["two"] = {"text": "another answer"}
+    raw = sdk.chat.completions.with_raw_response.create(model="watched", messages=HELLO)
+    assert raw.parse().choices[0].message.content == "echo: hello"
+
+    def mirrored() -> Any:
+        call = httpx.get(f"{own.url}/v1/calls/{raw.headers['x-gateway-call-id']}").json()
+        found = httpx.get(f"{own.url}/v1/calls/{call['mirrors'][0]}")
+        return (call, found.json()) if found.status_code == 200 else None
+
+    call, copy = until(mirrored, 5, "the shadow's record")
+    assert (call["target"], call["answer"], call["made_for"]) == ("mock/one", "echo: hello", None)
+    assert (copy["target"], copy["answer"]) == ("mock/two", "another answer")
+    assert copy["made_for"] == {"purpose": "shadow", "call_id": call["id"]}
+    assert copy["usage"]["completion_tokens"] > 0
+
+
+@pytest.mark.parametrize("how", [{"status": 500}, {"body": "bad_json"}, {"delay": 3}])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failing_shadow_is_invisible(sdk: openai.OpenAI, vendor: Vendor, how: dict[str, Any], stream: bool) -> None:
+    vendor.behaviours["two"] = how
+    for _ in range(4):
+        assert target(sdk, "watched", stream=stream) == "mock/one"
+    until(lambda: asked(vendor)["two"] >= 1, 5, "the copy")
+    assert asked(vendor)["two"] <= 4
+    vendor.behaviours.clear()
+    until(lambda: not vendor.unsettled, 5)
+
+
+# -- residency ---------------------------------------------------------------------------------------------
+def test_an_open_call_goes_anywhere(sdk: openai.OpenAI) -> None:
+    assert target(sdk, "mixed") == "mock/out"
+    assert target(sdk, "mixed", metadata={"sensitivity": "internal"}) == "mock/out"
+
+
+def test_what_may_not_leave_goes_to_the_target_on_the_premises(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    assert target(sdk, "mixed", metadata={"sensitivity": "restricted"}) == "house/in"
+    assert asked(vendor) == {"in": 1}
+
+
+def test_a_guardrails_finding_keeps_a_call_on_the_premises(vendor: Vendor, tmp_path: Path) -> None:
+    personal = [{"role": "user", "content": "write to jane.doe@example.org"}]
+    with GatewayProcess(configuration(vendor, guarded=True), tmp_path) as own:
+        raw = httpx.post(own.url + "/v1/chat/completions", json={"model": "mixed", "messages": personal}, timeout=20)
+        assert raw.headers["x-gateway-target"] == "house/in"
+        call = httpx.get(f"{own.url}/v1/calls/{raw.headers['x-gateway-call-id']}").json()
+    assert asked(vendor) == {"in": 1}
+    assert call["sensitivity"] == "restricted"
+    assert [attempt["residency"] for attempt in call["attempts"]] == ["on_premises"]
+
+
+def test_no_fallback_takes_it_out_of_the_house(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    vendor.behaviours["in"] = {"status": 503}
+    with pytest.raises(openai.InternalServerError):
+        sdk.chat.completions.create(model="mixed", messages=HELLO, metadata={"sensitivity": "restricted"})
+    assert asked(vendor) == {"in": 1}
+
+
+@pytest.mark.parametrize("model", ["outside", "mock/out"])
+def test_without_a_target_in_the_house_the_call_is_refused(sdk: openai.OpenAI, vendor: Vendor, model: str) -> None:
+    with pytest.raises(openai.PermissionDeniedError) as told:
+        sdk.chat.completions.create(model=model, messages=HELLO, metadata={"sensitivity": "restricted"})
+    assert told.value.code == "residency"
+    assert not vendor.requests
+
+
+def test_an_unknown_label_never_means_open(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    with pytest.raises(openai.BadRequestError, match="not a sensitivity label"):
+        sdk.chat.completions.create(model="mixed", messages=HELLO, metadata={"sensitivity": "secret"})
+    assert not vendor.requests
+
+
+# -- capability --------------------------------------------------------------------------------------------
+def test_a_prompt_too_long_for_one_target_goes_to_the_next(sdk: openai.OpenAI) -> None:
+    assert target(sdk, "sizes") == "mock/small"
+    long: list[Any] = [{"role": "user", "content": "many words " * 100}]
+    raw = sdk.chat.completions.with_raw_response.create(model="sizes", messages=long)
+    assert raw.headers["x-gateway-target"] == "mock/large"
+    with pytest.raises(openai.BadRequestError) as told:
+        sdk.chat.completions.create(model="limited", messages=long)
+    assert (told.value.code, told.value.param) == ("context_length_exceeded", "messages")
+
+
+def test_the_answer_that_is_asked_for_counts_too(sdk: openai.OpenAI) -> None:
+    assert target(sdk, "sizes", max_tokens=49) == "mock/large"
+
+
+def test_tools_and_images_go_where_they_are_taken(sdk: openai.OpenAI) -> None:
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    assert target(sdk, "sizes", tools=[tool]) == "mock/large"
+    picture: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    shown: list[Any] = [{"role": "user", "content": [{"type": "text", "text": "see"}, picture]}]
+    raw = sdk.chat.completions.with_raw_response.create(model="sizes", messages=shown)
+    assert raw.headers["x-gateway-target"] == "mock/large"
