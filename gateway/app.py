@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from gateway.api import documentation, errors
+from gateway.api import admin, documentation, errors, feedback
 from gateway.api.front import Front
-from gateway.api.routes import Health, router
+from gateway.api.routes import Health, identifier, router
+from gateway.assembly import Records
+from gateway.routing.control import RoutingControl
+from gateway.routing.fleet import Fleet
 from gateway.runtime import Gateway
 
 
-def create_app(gateway: Gateway, health: Health) -> Front:
+def create_app(gateway: Gateway, records: Records, fleet: Fleet, health: Health) -> Front:
     app = FastAPI(
         title="rag-gateway",
         description="One OpenAI-compatible door in front of every language model.",
@@ -19,6 +22,9 @@ def create_app(gateway: Gateway, health: Health) -> Front:
         redirect_slashes=False,  # it would send clients to whatever the Host header says
     )
     errors.install(app)
-    app.include_router(router(gateway, health))
+    caller = identifier(gateway)
+    app.include_router(router(gateway, caller, health))
+    app.include_router(feedback.router(caller, gateway, records.feedback, fleet.routing))
+    app.include_router(admin.router(caller, RoutingControl(records.routing, fleet.routing), fleet))
     documentation.install(app)
     return Front(app, gateway)

@@ -89,6 +89,7 @@ class ChatEnvelope(msgspec.Struct):
     response_format: _ResponseFormat | None = None
     metadata: dict[str, str] | None = None
     user: str | None = None
+    prompt_cache_key: str | None = None
     guided_regex: str | None = None
     rag: RagOptions | None = None
 
@@ -111,6 +112,7 @@ _decode_embeddings = msgspec.json.Decoder(EmbeddingsEnvelope).decode
 
 # Where a call goes and with which key is the operator's to say: a request that names either is refused whole.
 _OPERATORS_ONLY = frozenset({"api_base", "base_url", "api_key", "extra_headers", "extra_query", "custom_llm_provider"})
+_NONE: dict[str, str] = {}
 _TRUE_USAGE = b'{"include_usage":true}'
 
 
@@ -120,7 +122,8 @@ class ChatRequest:
     endpoint = "chat.completions"
     path = b"/chat/completions"
     __slots__ = (
-        "_messages", "fields", "include_usage", "logprobs", "max_tokens", "model", "rag", "sensitivity", "stream", "user",
+        "_messages", "conversation", "fields", "include_usage", "logprobs", "max_tokens", "model", "rag", "sensitivity",
+        "stream", "user",
     )  # fmt: skip
 
     def __init__(self, body: bytes) -> None:
@@ -129,7 +132,9 @@ class ChatRequest:
         self.model: str = envelope.model
         self.stream: bool = bool(envelope.stream)
         self.user: str | None = envelope.user
-        self.sensitivity: str | None = envelope.metadata.get("sensitivity") if envelope.metadata else None
+        metadata = envelope.metadata or _NONE
+        self.sensitivity: str | None = metadata.get("sensitivity")
+        self.conversation: str | None = metadata.get("conversation_id") or envelope.prompt_cache_key
         self.max_tokens: int | None = envelope.max_completion_tokens or envelope.max_tokens
         self.logprobs = bool(envelope.logprobs)
         self.include_usage = bool(envelope.stream_options and envelope.stream_options.include_usage)
@@ -186,6 +191,7 @@ class EmbeddingsRequest:
     include_usage = False
     logprobs = False
     sensitivity: str | None = None
+    conversation: str | None = None
     rag: RagOptions | None = None
     __slots__ = ("fields", "model", "user")
 

@@ -43,6 +43,7 @@ class Exchange:
         "cache_wish",
         "call_id",
         "caller",
+        "cost",
         "degraded",
         "ended",
         "endpoint",
@@ -119,6 +120,7 @@ class Exchange:
         self.served_model: str | None = None
         self.answer_id: str | None = None
         self.usage: Usage | None = None
+        self.cost: float | None = None  # USD; None where no price is known
         self.finish_reason: str | None = None
         self.first_chunk = 0
         self.ended = 0

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.chat import Request
     from gateway.exchange import Exchange
     from gateway.providers.protocol import Chunks
+    from gateway.routing.arms import Arms
     from gateway.routing.dispatch import Calls
     from gateway.stages.guarding import InputGuard, OutputGuard
     from gateway.stages.preparation import FeatureStage, RetrievalStage
@@ -39,9 +40,12 @@ class Pipeline:
     cache: AnswerCache | None = None
     output_guard: OutputGuard | None = None
     record_content: bool = False
+    arms: Arms[Pipeline] | None = None
 
     async def answer(self, request: Request, exchange: Exchange) -> Chunks:
         """The beginning of the answer. Raises GatewayError while a true status can still be told."""
+        if self.arms is not None:
+            return await self.arms.choose(request, exchange).answer(request, exchange)
         self._admit(request, exchange)
         if self.prompt is not None:
             await self._prepare(request, exchange)

@@ -19,6 +19,7 @@ from gateway.config.faults import ConfigError
 from gateway.config.loading import check_exposure, is_loopback, load
 from gateway.connection import bounded_connection
 from gateway.routing.fleet import Fleet
+from gateway.routing.sync import RoutingSync
 from gateway.runtime import Gateway
 from gateway.telemetry.logs import configure_logging
 from gateway.telemetry.metrics import Metrics, watch_loop
@@ -57,7 +58,10 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
     loopback = is_loopback(host)
     fleet = Fleet()
     revision = compile_revision(loaded, services, fleet, loopback=loopback)
-    journal, close_records = open_records(configuration)
+    records = open_records(configuration)
+    journal = records.journal
+    routing = RoutingSync(records.routing, fleet.routing)
+    await routing.round()  # what was switched before this start holds from the first call on
     metrics = Metrics(lambda: journal.waiting, lambda: journal.dropped)
     traces = configuration.telemetry.traces
     sample = traces.sample if traces.otlp is not None else None
@@ -65,12 +69,12 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
 
     async def health() -> dict[str, str]:
         states = await services.states()
-        return {"records": "ok" if journal.healthy else "unavailable", **states}
+        return {"records": "ok" if journal.healthy and routing.healthy else "unavailable", **states}
 
-    server = _Server(create_app(gateway, health), configuration, host, port, gateway)
+    server = _Server(create_app(gateway, records, fleet, health), configuration, host, port, gateway)
     for notice in loaded.notices:
         log.info(notice)
-    tasks = [asyncio.create_task(task) for task in (watch_loop(metrics), *services.runs())]
+    tasks = [asyncio.create_task(task) for task in (watch_loop(metrics), routing.run(), *services.runs())]
     with _reload_on_hangup(loaded.path, gateway, services, fleet, loopback=loopback):
         gc.collect()
         gc.freeze()  # what the start has made stays; the collector need not walk it again under load
@@ -81,7 +85,7 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.to_thread(close_records)
+            await asyncio.to_thread(records.close)
 
 
 class _Server(uvicorn.Server):

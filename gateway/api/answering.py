@@ -108,6 +108,8 @@ def _common(exchange: Exchange) -> Headers:
     ]
     if exchange.target is not None:
         headers.append((b"x-gateway-target", _header_value(exchange.target.label)))
+    if exchange.arm is not None:
+        headers.append((b"x-gateway-arm", _header_value(exchange.arm)))
     if exchange.left_out:
         headers.append((b"x-gateway-left-out", _header_value(", ".join(exchange.left_out))))
     if exchange.degraded:

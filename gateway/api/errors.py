@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
@@ -50,6 +51,16 @@ def install(app: FastAPI) -> None:
         message = f"{request.method} {request.url.path} is not served here." if error.status_code in (404, 405) else ""
         body: dict[str, Any] = kind(message or str(error.detail)).body()
         return JSONResponse(body, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        """FastAPI's findings; the first of them, with its field, in OpenAI's shape."""
+        fault = error.errors()[0]
+        path = [str(part) for part in fault["loc"] if part not in ("body", "query", "path")]
+        param = ".".join(path) or None
+        said = str(fault["msg"]).removeprefix("Value error, ")
+        refused = BadRequest(f"Invalid value for '{param}': {said}" if param else said, param=param)
+        return JSONResponse(refused.body(), refused.status)
 
     @app.exception_handler(Exception)
     async def _unknown(request: Request, error: Exception) -> JSONResponse:

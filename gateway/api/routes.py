@@ -16,8 +16,8 @@ from gateway.values import Caller
 Health = Callable[[], Awaitable[dict[str, str]]]
 
 
-def router(gateway: Gateway, health: Health) -> APIRouter:
-    routes = APIRouter()
+def identifier(gateway: Gateway) -> Callable[[Request], Caller]:
+    """What finds a request's caller, for FastAPI's `Depends`. It raises Unauthenticated."""
 
     def caller(request: Request) -> Caller:
         credential = request.headers.get("authorization")
@@ -25,6 +25,11 @@ def router(gateway: Gateway, health: Health) -> APIRouter:
             credential = f"Bearer {key}"
         return gateway.revision.keyring.identify(credential.encode("latin-1") if credential else None)
 
+    return caller
+
+
+def router(gateway: Gateway, caller: Callable[[Request], Caller], health: Health) -> APIRouter:
+    routes = APIRouter()
     identified = Depends(caller)
 
     @routes.get("/v1/models", tags=["models"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.access.keyring import Keyring
@@ -17,6 +18,7 @@ from gateway.runtime import Revision
 if TYPE_CHECKING:
     from gateway.config.loading import Loaded
     from gateway.prompts.library import TemplateLibrary
+    from gateway.routing.dispatch import Calls
     from gateway.routing.fleet import Fleet
     from gateway.services import FeatureService, KnowledgeService
     from gateway.stages.guarding import InputGuard, OutputGuard
@@ -68,6 +70,31 @@ def _pipeline(
     library: TemplateLibrary | None,
     services: Services,
 ) -> Pipeline:
+    if not model.has_arms:
+        return _journey(name, model, routes.calls(name, model), routes, configuration, library, services)
+    branches = {}
+    for entry in routes.switched_on(model):
+        # The arm's own settings in place of the model's: what differs shapes its cache's scope too.
+        update = {"targets": [entry], "prompt": entry.prompt or model.prompt}
+        arm = model.model_copy(update=update)
+        branches[entry.arm_name] = _journey(
+            name, arm, routes.arm(name, model, entry), routes, configuration, library, services
+        )
+    first = next(iter(branches.values()))
+    endpoints = frozenset.intersection(*(branch.endpoints for branch in branches.values()))
+    return replace(first, endpoints=endpoints, arms=routes.arms(name, model, branches))
+
+
+def _journey(
+    name: str,
+    model: Model,
+    targets: Calls,
+    routes: Routes,
+    configuration: Configuration,
+    library: TemplateLibrary | None,
+    services: Services,
+) -> Pipeline:
+    """The stages of one public model, or of one of its arms."""
     prompt = _prompt(model, library)
     input_policy = _policy(model.guardrails.input)
     output_policy = _policy(model.guardrails.output)
@@ -79,7 +106,7 @@ def _pipeline(
     return Pipeline(
         model=name,
         endpoints=routes.endpoints(model),
-        targets=routes.calls(name, model),
+        targets=targets,
         features=_feature_stage(model, services.features),
         retrieval=_retrieval_stage(model, prompt, services.knowledge),
         input_guard=_input_guard(input_policy),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway.assembly.providers import line, patience
 from gateway.config import routing as settings
+from gateway.routing.arms import Arms, ByShare, BySwitch, Chooser
 from gateway.routing.candidates import Candidate, Traits
 from gateway.routing.dispatch import Calls, Dispatcher, Filter
 from gateway.routing.strategies import Least, Priority, Strategy, Weighted, busy, latency
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from gateway.config.models import Configuration, Model, TargetEntry
     from gateway.routing.fleet import Fleet
     from gateway.services import KnowledgeService
+
+T = TypeVar("T")
 
 
 class Routes:
@@ -54,6 +57,32 @@ class Routes:
                 primary, shadows, share=asked.share, concurrency=asked.concurrency, per_day=asked.calls_per_day
             )
         return self.over(name, model, _strategy(asked, targets, fallbacks), [*targets, *fallbacks])
+
+    def arm(self, name: str, model: Model, entry: TargetEntry) -> Calls:
+        """What calls one arm's target; the other arms' stand in for it where it fails before it answers."""
+        others = [other for other in self._on(model.targets) if other is not entry]
+        candidates = [self.candidate(one) for one in (entry, *others, *self._on(model.fallbacks))]
+        return self.over(name, model, Priority(candidates, []), candidates)
+
+    def arms(self, name: str, model: Model, branches: dict[str, T]) -> Arms[T]:
+        """The choice among `branches`, one for each target of the model whose provider is switched on."""
+        entries = self._on(model.targets)
+        names = tuple(branches)
+        shared = self._fleet.shared(name)
+        shared.arms, shared.decide = names, None
+        asked = model.strategy
+        chooser: Chooser
+        if isinstance(asked, settings.BlueGreen):
+            chooser = BySwitch(asked.active or names[0], names)
+        else:
+            assert isinstance(asked, (settings.Canary, settings.Ab))
+            whole = sum(entry.weight for entry in entries) or 1.0
+            chooser = ByShare(name, {entry.arm_name: entry.weight / whole for entry in entries}, asked.sticky)
+        targets = {entry.arm_name: self.candidate(entry).target.label for entry in entries}
+        return Arms(chooser, shared, branches, targets)
+
+    def switched_on(self, model: Model) -> list[TargetEntry]:
+        return self._on(model.targets)
 
     def over(self, name: str, model: Model, strategy: Strategy, candidates: list[Candidate]) -> Dispatcher:
         """A dispatcher with the filters that `candidates` and the configuration make necessary."""

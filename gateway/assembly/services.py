@@ -11,6 +11,8 @@ from gateway.config.models import Configuration
 from gateway.records.journal import CallJournal
 
 if TYPE_CHECKING:
+    from gateway.records.feedback import FeedbackStore
+    from gateway.records.routing import RoutingStore
     from gateway.services import FeatureService, KnowledgeService
 
 
@@ -41,23 +43,37 @@ def open_services(configuration: Configuration) -> Services:
     )
 
 
-def open_records(configuration: Configuration) -> tuple[CallJournal, Callable[[], None]]:
-    """The call log, and what closes it and the trace exporter behind it."""
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The record store's parts, and what closes them and the trace exporter behind them."""
+
+    journal: CallJournal
+    routing: RoutingStore
+    feedback: FeedbackStore
+    close: Callable[[], None]
+
+
+def open_records(configuration: Configuration) -> Records:
+    """Open and migrate the record store. Raises sqlite3.Error or OSError."""
+    from gateway.records.feedback import FeedbackStore
+    from gateway.records.routing import RoutingStore
     from gateway.records.sqlite import SqliteCalls
 
     url = configuration.records.url
     assert url is not None, "loading fills in the default"
-    calls = SqliteCalls(Path(url.removeprefix("sqlite:///")))
-    if configuration.telemetry.traces.otlp is None:
-        journal = CallJournal(calls)
-        return journal, journal.close
-    from gateway.telemetry.traces import Traces
+    path = Path(url.removeprefix("sqlite:///"))
+    calls = SqliteCalls(path)
+    export, close_traces = None, None
+    if configuration.telemetry.traces.otlp is not None:
+        from gateway.telemetry.traces import Traces
 
-    traces = Traces(configuration.telemetry)
-    journal = CallJournal(calls, traces.export)
+        traces = Traces(configuration.telemetry)
+        export, close_traces = traces.export, traces.close
+    journal = CallJournal(calls, export)
 
     def close() -> None:
         journal.close()
-        traces.close()
+        if close_traces is not None:
+            close_traces()
 
-    return journal, close
+    return Records(journal, RoutingStore(path), FeedbackStore(path), close)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from gateway.routing.arms import Shared
 from gateway.routing.candidates import Candidate, Line, Traits
 from gateway.routing.health import Circuit, Patience
 from gateway.routing.observed import Observed
@@ -22,6 +23,7 @@ class Fleet:
         self._lines: dict[str, tuple[object, Line]] = {}
         self._health: dict[tuple[str, str], tuple[Patience, Circuit, Observed]] = {}
         self._budgets: dict[str, RetryBudget] = {}
+        self.routing: dict[str, Shared] = {}
         self._retired: list[Line] = []
 
     def line(self, name: str, settings: object, make: Callable[[], Line]) -> Line:
@@ -46,6 +48,10 @@ class Fleet:
 
     def budget(self, model: str) -> RetryBudget:
         return self._budgets.setdefault(model, RetryBudget())
+
+    def shared(self, model: str) -> Shared:
+        """The state that all workers share of `model`'s routing, and what is counted for it here."""
+        return self.routing.setdefault(model, Shared())
 
     def circuits(self) -> dict[str, Circuit]:
         """Every target's circuit, by its label."""

@@ -1,0 +1,61 @@
+"""`POST /v1/feedback`: what somebody thought of an answer, kept with the call and learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.concurrency import run_in_threadpool
+
+from gateway.errors import NotFound
+from gateway.records.feedback import Feedback, FeedbackStore
+from gateway.routing.arms import Shared
+from gateway.runtime import Gateway
+from gateway.values import Caller
+
+
+class FeedbackRequest(BaseModel):
+    """`call_id` is the answer's `x-gateway-call-id`, its `x-request-id` or its `id`; `score` is from 0 to 1."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    call_id: Annotated[str, Field(min_length=1, max_length=200)]
+    score: Annotated[float, Field(ge=0, le=1)] | None = None
+    label: Annotated[str, Field(max_length=100)] | None = None
+    comment: Annotated[str, Field(max_length=10_000)] | None = None
+    correction: Annotated[str, Field(max_length=100_000)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> FeedbackRequest:
+        if self.score is None and not (self.label or self.comment or self.correction):
+            raise ValueError("say at least one of score, label, comment and correction")
+        return self
+
+
+def router(
+    identified: Callable[..., Caller], gateway: Gateway, store: FeedbackStore, routing: dict[str, Shared]
+) -> APIRouter:
+    """`routing` is where scores are counted for the arm that answered."""
+    routes = APIRouter(tags=["feedback"])
+    caller = Depends(identified)
+
+    @routes.post("/v1/feedback", status_code=201)
+    async def give(said: FeedbackRequest, who: Caller = caller) -> dict[str, Any]:
+        """Rate a call of your own tenant. May be said more than once; all of it is kept."""
+        await run_in_threadpool(gateway.journal.flush)
+        call = await run_in_threadpool(gateway.journal.find, said.call_id, who.tenant)
+        if call is None:
+            raise NotFound(f"No call '{said.call_id}' is recorded for your tenant.", param="call_id")
+        feedback = Feedback(call["id"], who.tenant, who.user, said.score, said.label, said.comment, said.correction)
+        await run_in_threadpool(store.add, feedback)
+        shared = routing.get(call["model"])
+        if said.score is not None and call["arm"] is not None and shared is not None:
+            stats = shared.count(call["arm"]["name"])
+            stats.rated += 1
+            stats.feedback += said.score
+            stats.feedback_squares += said.score**2
+        return {"object": "feedback", "call_id": call["id"]}
+
+    return routes

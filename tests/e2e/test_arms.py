@@ -1,0 +1,213 @@
+"""Models with arms: shares that hold, users that stay, switches that every worker sees, and what is on record."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from gateway_process import GatewayProcess, until
+from sample_gateway import KEY_A, KEY_ADMIN, key_entry
+from upstream.vendor import Vendor
+
+ADMIN = {"authorization": f"Bearer {KEY_ADMIN}"}
+
+
+def configuration(vendor: Vendor, database: Path) -> dict[str, Any]:
+    def arm(name: str, weight: float = 1) -> dict[str, Any]:
+        return {"provider": "mock", "model": name, "arm": name, "weight": weight}
+
+    return {
+        "records": {"url": f"sqlite:///{database}"},
+        "access": {
+            "open_on_loopback": False,
+            "keys": [
+                key_entry("front", KEY_A, tenant="a", speaks_for_users=True),
+                key_entry("admin", KEY_ADMIN, admin=True),
+            ],
+        },
+        "providers": {
+            "mock": {
+                "kind": "openai_compatible",
+                "base_url": vendor.url,
+                "api_key": vendor.api_key,
+                "retries": {"attempts": 0},
+            }
+        },
+        "models": {
+            "canary": {"targets": [arm("stable", 80), arm("new", 20)], "strategy": "canary"},
+            "colours": {"targets": [arm("blue"), arm("green")], "strategy": "blue_green"},
+            "letters": {
+                "targets": [arm("a"), arm("b"), arm("c")],
+                "strategy": {"kind": "ab", "sticky": "conversation"},
+            },
+            "kept": {
+                "targets": [arm("stable", 1), arm("new", 1)],
+                "strategy": {"kind": "canary", "sticky": "call"},
+                "cache": {"exact": {"ttl": "1h"}},
+            },
+        },
+    }
+
+
+@pytest.fixture
+def two(vendor: Vendor, tmp_path: Path) -> Iterator[list[GatewayProcess]]:
+    """Two workers over one record store."""
+    asked = configuration(vendor, tmp_path / "shared.db")
+    with GatewayProcess(asked, tmp_path / "one") as one, GatewayProcess(asked, tmp_path / "two") as other:
+        yield [one, other]
+    for running in (one, other):
+        assert "Traceback" not in running.output, running.output
+
+
+class Door:
+    """Calls to one gateway over one connection."""
+
+    def __init__(self, gateway: GatewayProcess) -> None:
+        self._client = httpx.Client(base_url=gateway.url, timeout=20, trust_env=False)
+
+    def __enter__(self) -> Door:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._client.close()
+
+    def arm(self, model: str, user: str | None = None, text: str = "hello", **more: Any) -> str:
+        """The arm that answers."""
+        body = {"model": model, "messages": [{"role": "user", "content": text}], **more}
+        if user is not None:
+            body["user"] = user
+        answer = self._client.post("/v1/chat/completions", json=body, headers={"authorization": f"Bearer {KEY_A}"})
+        assert answer.status_code == 200, answer.text
+        self.call_id = answer.headers["x-gateway-call-id"]
+        assert answer.headers["x-gateway-arm"] in answer.headers["x-gateway-target"]
+        return str(answer.headers["x-gateway-arm"])
+
+    def act(self, model: str, **change: Any) -> httpx.Response:
+        return self._client.post(f"/admin/routing/{model}", json=change, headers=ADMIN)
+
+    def get(self, path: str, headers: dict[str, str] = ADMIN) -> Any:
+        return self._client.get(path, headers=headers).json()
+
+    def post(self, path: str, body: Any, key: str = KEY_A) -> httpx.Response:
+        return self._client.post(path, json=body, headers={"authorization": f"Bearer {key}"})
+
+
+def test_a_canarys_share_holds_and_each_user_stays(two: list[GatewayProcess]) -> None:
+    with Door(two[0]) as one, Door(two[1]) as other:
+        users = [f"user-{number}" for number in range(400)]
+        first = {user: one.arm("canary", user) for user in users}
+        share = Counter(first.values())["new"] / len(users)
+        assert 0.12 <= share <= 0.28, "a fifth, within four standard deviations"
+        again = {user: other.arm("canary", user, text="something else") for user in users[:100]}
+        assert again == {user: first[user] for user in again}, "in every worker"
+
+        assert one.act("canary", action="set_shares", shares={"new": 0.5}, reason="it does well").status_code == 200
+        grown = {user: one.arm("canary", user) for user in users}
+        assert all(grown[user] == "new" for user in users if first[user] == "new"), "nobody is moved back"
+        assert 0.4 <= Counter(grown.values())["new"] / len(users) <= 0.6
+
+
+def test_a_switch_takes_effect_in_all_workers_and_survives_them(two: list[GatewayProcess], vendor: Vendor) -> None:
+    with Door(two[0]) as one, Door(two[1]) as other:
+        assert (one.arm("colours"), other.arm("colours")) == ("blue", "blue")
+        changed = one.act("colours", action="activate", arm="green", reason="release 7").json()
+        assert changed["active"] == "green"
+        assert one.arm("colours") == "green", "at once where it was said"
+        until(lambda: other.arm("colours") == "green", 1.5, "the switch in the other worker")
+        other.act("colours", action="rollback")
+        until(lambda: one.arm("colours") == "blue", 1.5, "the way back")
+        one.act("colours", action="activate", arm="green")
+        events = other.get("/admin/rollouts?model=colours")["data"]
+    assert [(event["actor"], event["action"], event["reason"]) for event in events] == [
+        ("admin", "activate", ""), ("admin", "rollback", ""), ("admin", "activate", "release 7"),
+    ]  # fmt: skip
+    assert (events[2]["before"], events[2]["after"]) == ("as configured", "active green")
+    folder = two[0].folder
+    with GatewayProcess(configuration(vendor, folder.parent / "shared.db"), folder.parent / "three") as later:
+        with Door(later) as door:
+            assert door.arm("colours") == "green", "from the first call of a new process on"
+
+
+def test_named_arms_keep_conversations_and_tell_their_results(two: list[GatewayProcess]) -> None:
+    with Door(two[0]) as one, Door(two[1]) as other:
+        conversations = [f"chat-{number}" for number in range(60)]
+        arms = {name: one.arm("letters", metadata={"conversation_id": name}) for name in conversations}
+        assert set(arms.values()) == {"a", "b", "c"}
+        assert arms == {name: other.arm("letters", metadata={"conversation_id": name}) for name in conversations}
+        for name in conversations[:10]:
+            assert one.arm("letters", metadata={"conversation_id": name}) == arms[name]
+            score = 1.0 if arms[name] == "a" else 0.25
+            assert one.post("/v1/feedback", {"call_id": one.call_id, "score": score}).status_code == 201
+
+        def counted() -> Any:
+            told = other.get("/admin/routing/letters")["arms"]
+            whole = sum(arm["calls"] for arm in told.values()), sum(arm.get("ratings", 0) for arm in told.values())
+            return told if whole == (130, 10) else None
+
+        told = until(counted, 3, "both workers' counts")
+        assert told["a"]["feedback"] == 1.0
+        assert {told[arm]["feedback"] for arm in ("b", "c")} <= {0.25, None}
+        assert all(arm["error_rate"] == 0 and arm["first_token_p95"] > 0 for arm in told.values())
+
+
+def test_the_arm_and_its_propensity_are_on_record(two: list[GatewayProcess]) -> None:
+    with Door(two[0]) as one:
+        arm = one.arm("letters", metadata={"conversation_id": "x"})
+        call = one.get(f"/v1/calls/{one.call_id}", {"authorization": f"Bearer {KEY_A}"})
+    assert call["arm"] == {"name": arm, "propensity": pytest.approx(1 / 3)}
+
+
+def test_an_arm_that_fails_before_it_answers_is_stood_in_for(two: list[GatewayProcess], vendor: Vendor) -> None:
+    vendor.behaviours["green"] = {"status": 503}
+    with Door(two[0]) as one:
+        one.act("colours", action="activate", arm="green")
+        body = {"model": "colours", "messages": [{"role": "user", "content": "x"}]}
+        answer = one.post("/v1/chat/completions", body)
+        assert (answer.status_code, answer.headers["x-gateway-target"]) == (200, "mock/blue")
+        until(lambda: one.get("/admin/routing/colours")["arms"]["green"].get("error_rate") == 1.0, 3)
+
+
+def test_one_arms_answer_is_not_kept_for_the_other(two: list[GatewayProcess]) -> None:
+    with Door(two[0]) as one:
+        assert {one.arm("kept", text="the same question") for _ in range(40)} == {"stable", "new"}
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"action": "set_shares"}, "shares"),
+        ({"action": "set_shares", "shares": {"nobody": 0.5}}, "shares"),
+        ({"action": "set_shares", "shares": {"new": 1.5}}, "shares"),
+        ({"action": "set_shares", "shares": {"new": 0.7, "stable": 0.7}}, "shares"),
+        ({"action": "activate", "arm": "nobody"}, "arm"),
+        ({"action": "resume"}, "action"),
+        ({"action": "explode"}, "action"),
+        ({"action": "promote", "by": "me"}, "by"),
+    ],
+)
+def test_a_senseless_change_is_refused_whole(two: list[GatewayProcess], change: dict[str, Any], param: str) -> None:
+    with Door(two[0]) as one:
+        answer = one.act("canary", **change)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+        assert one.get("/admin/rollouts")["data"] == []
+
+
+def test_only_an_admin_key_may_look_or_act(two: list[GatewayProcess]) -> None:
+    with Door(two[0]) as one:
+        for path in ("/admin/routing", "/admin/rollouts", "/admin/targets", "/admin/routing/canary"):
+            told = one.get(path, {"authorization": f"Bearer {KEY_A}"})
+            assert told["error"]["type"] == "permission_error"
+        assert one.post("/admin/routing/canary", {"action": "promote"}).status_code == 403
+        assert one.get("/admin/routing/nosuch")["error"]["code"] == "not_found"
+
+
+def test_feedback_is_for_calls_of_the_own_tenant(two: list[GatewayProcess]) -> None:
+    with Door(two[0]) as one:
+        one.arm("letters")
+        assert one.post("/v1/feedback", {"call_id": one.call_id, "score": 1}, KEY_ADMIN).status_code == 404
+        assert one.post("/v1/feedback", {"call_id": one.call_id}).status_code == 400
+        assert one.post("/v1/feedback", {"call_id": one.call_id, "score": 2}).json()["error"]["param"] == "score"
