@@ -60,7 +60,7 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
     revision = compile_revision(loaded, services, fleet, loopback=loopback)
     records = open_records(configuration)
     journal = records.journal
-    routing = RoutingSync(records.routing, fleet.routing)
+    routing = RoutingSync(records.routing, fleet.routing, records.feedback.rated)
     await routing.round()  # what was switched before this start holds from the first call on
     metrics = Metrics(lambda: journal.waiting, lambda: journal.dropped)
     traces = configuration.telemetry.traces

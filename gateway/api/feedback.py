@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -44,11 +45,11 @@ def router(
     @routes.post("/v1/feedback", status_code=201)
     async def give(said: FeedbackRequest, who: Caller = caller) -> dict[str, Any]:
         """Rate a call of your own tenant. May be said more than once; all of it is kept."""
-        await run_in_threadpool(gateway.journal.flush)
-        call = await run_in_threadpool(gateway.journal.find, said.call_id, who.tenant)
+        call = await _recorded(gateway, said.call_id, who.tenant)
         if call is None:
             raise NotFound(f"No call '{said.call_id}' is recorded for your tenant.", param="call_id")
         feedback = Feedback(call["id"], who.tenant, who.user, said.score, said.label, said.comment, said.correction)
+        first = not await run_in_threadpool(store.rated, [call["id"]])
         await run_in_threadpool(store.add, feedback)
         shared = routing.get(call["model"])
         if said.score is not None and call["arm"] is not None and shared is not None:
@@ -56,6 +57,19 @@ def router(
             stats.rated += 1
             stats.feedback += said.score
             stats.feedback_squares += said.score**2
+            if first and shared.rewards is not None:
+                shared.rewards.rated(call, said.score, stats)
         return {"object": "feedback", "call_id": call["id"]}
 
     return routes
+
+
+async def _recorded(gateway: Gateway, call_id: str, tenant: str) -> dict[str, Any] | None:
+    """The call's record. Another worker may have answered it just now, and writes in groups."""
+    await run_in_threadpool(gateway.journal.flush)
+    for _ in range(6):
+        call = await run_in_threadpool(gateway.journal.find, call_id, tenant)
+        if call is not None:
+            return call
+        await asyncio.sleep(0.05)
+    return None

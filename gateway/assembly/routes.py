@@ -69,13 +69,25 @@ class Routes:
         entries = self._on(model.targets)
         names = tuple(branches)
         shared = self._fleet.shared(name)
-        shared.arms, shared.decide = names, None
+        shared.arms, shared.decide, shared.fade, shared.prepare, shared.rewards = names, None, None, None, None
         asked = model.strategy
         chooser: Chooser
         if isinstance(asked, settings.BlueGreen):
             chooser = BySwitch(asked.active or names[0], names)
+        elif isinstance(asked, settings.Bandit):
+            from gateway.routing.bandit import ByReward, fade
+            from gateway.routing.rewards import Rewards
+
+            chooser = ByReward(names, asked, shared.state)
+            shared.fade = partial(fade, half_life=asked.half_life)
+            shared.prepare = chooser.prepare
+            shared.rewards = Rewards(asked.reward)
         else:
             assert isinstance(asked, (settings.Canary, settings.Ab))
+            if isinstance(asked, settings.Canary) and asked.plan is not None and len(names) == 2:
+                from gateway.routing.rollout import decider
+
+                shared.decide = decider(asked.plan, name, (names[0], names[1]))
             whole = sum(entry.weight for entry in entries) or 1.0
             chooser = ByShare(name, {entry.arm_name: entry.weight / whole for entry in entries}, asked.sticky)
         targets = {entry.arm_name: self.candidate(entry).target.label for entry in entries}

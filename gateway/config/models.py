@@ -238,6 +238,8 @@ class Model(Section):
             names = [entry.arm_name for entry in self.targets]
             if twice := [name for name in names if names.count(name) > 1]:
                 raise ValueError(f"two targets are the arm `{twice[0]}`: give each its own name with `arm`")
+            if isinstance(self.strategy, Canary) and self.strategy.plan is not None and len(names) != 2:
+                raise ValueError("a canary's plan is about two targets: the stable one and the canary")
             active = self.strategy.active if isinstance(self.strategy, BlueGreen) else None
             if active is not None and active not in names:
                 raise ValueError(f"`active: {active}` is not an arm; there are {', '.join(names)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,21 @@ class FeedbackStore:
                 )  # fmt: skip
         finally:
             connection.close()
+
+    def rated(self, call_ids: Collection[str]) -> set[str]:
+        """Which of these calls have been given a score. Raises sqlite3.Error."""
+        connection = connect(self._path)
+        found: set[str] = set()
+        try:
+            ids = list(call_ids)
+            for begin in range(0, len(ids), 500):
+                some = ids[begin : begin + 500]
+                marks = ",".join("?" * len(some))
+                query = f"SELECT DISTINCT call_id FROM feedback WHERE call_id IN ({marks}) AND score IS NOT NULL"
+                found.update(row[0] for row in connection.execute(query, some))
+        finally:
+            connection.close()
+        return found
 
     def of(self, call_id: str, tenant: str) -> list[dict[str, Any]]:
         """All that was said of one call of a tenant, oldest first."""

@@ -35,7 +35,7 @@ _MIGRATIONS = (
         id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, call_id TEXT NOT NULL, tenant TEXT NOT NULL,
         user TEXT, score REAL, label TEXT, comment TEXT, correction TEXT
     );
-    CREATE INDEX feedback_by_call ON feedback (tenant, call_id);
+    CREATE INDEX feedback_by_call ON feedback (call_id);
     CREATE INDEX calls_by_model ON calls (model, started_at);
     """,
 )

@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeVar
 from gateway.chat import Request
 from gateway.exchange import Exchange
 from gateway.records.routing import Event
+from gateway.routing.rewards import Rewards
 from gateway.routing.state import ArmStats, ModelState
 from gateway.routing.stickiness import Sticky, place
 
@@ -25,13 +26,22 @@ Decide = Callable[[ModelState, float], list[Event]]
 class Shared:
     """One model's state as last read from the record store, and what this process has counted since it last wrote.
 
-    It outlives reloads; `arms`, `decide` and `learn` are the revision's in force.
+    It outlives reloads; the rest is the revision's in force: the arms, what a roll-out decides, how a bandit merges
+    what was counted and is told of a new state (in any thread), and what its choices earn.
     """
 
     arms: tuple[str, ...] = ()
     state: ModelState = field(default_factory=ModelState)
     pending: dict[str, ArmStats] = field(default_factory=dict)
     decide: Decide | None = None
+    fade: Callable[[ModelState, dict[str, ArmStats]], None] | None = None
+    prepare: Callable[[ModelState], None] | None = None
+    rewards: Rewards | None = None
+
+    def merge(self, state: ModelState, delta: dict[str, ArmStats]) -> None:
+        state.merge(delta)
+        if self.fade is not None:
+            self.fade(state, delta)
 
     def count(self, arm: str) -> ArmStats:
         """Where this process counts what it sees of `arm`."""
@@ -77,8 +87,11 @@ class Arms(Generic[T]):
             stats.took(exchange.attempts[-1].ms / 1000)
         if any(stage == "output" and verdict.findings for stage, verdict in exchange.verdicts):
             stats.violations += 1
+        if self._shared.rewards is not None:
+            self._shared.rewards.ended(exchange, stats)
         if exchange.cost is not None:
             stats.cost += exchange.cost
+            stats.cost_squares += exchange.cost**2
             stats.priced += 1
 
 

@@ -18,7 +18,7 @@ class ArmStats(msgspec.Struct):
     """Counts of one arm. Two of them add up to the counts of both.
 
     `latencies`: calls by the bucket of their first content's time, `{bucket: calls}`; bucket n ends at
-    LATENCY_BOUNDS[n]. `cost` in USD over `priced` calls. `feedback` is the sum of `rated` scores from 0 to 1, and
+    LATENCY_BOUNDS[n]. `cost` in USD over `priced` calls, `cost_squares` the sum of squares. `feedback` is the sum of `rated` scores from 0 to 1, and
     `feedback_squares` that of their squares. `reward` sums `rewarded` rewards from 0 to 1.
     """
 
@@ -27,6 +27,7 @@ class ArmStats(msgspec.Struct):
     violations: int = 0
     latencies: dict[int, int] = {}
     cost: float = 0.0
+    cost_squares: float = 0.0
     priced: int = 0
     feedback: float = 0.0
     feedback_squares: float = 0.0
@@ -69,16 +70,26 @@ class Rollout(msgspec.Struct):
     stats: dict[str, ArmStats] = {}
 
 
+class Earned(msgspec.Struct):
+    """What a bandit believes of an arm: sums that fade, so that what was long ago counts little."""
+
+    reward: float = 0.0
+    rewarded: float = 0.0
+    violations: float = 0.0
+    calls: float = 0.0
+
+
 class ModelState(msgspec.Struct):
     """One model's shared document. Empty, it means: as configured.
 
     `shares`: each arm's share of calls as an operator or a roll-out has set it. `active`: the arm that a blue-green
-    switch points to. `arms`: all that was counted of each arm since it was first seen.
+    switch points to. `earned`: what a bandit goes by. `arms`: all that was counted of each arm since it was first seen.
     """
 
     shares: dict[str, float] | None = None
     active: str | None = None
     rollout: Rollout | None = None
+    earned: dict[str, Earned] = {}
     arms: dict[str, ArmStats] = {}
 
     def merge(self, delta: dict[str, ArmStats]) -> None:

@@ -44,6 +44,26 @@ def configuration(vendor: Vendor, database: Path) -> dict[str, Any]:
                 "targets": [arm("a"), arm("b"), arm("c")],
                 "strategy": {"kind": "ab", "sticky": "conversation"},
             },
+            "planned": {
+                "targets": [arm("stable"), arm("new")],
+                "strategy": {
+                    "kind": "canary",
+                    "sticky": "call",
+                    "plan": {"steps": [0.5, 1.0], "calls_per_step": 30, "max_latency_increase": 20},
+                },
+            },
+            "learning": {
+                "targets": [arm("good"), arm("poor")],
+                "strategy": {"kind": "bandit", "floor": 0.05, "reward": {"feedback": 1.0}},
+            },
+            "quick": {
+                "targets": [arm("good"), arm("poor")],
+                "strategy": {
+                    "kind": "bandit",
+                    "floor": 0.05,
+                    "reward": {"feedback": 0.5, "latency": 0.5, "latency_reference": "300ms", "wait": "500ms"},
+                },
+            },
             "kept": {
                 "targets": [arm("stable", 1), arm("new", 1)],
                 "strategy": {"kind": "canary", "sticky": "call"},
@@ -176,6 +196,78 @@ def test_one_arms_answer_is_not_kept_for_the_other(two: list[GatewayProcess]) ->
         assert {one.arm("kept", text="the same question") for _ in range(40)} == {"stable", "new"}
 
 
+def ended(door: Door, model: str) -> str | None:
+    """How a roll-out has ended; None while it runs."""
+    rollout = door.get(f"/admin/routing/{model}")["rollout"]
+    return None if rollout is None or rollout["status"] == "running" else str(rollout["status"])
+
+
+def roll_out(two: list[GatewayProcess]) -> tuple[str, list[Any], Counter[str]]:
+    """Calls at both workers until a roll-out has ended: how, what was logged, and where later calls go."""
+    with Door(two[0]) as one, Door(two[1]) as other:
+        for _ in range(60):
+            for door in (one, other):
+                for _ in range(10):
+                    door.arm("planned")
+            if ended(one, "planned"):
+                break
+        status = until(lambda: ended(one, "planned") == ended(other, "planned") and ended(one, "planned"), 5)
+        later = Counter(door.arm("planned") for door in (one, other) for _ in range(10))
+        return status, one.get("/admin/rollouts?model=planned")["data"][::-1], later
+
+
+def test_a_good_canary_is_promoted_by_its_plan(two: list[GatewayProcess]) -> None:
+    status, events, later = roll_out(two)
+    assert (status, later) == ("promoted", {"new": 20})
+    assert [event["action"] for event in events] == ["begin", "advance", "promote"], "by one worker, not by both"
+    assert {event["actor"] for event in events} == {"rollout"}
+    assert "the error rate 0.0% -> 0.0%" in events[1]["reason"]
+
+
+def test_a_bad_canary_goes_back_and_no_caller_has_noticed(two: list[GatewayProcess], vendor: Vendor) -> None:
+    vendor.behaviours["new"] = {"status": 500}
+    with Door(two[0]) as one:
+        body = {"model": "planned", "messages": [{"role": "user", "content": "x"}]}
+        for _ in range(400):
+            assert one.post("/v1/chat/completions", body).status_code == 200
+            if ended(one, "planned"):
+                break
+        until(lambda: ended(one, "planned") == "rolled_back", 5)
+        events = one.get("/admin/rollouts?model=planned")["data"]
+        vendor.behaviours.clear()
+        assert {one.arm("planned") for _ in range(20)} == {"stable"}
+    assert events[0]["action"] == "rollback"
+    assert "the error rate is worse than allowed" in events[0]["reason"]
+
+
+def ratings(door: Door, model: str) -> int:
+    return sum(arm.get("ratings", 0) for arm in door.get(f"/admin/routing/{model}")["arms"].values())
+
+
+def test_a_bandit_learns_from_feedback_at_any_worker(two: list[GatewayProcess]) -> None:
+    with Door(two[0]) as one, Door(two[1]) as other:
+        for batch in range(1, 9):
+            for _ in range(20):
+                score = 1.0 if one.arm("learning") == "good" else 0.0
+                assert other.post("/v1/feedback", {"call_id": one.call_id, "score": score}).status_code == 201
+            until(lambda rated=20 * batch: ratings(one, "learning") == rated, 3, "what the other worker was told")
+        until(lambda: Counter(other.arm("learning") for _ in range(40))["good"] >= 32, 5, "the better arm")
+        call = other.get(f"/v1/calls/{other.call_id}", {"authorization": f"Bearer {KEY_A}"})
+    assert call["arm"]["name"] in ("good", "poor")
+    assert 0 < call["arm"]["propensity"] < 1
+
+
+def test_what_nobody_rates_counts_by_what_is_known(two: list[GatewayProcess], vendor: Vendor) -> None:
+    vendor.behaviours["poor"] = {"delay": 0.25}
+    with Door(two[0]) as one:
+
+        def learnt() -> bool:
+            return Counter(one.arm("quick") for _ in range(20))["good"] >= 16
+
+        until(learnt, 30, "the quicker arm")
+        until(lambda: (one.get("/admin/routing/quick")["arms"]["good"].get("reward") or 0) > 0.5, 5)
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
@@ -193,7 +285,7 @@ def test_a_senseless_change_is_refused_whole(two: list[GatewayProcess], change: 
     with Door(two[0]) as one:
         answer = one.act("canary", **change)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
-        assert one.get("/admin/rollouts")["data"] == []
+        assert one.get("/admin/rollouts?model=canary")["data"] == []
 
 
 def test_only_an_admin_key_may_look_or_act(two: list[GatewayProcess]) -> None:
