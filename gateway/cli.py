@@ -1,37 +1,29 @@
-"""The command line: serve, check, schema, ask, ingest, keys.
+"""The command line: serve, check, schema, ask, ingest, keys; routing and report are in `commands`.
 
 Each command imports what it needs: `rag-gateway ask` loads neither the server nor any side service.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from gateway.commands.configuration import config_option, fail, load_configuration
+from gateway.commands.report import report
+from gateway.commands.routing import routing
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from gateway.config.loading import Loaded
 
-_CONFIG = "RAG_GATEWAY_CONFIG"
-_DEFAULT_CONFIG = Path("configs/gateway.yaml")
 # What a terminal would obey: control characters have no place in an answer, whoever wrote it.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _QUOTE = 60  # characters of a passage shown beside its source
-
-_config_option = click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar=_CONFIG,
-    show_envvar=True,
-    help=f"The configuration file; {_DEFAULT_CONFIG} where neither is given.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,19 +32,23 @@ def main() -> None:
     """One OpenAI-compatible gateway in front of every language model."""
 
 
+main.add_command(routing)
+main.add_command(report)
+
+
 @main.command()
-@_config_option
+@config_option
 @click.option("--host", help="The address to listen on, instead of server.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of server.port; 0 takes a free one.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 def serve(config: Path | None, host: str | None, port: int | None, workers: int) -> None:
     """Run the gateway until Ctrl-C or SIGTERM."""
     if workers != 1:
-        _fail(
+        fail(
             "--workers: this gateway runs as one process, since its cache and limits live in that process's "
             "memory (state.url is memory://). Run several gateways behind a load balancer to use more cores."
         )
-    loaded = _load(config)
+    loaded = load_configuration(config)
     from gateway.config.faults import ConfigError
     from gateway.prompts.library import TemplateFault
     from gateway.server import serve as run
@@ -60,14 +56,14 @@ def serve(config: Path | None, host: str | None, port: int | None, workers: int)
     try:
         run(loaded, host=host, port=port)
     except (ConfigError, TemplateFault, ValueError) as error:
-        _fail(str(error))
+        fail(str(error))
     except ImportError as error:
-        _fail(f"this configuration needs {error.name}: pip install 'rag-gateway[all]'")
+        fail(f"this configuration needs {error.name}: pip install 'rag-gateway[all]'")
 
 
 @main.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
-@_config_option
+@config_option
 def check(file: Path | None, config: Path | None) -> None:
     """Validate the configuration FILE: every fault with its line, and exit status 1 where there is one.
 
@@ -79,15 +75,15 @@ def check(file: Path | None, config: Path | None) -> None:
     from gateway.prompts.library import TemplateFault
     from gateway.routing.fleet import Fleet
 
-    loaded = _load(file or config)
+    loaded = load_configuration(file or config)
     configuration = loaded.configuration
     try:
         check_exposure(configuration, configuration.server.host, loaded.path.name)
         compile_revision(loaded, open_services(configuration), Fleet(), loopback=False)
     except (ConfigError, TemplateFault, ValueError) as error:
-        _fail(str(error))
+        fail(str(error))
     except ImportError as error:
-        _fail(f"this configuration needs {error.name}: pip install 'rag-gateway[all]'")
+        fail(f"this configuration needs {error.name}: pip install 'rag-gateway[all]'")
     templates = len({model.prompt for model in configuration.models.values() if model.prompt})
     for notice in loaded.notices:
         click.echo(f"note: {notice}", err=True)
@@ -142,13 +138,13 @@ def ask(question: str, model: str | None, url: str, api_key: str | None, user: s
     except AskFailed as failure:
         if told:
             console.print()
-        _fail(_plain(str(failure)))
+        fail(_plain(str(failure)))
 
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--collection", required=True, help="One of the configuration's retrieval.collections.")
-@_config_option
+@config_option
 def ingest(paths: tuple[Path, ...], collection: str, config: Path | None) -> None:
     """Load the documents at PATHS (files, or folders of them) into a collection.
 
@@ -156,14 +152,14 @@ def ingest(paths: tuple[Path, ...], collection: str, config: Path | None) -> Non
     """
     import asyncio
 
-    loaded = _load(config)
+    loaded = load_configuration(config)
     knowledge = loaded.configuration.retrieval
     known = list(knowledge.collections) if knowledge else []
     if collection not in known:
         from gateway.config.faults import nearest
 
         near = nearest(collection, known)
-        _fail(
+        fail(
             f"there is no collection `{collection}` in {loaded.path}; retrieval.collections has: "
             f"{', '.join(known) or 'none'}" + (f"; did you mean `{near}`?" if near else "")
         )
@@ -192,7 +188,7 @@ async def _ingest(loaded: Loaded, paths: list[Path], collection: str) -> bool:
             async with Knowledge.open(knowledge_settings(loaded.configuration)) as knowledge:
                 report = await knowledge.ingest(paths, collection=collection, on_progress=tell)
     except RetrievalUnavailable as failure:
-        _fail(f"the knowledge store is unavailable: {failure}")
+        fail(f"the knowledge store is unavailable: {failure}")
     click.echo(f"collection {collection}: {report}")
     for path, reason in report.failed:
         click.echo(f"{path}: left out: {reason}", err=True)
@@ -244,7 +240,7 @@ def create(
     try:
         Key.model_validate(entry)
     except ValidationError as error:
-        _fail("; ".join(f"--{detail['loc'][0]}: {detail['msg']}" for detail in error.errors()))
+        fail("; ".join(f"--{detail['loc'][0]}: {detail['msg']}" for detail in error.errors()))
     if as_json:
         click.echo(json.dumps({"key": key, **entry}))
         return
@@ -255,14 +251,14 @@ def create(
 
 
 @keys.command("list")
-@_config_option
+@config_option
 def list_keys(config: Path | None) -> None:
     """The keys of the configuration: names and rights, never the keys themselves."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    loaded = _load(config)
+    loaded = load_configuration(config)
     if not loaded.configuration.access.keys:
         click.echo(f"{loaded.path} has no key. Make one with `rag-gateway keys create --name NAME`.")
         return
@@ -273,21 +269,6 @@ def list_keys(config: Path | None) -> None:
         cells = (key.name, key.hash[:15] + "…", models, key.tenant, key.user or "", ", ".join(rights))
         table.add_row(*(Text(_plain(cell)) for cell in cells))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-
-def _load(config: Path | None) -> Loaded:
-    """The configuration that is meant, or all of its faults and exit status 1."""
-    if config is None:
-        config = _DEFAULT_CONFIG
-        if not config.is_file():
-            _fail(f"no configuration: name one with --config FILE or {_CONFIG}; there is no {_DEFAULT_CONFIG} here")
-    from gateway.config.faults import ConfigError
-    from gateway.config.loading import load
-
-    try:
-        return load(config, os.environ)
-    except ConfigError as error:
-        _fail(str(error))
 
 
 def _print_sources(console: Console, sources: list[dict[str, Any]], text: str) -> None:
@@ -312,8 +293,3 @@ def _plain(text: str) -> str:
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _fail(message: str) -> NoReturn:
-    click.echo(message, err=True)
-    sys.exit(1)

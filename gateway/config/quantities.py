@@ -14,7 +14,8 @@ _SIZE = r"^[0-9]{1,18}(\.[0-9]{1,9})?\s*([kKmMgG][iI]?)?[bB]$"
 _NUMBER_AND_UNIT = re.compile(r"([0-9.]+)\s*([a-zA-Z]+)")
 
 
-def _duration(value: object) -> object:
+def duration(value: object) -> float:
+    """Seconds, from text such as `5s`. Raises ValueError, saying how it is written."""
     if isinstance(value, str) and (parts := _parts(value, _DURATION)):
         return float(parts[0]) * _SECONDS[parts[1]]
     raise ValueError("a duration is a number with its unit: 250ms, 5s, 10m, 1h or 30d")
@@ -47,7 +48,7 @@ def _parts(text: str, pattern: str) -> tuple[str, str] | None:
 
 
 Duration = Annotated[
-    float, BeforeValidator(_duration), Field(gt=0), WithJsonSchema({"type": "string", "pattern": _DURATION})
+    float, BeforeValidator(duration), Field(gt=0), WithJsonSchema({"type": "string", "pattern": _DURATION})
 ]
 """Seconds, written with a unit."""
 

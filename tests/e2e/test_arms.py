@@ -9,9 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
+from click.testing import CliRunner, Result
 from gateway_process import GatewayProcess, until
 from sample_gateway import KEY_A, KEY_ADMIN, key_entry
 from upstream.vendor import Vendor
+
+from gateway.cli import main
 
 ADMIN = {"authorization": f"Bearer {KEY_ADMIN}"}
 
@@ -194,6 +197,27 @@ def test_an_arm_that_fails_before_it_answers_is_stood_in_for(two: list[GatewayPr
 def test_one_arms_answer_is_not_kept_for_the_other(two: list[GatewayProcess]) -> None:
     with Door(two[0]) as one:
         assert {one.arm("kept", text="the same question") for _ in range(40)} == {"stable", "new"}
+
+
+def test_the_command_line_does_the_same(two: list[GatewayProcess]) -> None:
+    def run(*arguments: str, url: str = two[0].url, key: str = KEY_ADMIN) -> Result:
+        environment = {"RAG_GATEWAY_URL": url, "RAG_GATEWAY_API_KEY": key, "COLUMNS": "200"}
+        return CliRunner(env=environment).invoke(main, ["routing", *arguments])
+
+    assert run("activate", "colours", "green", "--reason", "release 8").output == "colours: active green\n"
+    assert run("set", "canary", "new=0.4", url=two[1].url).output == "canary: stable 60.00%, new 40.00%\n"
+    assert "as configured -> active green\n    release 8" in run("events", "colours").output
+    shown = run("show", "colours").output
+    assert "green" in shown
+    assert "active" in shown
+    for refused, why in [
+        (run("set", "canary", "new"), "ARM=SHARE"),
+        (run("set", "canary", "new=2"), "from 0 to 1"),
+        (run("promote", "nosuch"), "has no arms"),
+        (run("show", key=KEY_A), "admin"),
+        (run("show", url="http://127.0.0.1:1"), "Is the gateway running there?"),
+    ]:
+        assert (refused.exit_code, why in refused.output) == (1, True), refused.output
 
 
 def ended(door: Door, model: str) -> str | None:

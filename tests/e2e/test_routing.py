@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,8 +14,11 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from click.testing import CliRunner, Result
 from gateway_process import GatewayProcess, until
 from upstream.vendor import Vendor
+
+from gateway.cli import main
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 
@@ -262,6 +267,30 @@ def test_a_guardrails_finding_keeps_a_call_on_the_premises(vendor: Vendor, tmp_p
     assert asked(vendor) == {"in": 1}
     assert call["sensitivity"] == "restricted"
     assert [attempt["residency"] for attempt in call["attempts"]] == ["on_premises"]
+
+
+def test_the_records_prove_that_nothing_labelled_left(own: GatewayProcess, sdk: openai.OpenAI, vendor: Vendor) -> None:
+    for label in ("public", "internal", "restricted", "restricted"):
+        sdk.chat.completions.create(model="mixed", messages=HELLO, metadata={"sensitivity": label})
+
+    def report() -> Result:
+        return CliRunner(env={"COLUMNS": "100"}).invoke(main, ["report", "residency", "--config", str(own.file)])
+
+    until(lambda: "0 of 4 tries left the premises against their label" in report().output, 5)
+    told = report()
+    assert told.exit_code == 0
+    assert [line.split() for line in told.output.splitlines()[1:4]] == [
+        ["public", "external", "1"], ["internal", "external", "1"], ["restricted", "on_premises", "2"],
+    ]  # fmt: skip
+    (file,) = (own.folder / "data").glob("*.db")
+    with contextlib.closing(sqlite3.connect(file, timeout=5)) as database, database:
+        database.execute(
+            "UPDATE calls SET detail = replace(CAST(detail AS TEXT), 'on_premises', 'external') "
+            "WHERE target = 'house/in' AND call_id = (SELECT max(call_id) FROM calls WHERE target = 'house/in')"
+        )
+    told = report()
+    assert told.exit_code == 1
+    assert "labelled restricted, sent to house/in" in told.output
 
 
 def test_no_fallback_takes_it_out_of_the_house(sdk: openai.OpenAI, vendor: Vendor) -> None:
