@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from gateway.api import admin, documentation, errors, feedback
 from gateway.api.front import Front
+from gateway.api.inbound import Inbound
 from gateway.api.routes import Health, identifier, router
 from gateway.assembly import Records
 from gateway.routing.control import RoutingControl
@@ -27,4 +28,6 @@ def create_app(gateway: Gateway, records: Records, fleet: Fleet, health: Health)
     app.include_router(feedback.router(caller, gateway, records.feedback, fleet.routing))
     app.include_router(admin.router(caller, RoutingControl(records.routing, fleet.routing), fleet))
     documentation.install(app)
-    return Front(app, gateway)
+    # The APIs other than OpenAI's chat and embeddings, by path: each is one line here.
+    inbound: dict[str, Inbound] = {}
+    return Front(app, gateway, inbound)

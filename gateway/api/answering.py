@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.api.errors import error_headers
+from gateway.api.inbound import Inbound, Told
 from gateway.chat import JSON, Chunk, Request, read_usage
 from gateway.errors import GatewayError, TooLarge
 from gateway.exchange import Exchange
@@ -26,19 +27,25 @@ _SSE: Headers = [
 _DONE = b"data: [DONE]\n\n"
 
 
-async def write_plain(chunks: Chunks, exchange: Exchange, send: Send) -> None:
-    """A whole answer: its one chunk, with its length known."""
+async def write_plain(chunks: Chunks, exchange: Exchange, send: Send, told: Told | None = None) -> None:
+    """A whole answer: its one chunk, with its length known; in the shape of `told` where it has another."""
     (chunk,) = await chunks.next()
     _take_facts(chunk, exchange)
     exchange.first_chunk = time.perf_counter_ns()
+    body = chunk.data
+    if told is not None:
+        body = told.whole(chunk, exchange)
+        await told.settle(exchange)
     exchange.status = 200
     headers = _common(exchange)
-    headers += (_JSON, (b"content-length", b"%d" % len(chunk.data)))
+    headers += (_JSON, (b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": chunk.data})
+    await send({"type": "http.response.body", "body": body})
 
 
-async def write_stream(chunks: Chunks, request: Request, exchange: Exchange, send: Send) -> None:
+async def write_stream(
+    chunks: Chunks, request: Request, exchange: Exchange, send: Send, told: Told | None = None
+) -> None:
     """A stream, event by event as it comes. The first chunks are awaited before the status is sent."""
     burst = await chunks.next()
     exchange.first_chunk = time.perf_counter_ns()
@@ -46,7 +53,7 @@ async def write_stream(chunks: Chunks, request: Request, exchange: Exchange, sen
     headers += _SSE
     exchange.status = 200
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    told: list[str] = []
+    said: list[str] = []
     keep_usage = request.include_usage
     try:
         while burst:
@@ -54,26 +61,37 @@ async def write_stream(chunks: Chunks, request: Request, exchange: Exchange, sen
             for chunk in burst:
                 facts = chunk.facts
                 _take_facts(chunk, exchange)
-                told += [
+                said += [
                     choice.delta.content for choice in facts.choices or () if choice.delta and choice.delta.content
                 ]
                 if not keep_usage and facts.usage is not None and not facts.choices:
                     continue  # asked for by the gateway, not by the caller
                 events += (b"data: ", chunk.data, b"\n\n")
-            if events:
-                await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
+            body = b"".join(events) if told is None else told.events(burst, exchange)
+            if body:
+                await send({"type": "http.response.body", "body": body, "more_body": True})
             burst = await chunks.next()
-        await send({"type": "http.response.body", "body": _DONE})
+        if told is not None:
+            await told.settle(exchange)
+        await send({"type": "http.response.body", "body": _DONE if told is None else told.end(exchange)})
     finally:
         if exchange.record_content:
-            exchange.answer_text = "".join(told)
+            exchange.answer_text = "".join(said)
         if exchange.usage is None:
             # Cut off before the provider told: a piece of a stream is a token, near enough to be accounted.
             asked = len(memoryview(request.fields["messages"]))
-            exchange.usage = Usage(asked // 4, len(told), estimated=True)
+            exchange.usage = Usage(asked // 4, len(said), estimated=True)
 
 
-async def write_error(error: GatewayError, exchange: Exchange, send: Send, *, started: bool) -> None:
+async def write_error(
+    error: GatewayError,
+    exchange: Exchange,
+    send: Send,
+    inbound: Inbound | None = None,
+    told: Told | None = None,
+    *,
+    started: bool,
+) -> None:
     """An error with its status; or, where the answer had begun, as the last event of its stream.
 
     Such a stream has no [DONE] and no finish_reason, so nobody takes it for whole.
@@ -81,9 +99,10 @@ async def write_error(error: GatewayError, exchange: Exchange, send: Send, *, st
     exchange.outcome = "error" if error.code != "content_filter" else "blocked"
     exchange.error_code = error.code or error.type
     exchange.error_message = error.message
-    body = JSON.encode(error.body())
+    body = JSON.encode(error.body()) if inbound is None else inbound.refusal(error)
     if started:
-        await send({"type": "http.response.body", "body": b"data: " + body + b"\n\n"})
+        last = b"data: " + body + b"\n\n" if told is None else told.broken(error)
+        await send({"type": "http.response.body", "body": last})
         return
     exchange.status = error.status
     headers = _common(exchange)

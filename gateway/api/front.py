@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from gateway.api.answering import write_error, write_plain, write_stream
 from gateway.api.errors import internal
+from gateway.api.inbound import Inbound, Told
 from gateway.chat import ChatRequest, EmbeddingsRequest, Request
 from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge
 from gateway.exchange import Exchange
@@ -35,20 +36,24 @@ class ClientGone(Exception):
 class Front:
     """The whole application: hot paths here, the rest in `app`."""
 
-    def __init__(self, app: App, gateway: Gateway) -> None:
+    def __init__(self, app: App, gateway: Gateway, inbound: Mapping[str, Inbound]) -> None:
+        """`inbound`: the APIs other than OpenAI's chat and embeddings, by path."""
         self._app = app
         self._gateway = gateway
+        self._doors: dict[str, type[Request] | Inbound] = {**_ROUTES, **inbound}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = _ROUTES.get(scope["path"]) if scope["type"] == "http" else None
-        if kind is None or scope["method"] != "POST":
+        door = self._doors.get(scope["path"]) if scope["type"] == "http" else None
+        if door is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
         else:
-            await self._call(kind, scope, receive, send)
+            await self._call(door, scope, receive, send)
 
-    async def _call(self, kind: type[Request], scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call(self, door: type[Request] | Inbound, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
-        exchange = Exchange(kind.endpoint)
+        exchange = Exchange(door.endpoint)
+        inbound = None if isinstance(door, type) else door
+        told: Told | None = None
         exchange.account = gateway
         gateway.begin(exchange)
         connection = scope.get("connection")
@@ -67,7 +72,11 @@ class Front:
             if scope["query_string"]:
                 _check_query(scope["query_string"])
             body = await _read_body(headers, receive, gateway.body_limit)
-            request = kind(body)
+            if inbound is None:
+                request: Request = door(body)  # type: ignore[operator]  # it is a type
+            else:
+                told = await inbound.open(body, exchange.caller)
+                request = told.request
             exchange.requested_model = request.model
             exchange.stream = request.stream
             exchange.caller = revision.keyring.speaking_for(exchange.caller, revision.claimed_user(request, headers))
@@ -76,20 +85,20 @@ class Front:
             chunks = await pipeline.answer(request, exchange)
             try:
                 if request.stream:
-                    await write_stream(chunks, request, exchange, send)
+                    await write_stream(chunks, request, exchange, send, told)
                 else:
-                    await write_plain(chunks, exchange, send)
+                    await write_plain(chunks, exchange, send, told)
             finally:
                 chunks.close()
         except GatewayError as error:
-            await write_error(error, exchange, send, started=exchange.status != 0)
+            await write_error(error, exchange, send, inbound, told, started=exchange.status != 0)
         except (asyncio.CancelledError, ClientGone):
             exchange.outcome = "cancelled"
             exchange.status = exchange.status or 499
             if connection is None or not connection.disconnected:
                 raise  # not the client but the server ends this call
         except Exception as failure:
-            await write_error(internal(failure), exchange, send, started=exchange.status != 0)
+            await write_error(internal(failure), exchange, send, inbound, told, started=exchange.status != 0)
         finally:
             if connection is not None:
                 connection.on_disconnect = None
