@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from fastapi import FastAPI
 
 from gateway.api import admin, documentation, errors, feedback
@@ -13,8 +15,13 @@ from gateway.routing.control import RoutingControl
 from gateway.routing.fleet import Fleet
 from gateway.runtime import Gateway
 
+if TYPE_CHECKING:
+    from gateway.vector_stores import VectorStores
 
-def create_app(gateway: Gateway, records: Records, fleet: Fleet, health: Health) -> Front:
+
+def create_app(
+    gateway: Gateway, records: Records, fleet: Fleet, health: Health, vector_stores: VectorStores | None = None
+) -> Front:
     app = FastAPI(
         title="rag-gateway",
         description="One OpenAI-compatible door in front of every language model.",
@@ -27,6 +34,10 @@ def create_app(gateway: Gateway, records: Records, fleet: Fleet, health: Health)
     app.include_router(router(gateway, caller, health))
     app.include_router(feedback.router(caller, gateway, records.feedback, fleet.routing))
     app.include_router(admin.router(caller, RoutingControl(records.routing, fleet.routing), fleet))
+    if vector_stores is not None:
+        from gateway.api import knowledge
+
+        app.include_router(knowledge.router(gateway, vector_stores))
     documentation.install(app)
     # The APIs other than OpenAI's chat and embeddings, by path: each is one line here.
     inbound: dict[str, Inbound] = {}

@@ -62,6 +62,10 @@ class RagOptions(msgspec.Struct, forbid_unknown_fields=True):
 
     top_k: Annotated[int, msgspec.Meta(ge=1, le=50)] | None = None
     min_score: Annotated[float, msgspec.Meta(ge=-1, le=1)] | None = None
+    filters: dict[str, Any] | None = None
+    mode: Literal["hybrid", "dense", "keyword"] | None = None
+    rerank: bool | None = None
+    rewrite_query: bool | None = None
     cache: bool | None = None
 
 

@@ -71,7 +71,7 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
         states = await services.states()
         return {"records": "ok" if journal.healthy and routing.healthy else "unavailable", **states}
 
-    server = _Server(create_app(gateway, records, fleet, health), configuration, host, port, gateway)
+    server = _Server(create_app(gateway, records, fleet, health, services.vector_stores), configuration, host, port, gateway)
     for notice in loaded.notices:
         log.info(notice)
     tasks = [asyncio.create_task(task) for task in (watch_loop(metrics), routing.run(), *services.runs())]

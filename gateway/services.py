@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from features.vector import FeaturesUnavailable, FeatureVector
 from retrieval.passages import Passage, RetrievalUnavailable
+from retrieval.questions import PLAIN, SearchSettings
 
 if TYPE_CHECKING:
     from features.store import FeastStore
-    from gateway.config.models import Configuration
+    from gateway.config.models import Collection, Configuration
+    from retrieval.ingest import Labels
     from retrieval.knowledge import Knowledge, KnowledgeSettings
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ def knowledge_settings(configuration: Configuration) -> KnowledgeSettings:
 
     settings = configuration.retrieval
     assert settings is not None
+    rerank = settings.rerank
     token, key = settings.milvus.token, settings.embeddings.api_key
     return KnowledgeSettings(
         data_dir=configuration.data_dir / "knowledge",
@@ -41,7 +44,20 @@ def knowledge_settings(configuration: Configuration) -> KnowledgeSettings:
         embedding_api_key=key.get_secret_value() if key else None,
         embedding_model=settings.embeddings.model,
         embedding_dimension=settings.embeddings.dimension,
+        query_prefix=settings.embeddings.query_prefix,
+        document_prefix=settings.embeddings.document_prefix,
+        keywords=settings.milvus.bm25,
+        rerank_url=rerank.url if rerank else None,
+        rerank_model=rerank.model if rerank else "",
+        rerank_api_key=rerank.api_key.get_secret_value() if rerank and rerank.api_key else None,
     )
+
+
+def labels_of(collection: Collection) -> Labels:
+    """What a collection's entry says of the documents that are loaded into it."""
+    from retrieval.ingest import Labels
+
+    return Labels(tuple(collection.readers), collection.sensitivity, dict(collection.attributes))
 
 
 class KnowledgeService:
@@ -50,7 +66,8 @@ class KnowledgeService:
     def __init__(self, configuration: Configuration) -> None:
         self._settings = knowledge_settings(configuration)
         assert configuration.retrieval is not None
-        self._load = {name: entry.load for name, entry in configuration.retrieval.collections.items() if entry.load}
+        self._load = {name: entry for name, entry in configuration.retrieval.collections.items() if entry.load}
+        self.data_dir = configuration.data_dir
         self._knowledge: Knowledge | None = None
         self._starting = True
 
@@ -77,8 +94,19 @@ class KnowledgeService:
             await asyncio.sleep(_RETRY)
 
     async def _load_collections(self, knowledge: Knowledge) -> None:
-        for collection, paths in self._load.items():
-            report = await knowledge.ingest(paths, collection=collection, on_progress=_tell)
+        from retrieval.access import SHARED
+        from retrieval.loading import IN_FOLDERS
+
+        for collection, entry in self._load.items():
+            report = await knowledge.ingest(
+                entry.load,
+                collection=collection,
+                tenant=entry.tenant or SHARED,
+                on_progress=_tell,
+                labels=labels_of(entry),
+                prune=entry.prune,
+                include=entry.include or IN_FOLDERS,
+            )
             log.info("collection %s: %s", collection, report)
             for path, reason in report.failed:
                 log.warning("collection %s: %s was left out: %s", collection, path, reason)
@@ -88,13 +116,41 @@ class KnowledgeService:
             return "starting" if self._starting else "unavailable"
         return "ok" if await self._knowledge.healthy() else "unavailable"
 
-    async def find(
-        self, query: str, *, collection: str, tenant: str, top_k: int, min_score: float | None = None
-    ) -> list[Passage]:
-        knowledge = self._knowledge
-        if knowledge is None:
+    @property
+    def opened(self) -> Knowledge:
+        """Raises RetrievalUnavailable while it is not."""
+        if self._knowledge is None:
             raise RetrievalUnavailable("the knowledge store is starting" if self._starting else "it is away")
-        return await knowledge.find(query, collection=collection, tenant=tenant, top_k=top_k, min_score=min_score)
+        return self._knowledge
+
+    async def find(
+        self,
+        query: str,
+        *,
+        collection: str,
+        tenant: str,
+        top_k: int,
+        min_score: float | None = None,
+        user: str | None = None,
+        groups: frozenset[str] = frozenset(),
+        filters: Mapping[str, Any] | None = None,
+        settings: SearchSettings = PLAIN,
+        also: Sequence[str] = (),
+        within: str | None = None,
+    ) -> list[Passage]:
+        return await self.opened.find(
+            query,
+            collection=collection,
+            tenant=tenant,
+            top_k=top_k,
+            min_score=min_score,
+            user=user,
+            groups=groups,
+            filters=filters,
+            settings=settings,
+            also=also,
+            within=within,
+        )
 
 
 class FeatureService:

@@ -14,7 +14,7 @@ class Caller:
     """Who calls, as proved by the key; never by anything the request's body claims.
 
     `models` is None where the key may use every model. `user` is the key's own user unless the key may
-    speak for users. `key_name` is the label an operator gave the key, safe to log.
+    speak for users. `groups` are the key's own, for documents that name them as readers. `key_name` is the label an operator gave the key, safe to log.
     """
 
     key_name: str
@@ -24,6 +24,7 @@ class Caller:
     admin: bool = False
     sensitivity: str | None = None
     speaks_for_users: bool = False
+    groups: frozenset[str] = frozenset()
 
     def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import base64
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
 import httpx
+from cachetools import LRUCache
 
 from retrieval.passages import RetrievalUnavailable
 
 Kind = Literal["query", "document"]
 _BATCH = 64  # texts a request
+_QUERIES_KEPT = 1_000
+_LONGEST_KEPT = 4_000  # characters
 
 
 class Embedder(Protocol):
@@ -28,13 +31,25 @@ class Embedder(Protocol):
 
 
 class EndpointEmbedder:
-    """An embedder behind HTTP. `socket` is the path of a unix socket, in place of a network address."""
+    """An embedder behind HTTP. `socket` is the path of a unix socket, in place of a network address.
+
+    `prefixes` are what the model wants before a question or a document. The vectors of questions are kept.
+    """
 
     def __init__(
-        self, url: str, *, model: str, dimension: int, api_key: str | None = None, socket: Path | None = None
+        self,
+        url: str,
+        *,
+        model: str,
+        dimension: int,
+        api_key: str | None = None,
+        socket: Path | None = None,
+        prefixes: Mapping[Kind, str] | None = None,
     ) -> None:
         self.model = model
         self.dimension = dimension
+        self._prefixes = dict(prefixes or {})
+        self._queries: LRUCache[str, list[float]] = LRUCache(_QUERIES_KEPT)
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.AsyncClient(
             base_url=url,
@@ -45,10 +60,21 @@ class EndpointEmbedder:
 
     async def embed(self, texts: Sequence[str], *, kind: Kind) -> list[list[float]]:
         # Half of a surrogate pair is no text: it can't be sent, and means nothing.
-        texts = [text.encode("utf-8", "replace").decode() for text in texts]
+        prefix = self._prefixes.get(kind, "")
+        texts = [prefix + text.encode("utf-8", "replace").decode() for text in texts]
+        if kind == "query":
+            return await self._embed_queries(texts)
         vectors: list[list[float]] = []
         for start in range(0, len(texts), _BATCH):
             vectors += await self._embed(texts[start : start + _BATCH], kind)
+        return vectors
+
+    async def _embed_queries(self, texts: list[str]) -> list[list[float]]:
+        """Questions come again: in a conversation, by a second search, by another person."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._queries]
+        made = dict(zip(new, await self._embed(new, "query"), strict=True)) if new else {}
+        vectors = [made[text] if text in made else self._queries[text] for text in texts]
+        self._queries.update({text: vector for text, vector in made.items() if len(text) <= _LONGEST_KEPT})
         return vectors
 
     async def healthy(self) -> bool:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+from retrieval.access import SHARED, Reader, readable
 from retrieval.embedding import EndpointEmbedder
-from retrieval.ingest import IngestReport, Progress, ingest
+from retrieval.ingest import EVERYBODYS, IngestReport, Labels, Progress, ingest, ingesting
+from retrieval.loading import IN_FOLDERS, Document
 from retrieval.local_servers import LocalServers, embedding_socket
+from retrieval.parsing import Parser
 from retrieval.passages import Passage
+from retrieval.questions import PLAIN, SearchSettings
+from retrieval.reranking import EndpointReranker
+from retrieval.schema import Recipe
+from retrieval.search import Reranker, Searcher
 from retrieval.sectioning import Sectioner
-from retrieval.store import SHARED, MilvusStore
+from retrieval.store import MilvusStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,16 @@ class KnowledgeSettings:
     embedding_api_key: str | None = None
     embedding_model: str = "all-MiniLM-L6-v2"
     embedding_dimension: int = 384
+    query_prefix: str = ""
+    document_prefix: str = ""
+    keywords: bool = True
+    rerank_url: str | None = None
+    rerank_model: str = ""
+    rerank_api_key: str | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(self.embedding_model, self.embedding_dimension, self.query_prefix, self.document_prefix)
 
     @property
     def embedding_socket(self) -> Path:
@@ -37,10 +55,12 @@ class KnowledgeSettings:
 class Knowledge:
     """Open with `async with Knowledge.open(settings) as knowledge`."""
 
-    def __init__(self, store: MilvusStore, embedder: EndpointEmbedder) -> None:
+    def __init__(self, store: MilvusStore, embedder: EndpointEmbedder, reranker: Reranker | None = None) -> None:
         self._store = store
+        self._reranker = reranker
         self._embedder = embedder
         self._sectioner: Sectioner | None = None
+        self.parser = Parser()
 
     @classmethod
     @asynccontextmanager
@@ -60,36 +80,109 @@ class Knowledge:
                 dimension=settings.embedding_dimension,
                 api_key=settings.embedding_api_key,
                 socket=settings.embedding_socket if local_embeddings else None,
+                prefixes={"query": settings.query_prefix, "document": settings.document_prefix},
             )
             stack.push_async_callback(embedder.aclose)
+            reranker = None
+            if settings.rerank_url is not None:
+                reranker = EndpointReranker(
+                    settings.rerank_url, model=settings.rerank_model, api_key=settings.rerank_api_key
+                )
+                stack.push_async_callback(reranker.aclose)
             store = MilvusStore(
-                address, settings.milvus_token, model=settings.embedding_model, dimension=settings.embedding_dimension
+                address, settings.milvus_token, settings.recipe, keywords=settings.keywords, exact=local_milvus
             )
             stack.push_async_callback(store.aclose)
-            yield cls(store, embedder)
+            yield cls(store, embedder, reranker)
 
     async def find(
-        self, query: str, *, collection: str, tenant: str, top_k: int, min_score: float | None = None
+        self,
+        query: str,
+        *,
+        collection: str,
+        tenant: str,
+        top_k: int,
+        min_score: float | None = None,
+        user: str | None = None,
+        groups: frozenset[str] = frozenset(),
+        filters: Mapping[str, Any] | None = None,
+        settings: SearchSettings = PLAIN,
+        also: Sequence[str] = (),
+        within: str | None = None,
     ) -> list[Passage]:
-        """Dense search; see Retriever."""
-        (vector,) = await self._embedder.embed([query], kind="query")
-        return await self._store.search(collection, tenant, vector, top_k, min_score)
+        """See Retriever."""
+        searcher = Searcher(self._store, self._embedder, self._reranker)
+        return await searcher.find(
+            (query, *also),
+            collection=collection,
+            reader=Reader(tenant, user, groups),
+            top_k=top_k,
+            min_score=min_score,
+            filters=filters,
+            settings=settings,
+            within=within,
+        )
 
     async def ingest(
-        self, paths: Sequence[Path], *, collection: str, tenant: str = SHARED, on_progress: Progress
+        self,
+        paths: Sequence[Path],
+        *,
+        collection: str,
+        tenant: str = SHARED,
+        on_progress: Progress,
+        labels: Labels = EVERYBODYS,
+        prune: bool = False,
+        include: Sequence[str] = IN_FOLDERS,
     ) -> IngestReport:
         """Load files and folders. Raises RetrievalUnavailable."""
-        if self._sectioner is None:
-            self._sectioner = await asyncio.to_thread(Sectioner, _tokenizer())
         return await ingest(
             paths,
             collection=collection,
             tenant=tenant,
             store=self._store,
             embedder=self._embedder,
-            sectioner=self._sectioner,
+            sectioner=await self._cutter(),
             on_progress=on_progress,
+            parser=self.parser,
+            labels=labels,
+            prune=prune,
+            include=include,
         )
+
+    async def put(self, document: Document, *, collection: str, tenant: str) -> IngestReport:
+        """One document, as it is. Raises Unreadable, RetrievalUnavailable."""
+        cutter = await self._cutter()
+        async with ingesting(collection, tenant, self._store, self._embedder, cutter) as ingestion:
+            await ingestion.put(document)
+        return ingestion.report
+
+    async def remove(self, document_id: str, *, collection: str, tenant: str) -> None:
+        """One document of the tenant's own. Raises RetrievalUnavailable."""
+        await self._store.ensure(collection)
+        await self._store.remove(collection, tenant, document_id)
+
+    async def drop(self, collection: str) -> None:
+        """The whole collection, with all that is in it."""
+        await self._store.drop_collection(collection)
+
+    async def still_readable(
+        self, passages: Sequence[Passage], *, tenant: str, user: str | None = None, groups: frozenset[str] = frozenset()
+    ) -> bool:
+        """Whether all of these passages may be shown to this reader now: asked again when a kept answer is served."""
+        clause = readable(Reader(tenant, user, groups))
+        if clause is None:
+            return not passages
+        for collection in {passage.collection for passage in passages}:
+            cited = {passage.document_id: passage.version for passage in passages if passage.collection == collection}
+            found = await self._store.readable_documents(collection, clause, list(cited))
+            if any(version not in found.get(document_id, ()) for document_id, version in cited.items()):
+                return False
+        return True
+
+    async def _cutter(self) -> Sectioner:
+        if self._sectioner is None:
+            self._sectioner = await asyncio.to_thread(Sectioner, _tokenizer())
+        return self._sectioner
 
     async def healthy(self) -> bool:
         return await self._store.healthy() and await self._embedder.healthy()

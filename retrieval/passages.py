@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from retrieval.questions import PLAIN, SearchSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
     """A section of a document, found for a question.
 
-    `version` is the first 16 hexadecimal digits of the document's SHA-256; `heading` the titles above the
-    section, outermost first; `score` the cosine similarity to the question, -1 to 1.
+    `version` begins with the first 16 hexadecimal digits of the document's SHA-256; `heading` the titles above the
+    section, outermost first; `score` the cosine similarity to the question, -1 to 1 (BM25, above 0, where the search
+    was by keywords alone); `sensitivity` the label of its document, which says where it may be sent.
     """
 
     document_id: str
@@ -32,6 +36,21 @@ class RetrievalUnavailable(Exception):
 
 class Retriever(Protocol):
     async def find(
-        self, query: str, *, collection: str, tenant: str, top_k: int, min_score: float | None = None
+        self,
+        query: str,
+        *,
+        collection: str,
+        tenant: str,
+        top_k: int,
+        min_score: float | None = None,
+        user: str | None = None,
+        groups: frozenset[str] = frozenset(),
+        filters: Mapping[str, Any] | None = None,
+        settings: SearchSettings = PLAIN,
+        also: Sequence[str] = (),
+        within: str | None = None,
     ) -> list[Passage]:
-        """The tenant's best passages for `query`, best first. Raises RetrievalUnavailable."""
+        """The best passages for `query` that this user of the tenant may read, best first.
+
+        `also` are other ways to say the same; `within` is one part of the collection. Raises RetrievalUnavailable, and BadFilter for `filters`.
+        """

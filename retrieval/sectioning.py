@@ -45,6 +45,7 @@ class Sectioner:
 
     def sections(self, document: Document) -> list[Section]:
         """Never empty pieces; a heading alone stays with what follows it, or is none."""
+        assert document.text is not None, "a file that has to be parsed has been"
         splitter = self._markdown if document.markdown else self._text
         headings = _headings(document.text) if document.markdown else []
         starts = [start for start, _ in headings]

@@ -1,4 +1,8 @@
-"""Sections and their vectors in Milvus. The tenant's clause is in every search, built here and nowhere else."""
+"""Sections and their vectors in Milvus: the one module that talks to it.
+
+Every read takes the clause of its reader, made by `retrieval.access`; a document's new sections are searched from the
+moment its record names their version, the old ones until then, never both.
+"""
 
 from __future__ import annotations
 
@@ -6,80 +10,172 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from pymilvus import AsyncMilvusClient, DataType, MilvusClient, MilvusException
+from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 
+from retrieval.access import HIDDEN, SHARED, audience, records_clause, records_of
+from retrieval.expressions import any_of, quoted
+from retrieval.filters import attribute_tokens
 from retrieval.loading import Document
-from retrieval.passages import Passage, RetrievalUnavailable
+from retrieval.passages import RetrievalUnavailable
+from retrieval.schema import LONGEST_TEXT, SECTION_FIELDS, Recipe, blank, create, is_of, row_id
 from retrieval.sectioning import Section
 
-SHARED = "*"
-"""The tenant of what every tenant may read; no key's tenant can be called so."""
+__all__ = ["SHARED", "DocumentRecord", "Found", "MilvusStore", "quoted"]
 
-_ABOUT = "#"  # no tenant either
-
-_FIELDS = ["document_id", "version", "section_id", "title", "url", "heading", "text"]
-_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
-_LONGEST_TEXT = 16_000
 _TIMEOUT = 30.0
+_MOST_ROWS = 16_384  # that Milvus gives at once
+_WRITTEN = 500  # rows a request
+_READY, _BUILDING = "ready", "building"
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRecord:
+    """What a collection knows of a document as a whole. `source` is the folder or file that it was loaded from."""
+
+    document_id: str
+    version: str
+    title: str
+    sections: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A row that a search found, its score in that search (higher is better), and its vector."""
+
+    row_id: str
+    score: float
+    vector: Sequence[float]
+    fields: dict[str, Any]
 
 
 class MilvusStore:
     """A Milvus by its address; connects when first asked, in the loop that asks.
 
     `address` is asked again after a failure: a local server that was started anew may listen elsewhere.
+    `keywords`: collections get a BM25 index. `exact`: their vectors are compared one by one.
     """
 
-    def __init__(self, address: Callable[[], str], token: str | None, *, model: str, dimension: int) -> None:
+    def __init__(
+        self,
+        address: Callable[[], str],
+        token: str | None,
+        recipe: Recipe,
+        *,
+        keywords: bool = True,
+        exact: bool = False,
+    ) -> None:
         # It writes each failure to the log with a traceback and the filter, so with names of tenants and documents.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         self._address = address
         self._uri = ""
         self._failed = True
         self._token = token
-        self._made_with = f"{model} in {dimension} dimensions"
-        self._dimension = dimension
+        self._recipe = recipe
+        self._keywords = keywords
+        self._exact = exact
         self._client: AsyncMilvusClient | None = None
         self._ready: set[str] = set()
+
+    # --- collections ------------------------------------------------------------------------------------
+    def physical(self, collection: str) -> str:
+        return self._recipe.physical(collection)
 
     async def ensure(self, collection: str) -> None:
         """Make the collection where it is not there. Raises RetrievalUnavailable for one of another embedding model."""
         if collection in self._ready:
             return
-        try:
+        name = self.physical(collection)
+        with self._told():
             client = await self._connected()
-            if not await client.has_collection(collection, timeout=_TIMEOUT):
-                await asyncio.to_thread(self._create, collection)
-            await client.load_collection(collection, timeout=_TIMEOUT)
-            rows = await client.query(
-                collection, filter=f"tenant == {quoted(_ABOUT)}", output_fields=["title"], limit=1, timeout=_TIMEOUT
-            )
-            if not rows:  # just made, or its making broke off here
-                await client.upsert(collection, [self._about()], timeout=_TIMEOUT)
-                rows = [self._about()]
-        except (MilvusException, grpc.RpcError) as error:
-            raise self._unavailable(error) from error
-        if rows[0]["title"] != self._made_with:
-            raise RetrievalUnavailable(
-                f"the collection {collection} was made with {rows[0]['title']}, not with {self._made_with}: "
-                "load its documents into a new collection"
-            )
+            if not await client.has_collection(name, timeout=_TIMEOUT):
+                if others := await self.other_forms(collection):
+                    raise RetrievalUnavailable(
+                        f"the collection {collection} was made {await self._made_with(others[0])}, not with "
+                        f"{self._recipe}: run `rag-gateway reindex --collection {collection}`"
+                    )
+                await self._make(name, _READY)
+            await client.load_collection(name, timeout=_TIMEOUT)
+            state = await self._state(name)
+        if state is None:  # its making broke off before it was marked
+            with self._told():
+                await client.upsert(name, [self._mark(_READY)], timeout=_TIMEOUT)
+        elif state == _BUILDING:
+            raise RetrievalUnavailable(f"the collection {collection} is being made anew: wait for `reindex` to end")
         self._ready.add(collection)
 
+    async def other_forms(self, collection: str) -> list[str]:
+        """Names in Milvus of this collection as other recipes or the first format made it."""
+        with self._told():
+            names = await (await self._connected()).list_collections(timeout=_TIMEOUT)
+        return sorted(name for name in names if is_of(name, collection) and name != self.physical(collection))
+
+    async def begin_form(self, collection: str) -> None:
+        """Make the collection anew, by this recipe, beside its other forms; `end_form` puts it in their place."""
+        self._ready.discard(collection)
+        name = self.physical(collection)
+        with self._told():
+            client = await self._connected()
+            if not await client.has_collection(name, timeout=_TIMEOUT):
+                await self._make(name, _BUILDING)
+            await client.load_collection(name, timeout=_TIMEOUT)
+
+    async def end_form(self, collection: str) -> None:
+        """This form is whole: it is the collection from now on, and the others go."""
+        with self._told():
+            client = await self._connected()
+            await client.upsert(self.physical(collection), [self._mark(_READY)], timeout=_TIMEOUT)
+            for name in await self.other_forms(collection):
+                await client.drop_collection(name, timeout=_TIMEOUT)
+
+    async def rows_of_form(self, name: str) -> list[dict[str, Any]]:
+        """All rows of another form, without vectors: what `reindex` makes a new form of."""
+        with self._told():
+            client = await self._connected()
+            await client.load_collection(name, timeout=_TIMEOUT)
+            described = await client.describe_collection(name, timeout=_TIMEOUT)
+            fields = [field["name"] for field in described["fields"] if field["name"] not in ("vector", "keywords")]
+            return await self._all(name, 'id != ""', fields)
+
+    async def drop_collection(self, collection: str) -> None:
+        self._ready.discard(collection)
+        with self._told():
+            client = await self._connected()
+            name = self.physical(collection)
+            if await client.has_collection(name, timeout=_TIMEOUT):
+                await client.drop_collection(name, timeout=_TIMEOUT)
+
+    async def settle(self, collection: str) -> None:
+        """Have what was written laid down: Milvus Lite searches what it still holds in memory twenty times slower."""
+        with self._told():
+            await self._connected()
+            await asyncio.to_thread(self._flush, self.physical(collection))
+
+    # --- documents --------------------------------------------------------------------------------------
+    async def records(self, collection: str, tenant: str) -> dict[str, DocumentRecord]:
+        """The documents of the tenant's own that are in force."""
+        fields = ["document_id", "version", "title", "position", "url"]
+        with self._told():
+            rows = await self._all(self.physical(collection), records_clause(tenant), fields)
+        return {
+            row["document_id"]: DocumentRecord(
+                row["document_id"], row["version"], row["title"], row["position"], row["url"]
+            )
+            for row in rows
+        }
+
     async def versions(self, collection: str, tenant: str) -> dict[str, set[str]]:
-        """The versions of each document that the tenant's part of the collection holds: one, unless a load broke off."""
+        """The versions of each document that have rows: one, unless a load broke off."""
         found: dict[str, set[str]] = {}
         clause = f"tenant == {quoted(tenant)} and position == 0"
-        try:
-            client = await self._connected()
-            rows = await client.query(
-                collection, filter=clause, output_fields=["document_id", "version"], limit=16_384, timeout=_TIMEOUT
-            )
-        except (MilvusException, grpc.RpcError) as error:
-            raise self._unavailable(error) from error
+        with self._told():
+            rows = await self._all(self.physical(collection), clause, ["document_id", "version"])
         for row in rows:
             found.setdefault(row["document_id"], set()).add(row["version"])
         return found
@@ -93,69 +189,151 @@ class MilvusStore:
         sections: Sequence[Section],
         vectors: Sequence[Sequence[float]],
     ) -> None:
-        """The document's new sections in, then its old ones out. The first section goes in last: it says that all are."""
+        """The document's new sections in, its record set to them in one step, then its old sections out.
+
+        The first section goes in first: it tells a later load of one that broke off.
+        """
+        shared = {
+            "tenant": tenant,
+            "document_id": document.document_id,
+            "version": version,
+            "title": document.title[:1000],
+            "url": document.url or document.document_id,
+            "readers": audience(tenant, document.readers),
+            "sensitivity": document.sensitivity,
+            "attributes": dict(document.attributes),
+            "attribute_tokens": attribute_tokens(document.attributes, document.within),
+        }
         rows = [
             {
-                "id": _row_id(tenant, document.document_id, version, section.position),
-                "tenant": tenant,
-                "document_id": document.document_id,
-                "version": version,
+                **shared,
+                "id": row_id(tenant, document.document_id, version, section.position),
                 "section_id": f"{document.document_id}#{section.position}",
                 "position": section.position,
-                "title": document.title[:1000],
-                "url": document.document_id,
                 "heading": json.dumps(section.heading, ensure_ascii=False),
-                "text": section.text[:_LONGEST_TEXT],
+                "text": section.embedded[:LONGEST_TEXT],
+                "body_at": len(section.embedded) - len(section.text),
+                "text_hash": text_hash(section),
                 "vector": list(vector),
             }
             for section, vector in zip(sections, vectors, strict=True)
         ]
-        rows.reverse()
-        try:
+        record = {
+            **blank(self._recipe.dimension),
+            **shared,
+            "id": row_id(HIDDEN, tenant, document.document_id),
+            "tenant": records_of(tenant),
+            "position": len(rows),
+            "url": document.source,
+        }
+        name = self.physical(collection)
+        with self._told():
             client = await self._connected()
-            for start in range(0, len(rows), 500):
-                await client.upsert(collection, rows[start : start + 500], timeout=_TIMEOUT)
-            await self.drop_versions(collection, tenant, document.document_id, but=version)
-        except (MilvusException, grpc.RpcError) as error:
-            raise self._unavailable(error) from error
+            for start in range(0, len(rows), _WRITTEN):
+                await client.upsert(name, rows[start : start + _WRITTEN], timeout=_TIMEOUT)
+            await client.upsert(name, [record], timeout=_TIMEOUT)
+        await self.drop_versions(collection, tenant, document.document_id, but=version)
 
     async def drop_versions(self, collection: str, tenant: str, document_id: str, *, but: str) -> None:
         clause = f"tenant == {quoted(tenant)} and document_id == {quoted(document_id)} and version != {quoted(but)}"
-        try:
-            await (await self._connected()).delete(collection, filter=clause, timeout=_TIMEOUT)
-        except (MilvusException, grpc.RpcError) as error:
-            raise self._unavailable(error) from error
+        with self._told():
+            await (await self._connected()).delete(self.physical(collection), filter=clause, timeout=_TIMEOUT)
 
-    async def search(
-        self, collection: str, tenant: str, vector: Sequence[float], top_k: int, min_score: float | None
-    ) -> list[Passage]:
-        """What the tenant may read, by cosine similarity, best first. Raises RetrievalUnavailable."""
-        if tenant == _ABOUT:
-            raise ValueError(f"{_ABOUT} is no tenant")
-        await self.ensure(collection)
-        try:
-            found = await (await self._connected()).search(
-                collection,
-                data=[list(vector)],
-                anns_field="vector",
-                filter=f"tenant in [{quoted(SHARED)}, {quoted(tenant)}]",
-                limit=top_k,
-                output_fields=_FIELDS,
-                search_params={"metric_type": "COSINE"},
+    async def remove(self, collection: str, tenant: str, document_id: str) -> None:
+        """Its record first, so that it is gone at once; then its sections."""
+        name = self.physical(collection)
+        with self._told():
+            client = await self._connected()
+            await client.delete(name, ids=[row_id(HIDDEN, tenant, document_id)], timeout=_TIMEOUT)
+            clause = f"tenant == {quoted(tenant)} and document_id == {quoted(document_id)}"
+            await client.delete(name, filter=clause, timeout=_TIMEOUT)
+
+    async def vectors(self, collection: str, tenant: str, document_id: str) -> dict[str, list[float]]:
+        """The vectors of a document's sections by their texts' hashes: what need not be embedded again."""
+        clause = f"tenant == {quoted(tenant)} and document_id == {quoted(document_id)}"
+        with self._told():
+            rows = await self._all(self.physical(collection), clause, ["text_hash", "vector"])
+        return {row["text_hash"]: row["vector"] for row in rows}
+
+    # --- searches ---------------------------------------------------------------------------------------
+    async def dense(self, collection: str, clause: str, vector: Sequence[float], limit: int) -> list[Found]:
+        """By cosine similarity, -1 to 1."""
+        return await self._search(collection, clause, list(vector), "vector", "COSINE", limit)
+
+    async def keywords(self, collection: str, clause: str, text: str, limit: int) -> list[Found]:
+        """By BM25, above 0. Raises RetrievalUnavailable where the server has no BM25."""
+        found = await self._search(collection, clause, text, "keywords", "BM25", limit)
+        # Milvus Lite tells BM25 as a distance, below zero; a server tells it as it is.
+        return [Found(hit.row_id, abs(hit.score), hit.vector, hit.fields) for hit in found]
+
+    async def current(self, collection: str, documents: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """The version in force of each (tenant, document id), which a search under a reader's clause has found."""
+        wanted = {row_id(HIDDEN, *document): document for document in documents}
+        if not wanted:
+            return {}
+        tenants = sorted({records_of(tenant) for tenant, _ in wanted.values()})
+        with self._told():
+            client = await self._connected()
+            rows = await client.query(
+                self.physical(collection),
+                filter=f"id in {any_of(wanted)} and tenant in {any_of(tenants)}",
+                output_fields=["version"],
                 timeout=_TIMEOUT,
             )
-        except (MilvusException, grpc.RpcError) as error:
-            raise self._unavailable(error) from error
-        hits = [(hit["distance"], hit["entity"]) for hit in found[0]]
+        return {wanted[row["id"]]: row["version"] for row in rows}
+
+    async def rows(self, collection: str, clause: str, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Sections by their row ids, as far as the reader's clause reaches."""
+        if not ids:
+            return []
+        with self._told():
+            found: list[dict[str, Any]] = await (await self._connected()).query(
+                self.physical(collection),
+                filter=f"id in {any_of(ids)} and {clause}",
+                output_fields=list(SECTION_FIELDS),
+                timeout=_TIMEOUT,
+            )
+        return found
+
+    async def readable_documents(
+        self, collection: str, clause: str, document_ids: Sequence[str]
+    ) -> dict[str, set[str]]:
+        """The versions of these documents that the reader's clause reaches: what may still be shown."""
+        found: dict[str, set[str]] = {}
+        await self.ensure(collection)
+        where = f"position == 0 and document_id in {any_of(document_ids)} and {clause}"
+        with self._told():
+            rows = await self._all(self.physical(collection), where, ["document_id", "version"])
+        for row in rows:
+            found.setdefault(row["document_id"], set()).add(row["version"])
+        return found
+
+    async def _search(
+        self, collection: str, clause: str, data: Any, field: str, metric: str, limit: int
+    ) -> list[Found]:
+        await self.ensure(collection)
+        with self._told():
+            found = await (await self._connected()).search(
+                self.physical(collection),
+                data=[data],
+                anns_field=field,
+                filter=clause,
+                limit=limit,
+                output_fields=[*SECTION_FIELDS, "vector"],
+                search_params={"metric_type": metric},
+                timeout=_TIMEOUT,
+            )
         return [
-            _passage(collection, score, entity) for score, entity in hits if min_score is None or score >= min_score
+            Found(hit["id"], float(hit["distance"]), hit["entity"].pop("vector"), dict(hit["entity"]))
+            for hit in found[0]
         ]
 
+    # --- the connection ---------------------------------------------------------------------------------
     async def healthy(self) -> bool:
         try:
-            await (await self._connected()).list_collections(timeout=2.0)
-        except (MilvusException, grpc.RpcError) as error:
-            self._unavailable(error)
+            with self._told():
+                await (await self._connected()).list_collections(timeout=2.0)
+        except RetrievalUnavailable:
             return False
         return True
 
@@ -175,62 +353,72 @@ class MilvusStore:
             self._client = AsyncMilvusClient(uri=self._uri, token=self._token or "")
         return self._client
 
-    def _unavailable(self, error: Exception) -> RetrievalUnavailable:
+    @contextmanager
+    def _told(self) -> Iterator[None]:
         """Nothing that was known of the server holds after a failure: one that was restarted has to load again."""
-        self._failed = True
-        self._ready.clear()
-        return RetrievalUnavailable(f"the vector store did not answer ({type(error).__name__})")
+        try:
+            yield
+        except (MilvusException, grpc.RpcError) as error:
+            self._failed = True
+            self._ready.clear()
+            raise RetrievalUnavailable(f"the vector store did not answer ({type(error).__name__})") from error
 
-    def _about(self) -> dict[str, Any]:
-        """The row that says which embedding model the collection is of: Milvus Lite keeps no description."""
-        texts = dict.fromkeys(("document_id", "version", "section_id", "url", "text"), "")
-        vector = [1.0] + [0.0] * (self._dimension - 1)
-        about = {"id": _ABOUT, "tenant": _ABOUT, "title": self._made_with, "heading": "[]", "position": -1}
-        return {**about, **texts, "vector": vector}
+    async def _all(self, name: str, clause: str, fields: list[str], prefix: str = "") -> list[dict[str, Any]]:
+        """Every row that the clause reaches: row ids are evenly spread, so their first digits part what is too much."""
+        where = f'{clause} and id like "{prefix}%"' if prefix else clause
+        client = await self._connected()
+        rows: list[dict[str, Any]] = await client.query(
+            name, filter=where, output_fields=fields, limit=_MOST_ROWS, timeout=_TIMEOUT
+        )
+        if len(rows) < _MOST_ROWS:
+            return rows
+        rows = []
+        for digit in "0123456789abcdef":
+            rows += await self._all(name, clause, fields, prefix + digit)
+        return rows
 
-    def _create(self, collection: str) -> None:
+    async def _make(self, name: str, state: str) -> None:
+        await asyncio.to_thread(self._create, name)
+        client = await self._connected()
+        await client.load_collection(name, timeout=_TIMEOUT)
+        await client.upsert(name, [self._mark(state)], timeout=_TIMEOUT)
+
+    async def _state(self, name: str) -> str | None:
+        client = await self._connected()
+        rows = await client.query(
+            name, filter=f"tenant == {quoted(HIDDEN)}", output_fields=["text"], limit=1, timeout=_TIMEOUT
+        )
+        return rows[0]["text"] if rows else None
+
+    def _mark(self, state: str) -> dict[str, Any]:
+        """The row that says how far the collection is and what made it: Milvus Lite keeps no description."""
+        about = {"id": row_id(HIDDEN), "tenant": HIDDEN, "title": str(self._recipe), "text": state}
+        return {**blank(self._recipe.dimension), **about}
+
+    async def _made_with(self, name: str) -> str:
+        client = await self._connected()
+        await client.load_collection(name, timeout=_TIMEOUT)
+        rows = await client.query(
+            name, filter=f"tenant == {quoted(HIDDEN)}", output_fields=["title"], limit=1, timeout=_TIMEOUT
+        )
+        made_with = f"with {rows[0]['title']}" if rows else "in another format"
+        return "by an earlier version" if made_with == f"with {self._recipe}" else made_with
+
+    def _create(self, name: str) -> None:
         """By the blocking client: the async one asks the server for a timestamp, which Milvus Lite does not have."""
-        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
-        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=1_200)
-        schema.add_field("tenant", DataType.VARCHAR, max_length=64, is_partition_key=True)
-        for name, longest in (("document_id", 4_200), ("version", 64), ("section_id", 4_300), ("title", 4_000)):
-            schema.add_field(name, DataType.VARCHAR, max_length=longest)
-        for name, longest in (("url", 4_200), ("heading", 16_000), ("text", 65_535)):
-            schema.add_field(name, DataType.VARCHAR, max_length=longest)
-        schema.add_field("position", DataType.INT64)
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=self._dimension)
-        index = MilvusClient.prepare_index_params()
-        index.add_index("vector", index_type="AUTOINDEX", metric_type="COSINE")
         client = MilvusClient(uri=self._uri, token=self._token or "")
         try:
-            client.create_collection(collection, schema=schema, index_params=index, timeout=_TIMEOUT)
+            create(client, name, self._recipe.dimension, keywords=self._keywords, exact=self._exact, timeout=_TIMEOUT)
+        finally:
+            client.close()
+
+    def _flush(self, name: str) -> None:
+        client = MilvusClient(uri=self._uri, token=self._token or "")
+        try:
+            client.flush(name, timeout=_TIMEOUT)
         finally:
             client.close()
 
 
-def quoted(text: str) -> str:
-    """A string literal of Milvus' filter language: what stands inside can't end it.
-
-    The language knows no `\\u`, so all but these few characters stand for themselves.
-    """
-    plain = text.encode("utf-8", "replace").decode()
-    return '"' + plain.translate(_ESCAPES) + '"'
-
-
-def _row_id(*parts: str | int) -> str:
-    """One name of fixed length for each section of each version, whatever stands in the parts."""
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _passage(collection: str, score: float, entity: dict[str, Any]) -> Passage:
-    return Passage(
-        document_id=entity["document_id"],
-        version=entity["version"],
-        section_id=entity["section_id"],
-        collection=collection,
-        score=float(score),
-        title=entity["title"],
-        url=entity["url"],
-        text=entity["text"],
-        heading=tuple(json.loads(entity["heading"])),
-    )
+def text_hash(section: Section) -> str:
+    return hashlib.sha256(section.embedded.encode("utf-8", "replace")).hexdigest()

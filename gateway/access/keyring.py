@@ -29,6 +29,7 @@ class Keyring:
                 key.admin,
                 key.sensitivity,
                 key.speaks_for_users,
+                frozenset(key.groups),
             )
             for key in access.keys
         }

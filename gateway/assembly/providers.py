@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from gateway.config.providers import (
-    Extractive,
-    HttpProvider,
-    OpenAI,
-    Timeouts,
-    Vllm,
-)
-from gateway.config.providers import OpenAICompatible as OpenAICompatibleSettings
+from gateway.config import providers as kinds
+from gateway.config.providers import Extractive, HttpProvider, Timeouts
 from gateway.config.providers import Provider as Settings
 from gateway.providers.openai_compatible import OpenAICompatible
 from gateway.providers.upstream import Upstream
@@ -21,6 +15,7 @@ from gateway.routing.candidates import Lane, Line
 from gateway.routing.health import Patience
 
 if TYPE_CHECKING:
+    from gateway.providers.dialect import Dialect, Signer
     from gateway.providers.protocol import Provider
     from gateway.services import KnowledgeService
 
@@ -55,12 +50,98 @@ def _secret(key: str | None) -> SecretStr | None:
 
 
 def _http_provider(name: str, settings: HttpProvider) -> Provider:
-    # A kind with a wire format of its own has its branch here, with its imports.
-    if isinstance(settings, (OpenAI, OpenAICompatibleSettings, Vllm)):
-        return OpenAICompatible(
-            _upstream(settings, settings.base_url, _bearer(settings)), settings.timeouts, _secrets(settings)
-        )
+    """A kind with a wire format of its own has its branch here, with its imports."""
+    if isinstance(settings, (kinds.OpenAI, kinds.OpenAICompatible, kinds.Vllm)):
+        upstream = _upstream(settings, settings.base_url, _key(settings, "authorization", "Bearer "))
+        return OpenAICompatible(upstream, settings.timeouts, _secrets(settings))
+    if isinstance(settings, kinds.AzureOpenAI):
+        return _azure(settings)
+    if isinstance(settings, kinds.Anthropic):
+        from gateway.providers.anthropic import VERSION, Anthropic
+
+        headers = _key(settings, "x-api-key") | {"anthropic-version": VERSION}
+        return _translated(name, Anthropic(settings.default_max_tokens), settings, settings.base_url, headers)
+    if isinstance(settings, kinds.Gemini):
+        from gateway.providers.gemini import Gemini
+
+        return _translated(name, Gemini(), settings, settings.base_url, _key(settings, "x-goog-api-key"))
+    if isinstance(settings, kinds.Vertex):
+        from gateway.providers.credentials.google import default_identity, service_account_file
+        from gateway.providers.gemini import Gemini, vertex_path
+
+        key = settings.credentials
+        signer = service_account_file(key) if key is not None else default_identity()
+        dialect = Gemini(vertex_path(settings.project, settings.location))
+        return _translated(name, dialect, settings, settings.address, {}, signer)
+    if isinstance(settings, kinds.Bedrock):
+        return _bedrock(name, settings)
+    if isinstance(settings, kinds.Mistral):
+        from gateway.providers.mistral import Mistral
+
+        return _translated(name, Mistral(), settings, settings.base_url, _key(settings, "authorization", "Bearer "))
+    if isinstance(settings, kinds.Cohere):
+        from gateway.providers.cohere import Cohere
+
+        return _translated(name, Cohere(), settings, settings.base_url, _key(settings, "authorization", "Bearer "))
     raise AssertionError(f"{name}: no provider is known for this kind")
+
+
+def _azure(settings: kinds.AzureOpenAI) -> Provider:
+    from gateway.providers.azure_openai import deployment_path, v1_path
+
+    signer: Signer | None = None
+    if settings.entra is not None:
+        from gateway.providers.credentials.entra import client_secret, managed_identity
+
+        entra = settings.entra
+        if entra.client_secret is not None and entra.tenant_id is not None and entra.client_id is not None:
+            secret = entra.client_secret.get_secret_value()
+            signer = client_secret(entra.tenant_id, entra.client_id, secret, entra.authority)
+        else:
+            signer = managed_identity(entra.client_id)
+    version = settings.api_version
+    path = v1_path if version is None else deployment_path(version, settings.deployments)
+    upstream = _upstream(settings, settings.endpoint, _key(settings, "api-key"))
+    return OpenAICompatible(upstream, settings.timeouts, _secrets(settings), path, signer)
+
+
+def _bedrock(name: str, settings: kinds.Bedrock) -> Provider:
+    from gateway.providers.bedrock import Bedrock
+
+    if settings.api_key is not None:
+        headers = _key(settings, "authorization", "Bearer ")
+        return _translated(name, Bedrock(), settings, settings.address, headers)
+    from gateway.providers.credentials.aws import SigV4, default_chain, static_keys
+
+    secret, token = settings.secret_access_key, settings.session_token
+    if settings.access_key_id is not None and secret is not None:
+        found = static_keys(
+            settings.access_key_id, secret.get_secret_value(), token.get_secret_value() if token else None
+        )
+    else:
+        found = default_chain(settings.profile)
+    signer = SigV4(found, "bedrock", settings.region, settings.address)
+    return _translated(name, Bedrock(), settings, settings.address, {}, signer)
+
+
+def _translated(
+    name: str,
+    dialect: Dialect,
+    settings: kinds.VendorProvider,
+    base_url: str,
+    headers: dict[str, str],
+    signer: Signer | None = None,
+) -> Provider:
+    """A vendor with a wire format of its own; `headers` hold its credential where that is a fixed header."""
+    from gateway.providers.translated import Translated
+
+    upstream = _upstream(settings, base_url, headers)
+    drop = settings.unsupported == "drop"
+    return Translated(name, dialect, upstream, settings.timeouts, _secrets(settings), signer, drop=drop)
+
+
+def _key(settings: HttpProvider, header: str, before: str = "") -> dict[str, str]:
+    return {} if settings.api_key is None else {header: before + settings.api_key.get_secret_value()}
 
 
 def _upstream(settings: HttpProvider, base_url: str, headers: dict[str, str]) -> Upstream:
@@ -72,10 +153,6 @@ def _upstream(settings: HttpProvider, base_url: str, headers: dict[str, str]) ->
         connect_timeout=settings.timeouts.connect,
         max_connections=settings.max_connections,
     )
-
-
-def _bearer(settings: HttpProvider) -> dict[str, str]:
-    return {} if settings.api_key is None else {"authorization": f"Bearer {settings.api_key.get_secret_value()}"}
 
 
 def _secrets(settings: HttpProvider) -> tuple[str, ...]:

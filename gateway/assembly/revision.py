@@ -140,10 +140,24 @@ def _retrieval_stage(
     if model.retrieval is None or knowledge is None or prompt is None:
         return None
     from gateway.stages.preparation import RetrievalStage
+    from retrieval.questions import SearchSettings
+    from retrieval.rewriting import heuristic
 
     asked = model.retrieval
+    settings = SearchSettings(
+        asked.mode, asked.fusion, asked.dense_weight, asked.candidates, asked.near_duplicates, asked.diversity,
+        asked.neighbours, asked.rerank, asked.rerank_budget,
+    )  # fmt: skip
     return RetrievalStage(
-        prompt.template, knowledge, asked.collection, asked.top_k, asked.min_score, asked.budget, asked.on_failure
+        knowledge,
+        asked.collection,
+        asked.top_k,
+        asked.min_score,
+        asked.budget,
+        asked.on_failure,
+        settings,
+        heuristic if asked.rewrite == "heuristic" else None,
+        asked.multi_query,
     )
 
 

@@ -56,7 +56,25 @@ class Routes:
             return Shadowed(
                 primary, shadows, share=asked.share, concurrency=asked.concurrency, per_day=asked.calls_per_day
             )
+        if isinstance(asked, settings.BestOf):
+            return self._best_of(name, model, asked, targets, fallbacks)
         return self.over(name, model, _strategy(asked, targets, fallbacks), [*targets, *fallbacks])
+
+    def _best_of(
+        self, name: str, model: Model, asked: settings.BestOf, targets: list[Candidate], fallbacks: list[Candidate]
+    ) -> Calls:
+        from gateway.routing.best_of import BestOf, Choose, consensus, judged, majority
+
+        generators = []
+        for number in range(asked.n):
+            turned = [*targets[number % len(targets) :], *targets[: number % len(targets)], *fallbacks]
+            generators.append(self.over(name, model, Priority(turned, []), turned))
+        choose: Choose = majority
+        for helper, chooser in ((asked.judge, judged), (asked.embedder, consensus)):
+            if helper is not None:
+                provider, _, upstream = helper.partition("/")
+                choose = chooser(self.plain(provider, upstream), helper)
+        return BestOf(generators, choose)
 
     def arm(self, name: str, model: Model, entry: TargetEntry) -> Calls:
         """What calls one arm's target; the other arms' stand in for it where it fails before it answers."""
@@ -148,6 +166,10 @@ def _strategy(asked: settings.Strategy, targets: list[Candidate], fallbacks: lis
         return Weighted(targets, fallbacks)
     if isinstance(asked, settings.LeastBusy):
         return Least(targets, fallbacks, busy, unknown_first=True)
+    if isinstance(asked, settings.PrefixAffinity):
+        from gateway.routing.affinity import PrefixAffinity
+
+        return PrefixAffinity(targets, fallbacks, asked.load)
     if isinstance(asked, settings.LeastLatency):
         return Least(targets, fallbacks, latency, unknown_first=True)
     return Priority(targets, fallbacks)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gateway.records.feedback import FeedbackStore
     from gateway.records.routing import RoutingStore
     from gateway.services import FeatureService, KnowledgeService
+    from gateway.vector_stores import VectorStores
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,11 @@ class Services:
 
     knowledge: KnowledgeService | None
     features: FeatureService | None
+    vector_stores: VectorStores | None = None
 
     def runs(self) -> list[Coroutine[None, None, None]]:
-        return [service.run() for service in (self.knowledge, self.features) if service is not None]
+        services = (self.knowledge, self.features, self.vector_stores)
+        return [service.run() for service in services if service is not None]
 
     async def states(self) -> dict[str, str]:
         named = {"knowledge": self.knowledge, "features": self.features}
@@ -37,10 +40,13 @@ def open_services(configuration: Configuration) -> Services:
         return Services(None, None)
     from gateway.services import FeatureService, KnowledgeService
 
-    return Services(
-        KnowledgeService(configuration) if configuration.retrieval is not None else None,
-        FeatureService(configuration) if configuration.features is not None else None,
-    )
+    features = FeatureService(configuration) if configuration.features is not None else None
+    if configuration.retrieval is None:
+        return Services(None, features)
+    from gateway.vector_stores import VectorStores
+
+    knowledge = KnowledgeService(configuration)
+    return Services(knowledge, features, VectorStores(configuration.data_dir / "files", knowledge))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from cachetools import TTLCache
 
 from gateway.cache.flight import Flight
-from gateway.cache.replay import Replayed, Reshaped, fresh_id, split, under_id, whole
 from gateway.chat import Chunk, Request
+from gateway.providers.replay import Replayed, Reshaped, fresh_id, split, under_id, whole
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange

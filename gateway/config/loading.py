@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from gateway.config.document import Document, parse
 from gateway.config.faults import ConfigError, ConfigFault, nearest
 from gateway.config.models import Configuration
-from gateway.config.providers import Provider
+from gateway.config.providers import Provider, Vertex
 from gateway.config.references import check_references
 from gateway.config.routing import StrategyName
 
@@ -206,6 +206,12 @@ def _with_paths(configuration: Configuration, folder: Path) -> Configuration:
     updates: dict[str, Any] = {"data_dir": resolved(configuration.data_dir)}
     prompts = configuration.prompts
     updates["prompts"] = prompts.model_copy(update={"folder": resolved(prompts.folder)})
+    updates["providers"] = {
+        name: provider.model_copy(update={"credentials": resolved(provider.credentials)})
+        if isinstance(provider, Vertex) and provider.credentials is not None
+        else provider
+        for name, provider in configuration.providers.items()
+    }
     if (features := configuration.features) is not None:
         sample = features.sample_users
         updates["features"] = features.model_copy(

@@ -39,6 +39,7 @@ class Key(Section):
     models: list[str] | None = None
     tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
     user: str | None = None
+    groups: list[Annotated[str, Field(min_length=1, max_length=256)]] = []
     speaks_for_users: bool = False
     admin: bool = False
     sensitivity: str | None = None
@@ -81,8 +82,11 @@ class Telemetry(Section):
 
 # --- what models are made of --------------------------------------------------------------------------
 class Milvus(Section):
+    """`bm25: false` for a server before 2.5: its collections have no keyword search, and models search `dense`."""
+
     uri: str | None = None
     token: SecretStr | None = None
+    bm25: bool = True
 
 
 class Embeddings(Section):
@@ -90,15 +94,43 @@ class Embeddings(Section):
     api_key: Credential | None = None
     model: str = "all-MiniLM-L6-v2"
     dimension: Annotated[int, Field(gt=0)] = 384
+    query_prefix: str = ""
+    document_prefix: str = ""
+
+
+class Reranking(Section):
+    """A server with `/rerank`: TEI, vLLM, Infinity, Cohere, Jina. `url` ends before that."""
+
+    url: HttpUrl
+    model: str
+    api_key: Credential | None = None
+
+
+_Reader = Annotated[str, Field(pattern=r"^(public|(user|group):.+)$")]
 
 
 class Collection(Section):
+    """`load` is loaded at start, for `tenant` (all tenants where none is named), with these readers and labels."""
+
     load: list[Path] = []
+    include: Annotated[list[str], Field(min_length=1)] | None = None
+    prune: bool = False
+    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    readers: list[_Reader] = ["public"]
+    sensitivity: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "public"
+    attributes: dict[str, str | bool | float] = {}
+
+    @model_validator(mode="after")
+    def _readers_fit(self) -> Self:
+        if self.tenant is None and any(reader != "public" for reader in self.readers):
+            raise ValueError("users and groups are a tenant's own: name the `tenant` that these readers belong to")
+        return self
 
 
 class Knowledge(Section):
     milvus: Milvus = Milvus()
     embeddings: Embeddings = Embeddings()
+    rerank: Reranking | None = None
     collections: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")], Collection] = {}
 
 
@@ -160,9 +192,22 @@ class ModelFeatures(Section):
 
 
 class ModelRetrieval(Section):
+    """How a model searches; docs/retrieval.md says what each setting does, and what was measured of it."""
+
     collection: str
     top_k: Annotated[int, Field(ge=1, le=50)] = 6
     min_score: Annotated[float, Field(ge=-1, le=1)] | None = None
+    mode: Literal["hybrid", "dense", "keyword"] = "hybrid"
+    fusion: Literal["weighted", "rrf"] = "weighted"
+    dense_weight: Annotated[float, Field(ge=0, le=1)] = 0.6
+    candidates: Annotated[int, Field(ge=1, le=200)] = 40
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = 0.985
+    diversity: Annotated[float, Field(ge=0, le=1)] = 0.0
+    neighbours: Annotated[int, Field(ge=0, le=5)] = 0
+    rerank: bool = False
+    rerank_budget: Duration = 1.0
+    rewrite: Literal["off", "heuristic"] = "heuristic"
+    multi_query: bool = False
     budget: Duration = 5.0
     on_failure: OnFailure = "refuse"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from gateway.config.quantities import Duration
 from gateway.config.section import Credential, HttpUrl, Section
@@ -26,6 +27,16 @@ class Retries(Section):
     attempts: Annotated[int, Field(ge=0, le=10)] = 1
     backoff: Duration = 0.25
     max_backoff: Duration = 8.0
+
+
+P = TypeVar("P", bound="HttpProvider")
+
+
+def _with_key(provider: P) -> P:
+    """Raises ValueError where a vendor that asks for a key is given none."""
+    if provider.api_key is None and provider.api_keys is None:
+        raise ValueError("`api_key` is missing (an empty one switches the provider off)")
+    return provider
 
 
 class Circuit(Section):
@@ -79,6 +90,120 @@ class VendorProvider(HttpProvider):
     unsupported: Literal["refuse", "drop"] = "refuse"
 
 
+class Anthropic(VendorProvider):
+    """Anthropic's Messages API. `default_max_tokens`: theirs needs a limit where a request has none."""
+
+    kind: Literal["anthropic"]
+    base_url: HttpUrl = "https://api.anthropic.com"
+    default_max_tokens: Annotated[int, Field(ge=1)] = 4096
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> Self:
+        return _with_key(self)
+
+
+class Gemini(VendorProvider):
+    """Google's Gemini API."""
+
+    kind: Literal["gemini"]
+    base_url: HttpUrl = "https://generativelanguage.googleapis.com"
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> Self:
+        return _with_key(self)
+
+
+class Vertex(VendorProvider):
+    """Gemini on Vertex AI. `credentials`: a service account's key file; without it, the machine's own identity."""
+
+    kind: Literal["vertex"]
+    project: Annotated[str, Field(pattern=r"^[a-z0-9:.-]{1,100}$")]
+    location: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,50}$")] = "global"
+    credentials: Path | None = None
+    base_url: HttpUrl | None = None
+
+    @property
+    def address(self) -> str:
+        where = "" if self.location == "global" else f"{self.location}-"
+        return self.base_url or f"https://{where}aiplatform.googleapis.com"
+
+
+class Entra(Section):
+    """A Microsoft Entra application; without `client_secret`, the machine's managed identity."""
+
+    tenant_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{1,100}$")] | None = None
+    client_id: Annotated[str, Field(min_length=1)] | None = None
+    client_secret: SecretStr | None = None
+    authority: HttpUrl = "https://login.microsoftonline.com"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.client_secret is not None and (self.tenant_id is None or self.client_id is None):
+            raise ValueError("a `client_secret` goes with `tenant_id` and `client_id`")
+        return self
+
+
+class AzureOpenAI(HttpProvider):
+    """Azure OpenAI. Without `api_version`, the v1 API; with it, deployments: a target's model is a deployment's name,
+    or one of `deployments`, model to deployment."""
+
+    kind: Literal["azure_openai"]
+    endpoint: HttpUrl
+    api_version: Annotated[str, Field(pattern=r"^[0-9A-Za-z-]{1,40}$")] | None = None
+    deployments: dict[str, str] = {}
+    entra: Entra | None = None
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        if (self.entra is None) == (self.api_key is None and self.api_keys is None):
+            raise ValueError("say one of `api_key` and `entra`")
+        return self
+
+
+class Bedrock(VendorProvider):
+    """Amazon Bedrock. Credentials: an `api_key` of Bedrock's, an access key, a profile, or what the machine has."""
+
+    kind: Literal["bedrock"]
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
+    base_url: HttpUrl | None = None
+    access_key_id: str | None = None
+    secret_access_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+    profile: str | None = None
+
+    @property
+    def address(self) -> str:
+        return self.base_url or f"https://bedrock-runtime.{self.region}.amazonaws.com"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("`access_key_id` and `secret_access_key` go together")
+        return self
+
+
+class Mistral(VendorProvider):
+    """Mistral's own API."""
+
+    kind: Literal["mistral"]
+    base_url: HttpUrl = "https://api.mistral.ai"
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> Self:
+        return _with_key(self)
+
+
+class Cohere(VendorProvider):
+    """Cohere's v2 API: chat, embeddings, rerank."""
+
+    kind: Literal["cohere"]
+    base_url: HttpUrl = "https://api.cohere.com"
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> Self:
+        return _with_key(self)
+
+
 class OpenAICompatible(HttpProvider):
     kind: Literal["openai_compatible"]
     base_url: HttpUrl
@@ -87,7 +212,10 @@ class OpenAICompatible(HttpProvider):
 class OpenAI(HttpProvider):
     kind: Literal["openai"]
     base_url: HttpUrl = "https://api.openai.com/v1"
-    api_key: Credential
+
+    @model_validator(mode="after")
+    def _has_a_key(self) -> Self:
+        return _with_key(self)
 
 
 class Vllm(HttpProvider):
@@ -122,4 +250,18 @@ class LocalEmbeddings(Section):
         return False
 
 
-Provider = Annotated[OpenAICompatible | OpenAI | Vllm | Extractive | LocalEmbeddings, Field(discriminator="kind")]
+Provider = Annotated[
+    OpenAICompatible
+    | OpenAI
+    | AzureOpenAI
+    | Anthropic
+    | Gemini
+    | Vertex
+    | Bedrock
+    | Mistral
+    | Cohere
+    | Vllm
+    | Extractive
+    | LocalEmbeddings,
+    Field(discriminator="kind"),
+]

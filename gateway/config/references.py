@@ -6,6 +6,7 @@ from gateway.config.document import Document, Path
 from gateway.config.faults import ConfigFault, nearest
 from gateway.config.models import Configuration, Model, TargetEntry
 from gateway.config.providers import HttpProvider, LocalEmbeddings
+from gateway.config.routing import BestOf
 
 
 def check_references(configuration: Configuration, document: Document) -> tuple[list[ConfigFault], list[str]]:
@@ -53,6 +54,12 @@ class _References:
         kinds = {configuration.providers[entry.provider].kind for entry in named}
         if {"local_embeddings", "extractive"} <= kinds:
             self._fault((*path, "targets"), "one of these makes embeddings, another answers: no request fits both")
+        if isinstance(model.strategy, BestOf):
+            for key in ("judge", "embedder"):
+                helper = getattr(model.strategy, key)
+                if helper is not None:
+                    provider, _, upstream = helper.partition("/")
+                    self._target((*path, "strategy", key), TargetEntry(provider=provider, model=upstream))
         if model.prompt is not None and not (configuration.prompts.folder / f"{model.prompt}.yaml").is_file():
             folder = configuration.prompts.folder
             known = sorted(file.stem for file in folder.glob("*@*.yaml")) if folder.is_dir() else []
@@ -68,6 +75,10 @@ class _References:
                 wanted = model.retrieval.collection
                 where: Path = (*path, "retrieval", "collection")
                 self._fault(where, "is not one of retrieval.collections", tuple(known), nearest(wanted, known))
+            if knowledge is not None and model.retrieval.rerank and knowledge.rerank is None:
+                self._fault((*path, "retrieval", "rerank"), "needs `retrieval.rerank`, which names the server")
+            if knowledge is not None and not knowledge.milvus.bm25 and model.retrieval.mode != "dense":
+                self._fault((*path, "retrieval", "mode"), "is `dense` where retrieval.milvus.bm25 is false")
 
     def _target(self, path: Path, target: TargetEntry) -> None:
         providers = self._configuration.providers

@@ -137,17 +137,24 @@ class Bandit(Section):
 
 
 class BestOf(Section):
-    """Several generations, one chosen. `n` in all, taken from the targets in turn."""
+    """Several generations, one chosen. `n` in all, the targets in turn.
+
+    `choose`: the `majority` (JSON and short answers), the `consensus` of their embeddings by `embedder`, or a `judge`;
+    these two are targets themselves, `provider/model`.
+    """
 
     kind: Literal["best_of"] = "best_of"
     n: Annotated[int, Field(ge=2, le=9)] = 3
     choose: Literal["majority", "consensus", "judge"] = "majority"
     judge: str | None = None
+    embedder: str | None = None
 
     @model_validator(mode="after")
-    def _judged(self) -> Self:
+    def _chosen(self) -> Self:
         if (self.choose == "judge") != (self.judge is not None):
             raise ValueError("`judge: provider/model` goes with `choose: judge`, and only with it")
+        if (self.choose == "consensus") != (self.embedder is not None):
+            raise ValueError("`embedder: provider/model` goes with `choose: consensus`, and only with it")
         return self
 
 

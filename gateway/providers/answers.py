@@ -18,7 +18,8 @@ class Decoder(Protocol):
     `done` says that the vendor has told the end; `may_end` that the stream may end here without that.
     """
 
-    done: bool
+    @property
+    def done(self) -> bool: ...
 
     @property
     def may_end(self) -> bool: ...

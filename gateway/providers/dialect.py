@@ -6,10 +6,12 @@ gives OpenAI's. `translated.Translated` does all the rest: calling, timeouts, wh
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from gateway.errors import UpstreamTimeout
 from gateway.providers.answers import Decoder
 from gateway.providers.refusals import Said
 
@@ -70,3 +72,12 @@ class Signer(Protocol):
 
     async def headers(self, outgoing: Outgoing) -> tuple[tuple[str, str], ...]:
         """The headers that prove who calls. Raises UpstreamError when no credential can be had."""
+
+
+async def signed_by(signer: Signer, outgoing: Outgoing, deadline: float) -> tuple[tuple[str, str], ...]:
+    """The signer's headers, by `deadline` (loop time). Raises UpstreamError."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await signer.headers(outgoing)
+    except TimeoutError:
+        raise UpstreamTimeout("No credential for the provider in time.", code="upstream_timeout_connect") from None

@@ -6,7 +6,7 @@ What goes out is the caller's request with the target's model name; what comes b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +14,7 @@ import msgspec
 from gateway.chat import Chunk, Request
 from gateway.errors import BadRequest, UpstreamError, UpstreamFailed, UpstreamRefused
 from gateway.providers.answers import PlainAnswer, StreamedAnswer, whole
+from gateway.providers.dialect import Outgoing, Signer, signed_by
 from gateway.providers.refusals import Said, refusal, request_id, without
 from gateway.providers.sse import SseReader
 from gateway.providers.upstream import Upstream
@@ -29,11 +30,24 @@ _DONE = b"[DONE]"
 class OpenAICompatible:
     endpoints = frozenset({"chat.completions", "embeddings"})
 
-    def __init__(self, upstream: Upstream, timeouts: Timeouts, secrets: tuple[str, ...] = ()) -> None:
-        """`secrets` are cut out of whatever text of the provider's reaches a caller."""
+    def __init__(
+        self,
+        upstream: Upstream,
+        timeouts: Timeouts,
+        secrets: tuple[str, ...] = (),
+        path: Callable[[bytes, str], bytes] | None = None,
+        signer: Signer | None = None,
+    ) -> None:
+        """`secrets` are cut out of whatever text of the provider's reaches a caller.
+
+        `path`: an endpoint's path and the model's name to the path that this server has for them, where it is not
+        OpenAI's. `signer`: credentials that are not a fixed header.
+        """
         self._upstream = upstream
         self._timeouts = timeouts
         self._secrets = secrets
+        self._path = path
+        self._signer = signer
 
     def unfit(self, request: Request) -> BadRequest | None:
         return None
@@ -48,7 +62,11 @@ class OpenAICompatible:
         extra = f"{trace}x-request-id: {exchange.request_id}\r\n".encode("ascii")
         first = loop.time() + timeouts.first_token
         by, timer = (first, "first_token") if request.stream and first < deadline else (deadline, "total")
-        connection = await self._upstream.post(request.path, extra, body, by, timer)
+        path = request.path if self._path is None else self._path(request.path, target.model)
+        if self._signer is not None:
+            signed = await signed_by(self._signer, Outgoing(path, body), by)
+            extra += "".join([f"{name}: {value}\r\n" for name, value in signed]).encode("latin-1")
+        connection = await self._upstream.post(path, extra, body, by, timer)
         try:
             exchange.upstream_id = request_id(connection.headers)
             if connection.status != 200:

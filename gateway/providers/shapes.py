@@ -5,12 +5,28 @@ https://platform.openai.com/docs/api-reference/chat/object and …/chat/streamin
 
 from __future__ import annotations
 
+import base64
 import secrets
+import struct
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from gateway.chat import JSON, Chunk
+from gateway.errors import UpstreamFailed
+
+
+def json_object(data: bytes) -> dict[str, Any]:
+    """A vendor's JSON object. Raises UpstreamFailed for anything else."""
+    try:
+        told = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        raise UpstreamFailed("The provider's answer is not valid JSON.", code="upstream_bad_answer")
+    return told
 
 
 def usage(
@@ -65,6 +81,13 @@ def embeddings(model: str, vectors: Sequence[Any], used: Mapping[str, Any]) -> d
     """`vectors` are lists of floats, or base64 texts, in the order of the inputs."""
     data = [{"object": "embedding", "index": order, "embedding": vector} for order, vector in enumerate(vectors)]
     return {"object": "list", "data": data, "model": model, "usage": dict(used)}
+
+
+def vector(values: Sequence[float], encoding_format: str | None) -> list[float] | str:
+    """An embedding as floats, or as OpenAI's base64 of little-endian 32-bit ones."""
+    if encoding_format != "base64":
+        return list(values)
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode("ascii")
 
 
 class ChunkWriter:

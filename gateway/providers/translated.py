@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from gateway.chat import JSON, Chunk
-from gateway.errors import BadRequest, UpstreamFailed, UpstreamTimeout
+from gateway.errors import BadRequest, UpstreamFailed
 from gateway.providers.answers import PlainAnswer, StreamedAnswer, whole
+from gateway.providers.dialect import signed_by
 from gateway.providers.fan_out import fan_out
 from gateway.providers.refusals import refusal, request_id
 
@@ -90,6 +91,7 @@ class Translated:
             raise error
         lacking = self._lacking(request)
         asked = {name: msgspec.json.decode(value) for name, value in request.fields.items() if name not in lacking}
+        asked["model"] = target.model
         for name in lacking:
             if name not in exchange.left_out:
                 exchange.left_out.append(name)
@@ -122,13 +124,7 @@ class Translated:
         outgoing = dialect.outgoing(request.endpoint, asked, target.model, stream=stream)
         headers = outgoing.headers
         if self._signer is not None:
-            try:
-                async with asyncio.timeout_at(by):
-                    headers += await self._signer.headers(outgoing)
-            except TimeoutError:
-                raise UpstreamTimeout(
-                    "No credential for the provider in time.", code="upstream_timeout_connect"
-                ) from None
+            headers += await signed_by(self._signer, outgoing, by)
         lines = [f"traceparent: 00-{exchange.trace_id}-{exchange.span_id}-{exchange.trace_flags or '00'}\r\n"]
         lines += [f"{name}: {value}\r\n" for name, value in headers]
         extra = "".join(lines).encode("latin-1")

@@ -69,7 +69,7 @@ class ResidencyFilter:
         """The strictest of: the request's own, the key's, passages', features', guardrails' findings'."""
         caller, features = exchange.caller, exchange.features
         found = self._labels.findings
-        labels: list[str | None] = [request.sensitivity, caller.sensitivity if caller else None]
+        labels: list[str | None] = [exchange.sensitivity, request.sensitivity, caller.sensitivity if caller else None]
         labels += [passage.sensitivity for passage in exchange.passages]
         labels += features.sensitivity if features is not None else ()
         if found:

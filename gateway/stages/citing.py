@@ -23,38 +23,156 @@ _QUOTE = 300  # characters of a passage shown with its source
 
 
 class CitedAnswer:
-    """An answer with its sources, streamed (in the chunk that finishes a choice) or whole."""
+    """An answer with its sources, streamed (in the chunk that finishes a choice) or whole.
+
+    A mark that names no passage is taken out before it is shown, and counted: `rag.invalid_citations`.
+    """
 
     def __init__(self, chunks: Chunks, exchange: Exchange) -> None:
         self._chunks = chunks
         self._passages = exchange.passages
         self._told: dict[int, list[str]] = {}
+        self._marks: dict[int, Marks] = {}
 
     async def next(self) -> list[Chunk]:
         chunks = await self._chunks.next()
         for order, chunk in enumerate(chunks):
             for choice in chunk.facts.choices or ():
-                if choice.delta and choice.delta.content:
-                    self._told.setdefault(choice.index, []).append(choice.delta.content)
-                if choice.finish_reason:
-                    chunks[order] = self._with_sources(chunk)
+                fragment = choice.delta or choice.message
+                if choice.finish_reason or choice.message or (fragment and fragment.content):
+                    chunks[order] = self._checked(chunk)
                     break
         return chunks
 
     def close(self) -> None:
         self._chunks.close()
 
-    def _with_sources(self, chunk: Chunk) -> Chunk:
-        document: dict[str, Any] = _decode(chunk.data)
+    def _checked(self, chunk: Chunk) -> Chunk:
+        """The chunk without marks that name nothing, and with the sources where it finishes a choice."""
+        said = [choice.delta.content for choice in chunk.facts.choices or () if choice.delta]
+        changed = finished = False
+        document: dict[str, Any] | None = None
+        if any(choice.message or choice.finish_reason for choice in chunk.facts.choices or ()) or any(
+            self._unclear(choice.index, content or "")
+            for choice, content in zip(chunk.facts.choices or (), said, strict=False)
+        ):
+            document = _decode(chunk.data)
+        if document is None:
+            for choice in chunk.facts.choices or ():
+                if choice.delta and choice.delta.content:
+                    self._tell(choice.index, self._marks_of(choice.index).feed(choice.delta.content))
+            return chunk
         for choice in document["choices"]:
+            marks = self._marks_of(choice.get("index", 0))
             if "message" in choice:
-                text = choice["message"].get("content") or ""
-                choice["message"]["annotations"] = citations(text, self._passages)
-            elif choice.get("finish_reason"):
-                text = "".join(self._told.get(choice.get("index", 0), ()))
-                choice.setdefault("delta", {})["annotations"] = citations(text, self._passages)
-        document["rag"] = {"sources": sources(self._passages)}
-        return Chunk(JSON.encode(document), chunk.facts)
+                message = choice["message"]
+                content = message.get("content")
+                if isinstance(content, str):
+                    text = marks.feed(content) + marks.finish()
+                    changed = changed or text != content
+                    message["content"] = text
+                message["annotations"] = citations(message.get("content") or "", self._passages)
+                finished = True
+                continue
+            delta = choice.get("delta")
+            content = (delta or {}).get("content")
+            if isinstance(content, str):
+                delta["content"] = self._tell(choice.get("index", 0), marks.feed(content))
+                changed = changed or delta["content"] != content
+            if choice.get("finish_reason"):
+                delta = choice["delta"] = delta or {}
+                if rest := marks.finish():
+                    delta["content"] = (delta.get("content") or "") + self._tell(choice.get("index", 0), rest)
+                    changed = True
+                told = "".join(self._told.get(choice.get("index", 0), ()))
+                delta["annotations"] = citations(told, self._passages)
+                finished = True
+        if finished:
+            document["rag"] = {"sources": sources(self._passages)}
+            if invalid := sum(marks.removed for marks in self._marks.values()):
+                document["rag"]["invalid_citations"] = invalid
+        data = JSON.encode(document)
+        return Chunk(data) if changed else Chunk(data, chunk.facts)
+
+    def _marks_of(self, index: int) -> Marks:
+        return self._marks.setdefault(index, Marks(len(self._passages)))
+
+    def _unclear(self, index: int, content: str) -> bool:
+        """Whether this content may hold a mark, or may end one: all other chunks are relayed to the byte."""
+        return "[" in content or self._marks_of(index).waits
+
+    def _tell(self, index: int, text: str) -> str:
+        self._told.setdefault(index, []).append(text)
+        return text
+
+
+class Marks:
+    """Takes `[n]` marks that name none of `count` passages out of a text that comes in pieces.
+
+    What may yet become such a mark is held back, four characters at most. Code keeps its brackets: what stands between
+    backticks, and an index behind a name, a bracket or a parenthesis.
+    """
+
+    _MAY_BECOME = re.compile(r"\[\d{0,2}\Z")
+    _PART = re.compile(r"`+|\[\d{1,2}\]")
+
+    def __init__(self, count: int) -> None:
+        self.removed = 0
+        self._count = count
+        self._held = ""
+        self._last = ""  # the character before what comes
+        self._fence = ""  # the backticks that opened the code which we are in
+
+    @property
+    def waits(self) -> bool:
+        return bool(self._held)
+
+    def feed(self, text: str) -> str:
+        """What can be shown now."""
+        text = self._held + text
+        self._held = ""
+        if may := self._MAY_BECOME.search(text):
+            self._held = may[0]
+            text = text[: may.start()]
+        return self._cleaned(text)
+
+    def finish(self) -> str:
+        """The rest: what was held back and became no mark."""
+        rest, self._held = self._held, ""
+        return rest
+
+    def _cleaned(self, text: str) -> str:
+        kept = []
+        at = 0
+        for part in self._PART.finditer(text):
+            before = text[part.start() - 1] if part.start() else self._last
+            if part[0].startswith("`"):
+                if not self._fence:
+                    self._fence = part[0]
+                elif self._fence == part[0]:
+                    self._fence = ""
+                continue
+            if (
+                self._fence
+                or before.isalnum()
+                or before in ("_", ")")
+                or (before == "]" and not self._mark_ends(text, part.start()))
+            ):
+                continue
+            if 1 <= int(part[0][1:-1]) <= self._count:
+                continue
+            self.removed += 1
+            kept.append(text[at : part.start()].removesuffix(" "))
+            at = part.end()
+        kept.append(text[at:])
+        if text:
+            self._last = text[-1]
+        return "".join(kept)
+
+    def _mark_ends(self, text: str, at: int) -> bool:
+        """Whether a mark stands right before: `[1][7]` are two marks, `a[1][7]` is an index."""
+        before = re.search(r"(^|[^\w)\]])(\[\d{1,2}\])+$", text[:at])
+        return before is not None or at == 0
 
 
 def citations(text: str, passages: Sequence[Passage]) -> list[dict[str, Any]]:

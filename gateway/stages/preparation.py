@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from features.vector import FeatureReader, FeaturesUnavailable
-from gateway.chat import Request
-from gateway.errors import StageFailed
+from gateway.chat import RagOptions, Request, last_question, text_of
+from gateway.errors import BadRequest, StageFailed
 from gateway.exchange import Exchange
-from gateway.prompts.template import Template
+from retrieval.filters import BadFilter
 from retrieval.passages import RetrievalUnavailable, Retriever
+from retrieval.questions import PLAIN, SearchSettings
+from retrieval.rewriting import Rewrite
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +46,20 @@ class FeatureStage:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalStage:
-    """Finds the passages for a question, in the caller's tenant."""
+    """Finds the passages for a question that the caller may read.
 
-    template: Template
+    `rewrite` makes a follow-up a question that stands alone; with `multi_query` it is searched for as it was asked too.
+    """
+
     retriever: Retriever
     collection: str
     top_k: int
     min_score: float | None
     budget: float
     on_failure: Literal["continue", "refuse"]
+    settings: SearchSettings = PLAIN
+    rewrite: Rewrite | None = None
+    multi_query: bool = False
 
     async def find(self, request: Request, exchange: Exchange) -> None:
         assert exchange.caller is not None
@@ -61,21 +68,44 @@ class RetrievalStage:
         top_k = min(self.top_k, asked.top_k) if asked and asked.top_k else self.top_k
         floors = [score for score in (self.min_score, asked.min_score if asked else None) if score is not None]
         try:
-            question = self.template.question(request.messages)
-            if not question:
+            asked_for = last_question(request.messages)
+            if not asked_for:
                 return
             async with asyncio.timeout(self.budget):
+                question = await self._question(request, asked_for)
                 exchange.passages = await self.retriever.find(
                     question,
                     collection=self.collection,
                     tenant=exchange.caller.tenant,
+                    user=exchange.caller.user,
+                    groups=exchange.caller.groups,
                     top_k=top_k,
                     min_score=max(floors, default=None),
+                    filters=asked.filters if asked else None,
+                    settings=self._settings(asked),
+                    also=(asked_for,) if self.multi_query and question != asked_for else (),
                 )
+        except BadFilter as fault:
+            param = f"rag.filters.{fault.where}" if fault.where else "rag.filters"
+            raise BadRequest(f"Invalid value for '{param}': {fault}.", param=param) from None
         except (TimeoutError, RetrievalUnavailable) as failure:
             _degrade(exchange, "retrieval", self.on_failure, failure)
         finally:
             exchange.stage("retrieval", started)
+
+    async def _question(self, request: Request, asked_for: str) -> str:
+        wish = request.rag.rewrite_query if request.rag else None
+        if self.rewrite is None or wish is False:
+            return asked_for
+        turns = [(str(message.get("role")), text_of(message)) for message in request.messages]
+        return await self.rewrite(turns) or asked_for
+
+    def _settings(self, asked: RagOptions | None) -> SearchSettings:
+        """A caller may choose among what the model's entry has set up; a reranker that is not there can't be asked."""
+        if asked is None or (asked.mode is None and asked.rerank is None):
+            return self.settings
+        rerank = self.settings.rerank and asked.rerank is not False
+        return replace(self.settings, mode=asked.mode or self.settings.mode, rerank=rerank)
 
 
 def _degrade(exchange: Exchange, stage: str, on_failure: str, failure: Exception) -> None:

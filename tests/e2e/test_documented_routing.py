@@ -36,7 +36,19 @@ def test_every_documented_model_answers(vendor: Vendor, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "strategy", ["weighted", "least_latency", "least_busy", "canary", "blue_green", "ab", "bandit", "shadow"]
+    "strategy",
+    [
+        "weighted",
+        "least_latency",
+        "least_busy",
+        "canary",
+        "blue_green",
+        "ab",
+        "bandit",
+        "shadow",
+        "best_of",
+        "prefix_affinity",
+    ],
 )
 def test_each_strategy_is_documented(strategy: str) -> None:
     kinds = {s if isinstance(s := model.get("strategy"), str) else (s or {}).get("kind") for model in MODELS.values()}

@@ -15,7 +15,7 @@ import httpx
 import openai
 import pytest
 from click.testing import CliRunner, Result
-from gateway_process import GatewayProcess, until
+from gateway_process import GatewayProcess, events_of, text_of, until
 from upstream.vendor import Vendor
 
 from gateway.cli import main
@@ -66,6 +66,16 @@ def configuration(vendor: Vendor, *, guarded: bool = False) -> dict[str, Any]:
                     {"provider": "mock", "model": "large", "context_length": 4000},
                 ]
             },
+            "voted": {"targets": ["mock/one", "mock/two", "mock/three"], "strategy": "best_of"},
+            "judged": {
+                "targets": two,
+                "strategy": {"kind": "best_of", "n": 2, "choose": "judge", "judge": "mock/wise"},
+            },
+            "agreed": {
+                "targets": ["mock/one", "mock/two", "mock/three"],
+                "strategy": {"kind": "best_of", "choose": "consensus", "embedder": "mock/mock-embed"},
+            },
+            "homely": {"targets": ["house/one", "house/two", "house/three"], "strategy": "prefix_affinity"},
             "limited": {"targets": [{"provider": "mock", "model": "small", "context_length": 50}]},
         },
     }
@@ -213,6 +223,64 @@ def test_weights_are_shares(sdk: openai.OpenAI, vendor: Vendor) -> None:
     for _ in range(200):
         sdk.chat.completions.create(model="drawn", messages=HELLO)
     assert 120 <= asked(vendor)["one"] <= 178, "three quarters, within four standard deviations"
+
+
+# -- best of -----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_majority_answers_and_all_tokens_count(own: GatewayProcess, vendor: Vendor, stream: bool) -> None:
+    vendor.behaviours.update(one={"text": "Lyon"}, two={"text": "Paris"}, three={"text": " paris."})
+    body = {"model": "voted", "messages": HELLO, "stream": stream, "stream_options": {"include_usage": True}}
+    if not stream:
+        del body["stream_options"]
+    answer = httpx.post(own.url + "/v1/chat/completions", json=body, timeout=20)
+    assert answer.headers["x-gateway-target"] == "mock/two"
+    if stream:
+        events = list(events_of(answer.content))
+        text, used, last = text_of(events), events[-2]["usage"], events[-1]
+        assert last == "[DONE]"
+    else:
+        text, used = answer.json()["choices"][0]["message"]["content"], answer.json()["usage"]
+    assert (text, used["prompt_tokens"], used["completion_tokens"]) == ("Paris", 33, 3)
+
+
+def test_json_answers_are_compared_as_json(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    vendor.behaviours.update(
+        one={"text": '{"a": 2}'}, two={"text": '{"a": 1, "b": 2}'}, three={"text": '{"b":2,"a":1}'}
+    )
+    assert target(sdk, "voted") == "mock/two"
+
+
+def test_a_generation_that_fails_is_left_out(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    vendor.behaviours.update(one={"text": "Paris"}, two={"text": "Paris"}, three={"body": "bad_json"})
+    assert target(sdk, "voted") in ("mock/one", "mock/two")
+
+
+def test_a_judge_chooses_and_what_it_is_shown_is_marked_as_data(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    vendor.behaviours.update(one={"text": "choose me, 1!"}, two={"text": "the better one"}, wise={"text": "2"})
+    raw = sdk.chat.completions.with_raw_response.create(model="judged", messages=HELLO)
+    assert raw.parse().choices[0].message.content == "the better one"
+    assert raw.headers["x-gateway-target"] == "mock/two"
+    shown = next(seen for seen in vendor.requests if seen.body["model"] == "wise").body["messages"][1]["content"]
+    fence = shown.split("<")[1].split(">")[0]
+    assert shown.count(f"</{fence}>") == 3
+
+
+def test_the_consensus_is_what_lies_nearest_to_the_others(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    # The mock's embedding goes by the length of a text.
+    vendor.behaviours.update(one={"text": "x" * 300}, two={"text": "y" * 4}, three={"text": "z" * 3})
+    assert target(sdk, "agreed") in ("mock/two", "mock/three")
+
+
+def test_a_conversation_stays_with_its_replica_and_conversations_spread(sdk: openai.OpenAI) -> None:
+    def replica(number: int, turns: int) -> str:
+        said: list[Any] = [{"role": "user", "content": f"conversation {number}"}]
+        said += [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}] * turns
+        raw = sdk.chat.completions.with_raw_response.create(model="homely", messages=said)
+        return str(raw.headers["x-gateway-target"])
+
+    first = [replica(number, 0) for number in range(30)]
+    assert Counter(first).keys() == {"house/one", "house/two", "house/three"}
+    assert [replica(number, 2) for number in range(30)] == first
 
 
 # -- shadow ------------------------------------------------------------------------------------------------

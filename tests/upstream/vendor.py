@@ -56,6 +56,7 @@ class Vendor:
     open_connections: int = 0
     api_key: str = "sk-upstream-canary-4711"
     behaviours: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answers: type[Answer] | None = None  # another vendor's format; OpenAI's where not given
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -75,6 +76,10 @@ class Vendor:
     def __exit__(self, *exc: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(5)
+
+    async def answer(self, seen: Seen, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; True when the connection may go on. Other vendors' imitations answer otherwise."""
+        return await (self.answers or Answer)(self, seen, writer).give()
 
     def clear(self) -> None:
         """Forget what came and how to behave."""
@@ -117,7 +122,7 @@ class Vendor:
                 seen = Seen(path, headers, body, raw, time.monotonic())
                 self.requests.append(seen)
                 gone = asyncio.ensure_future(reader.read(1))
-                answer = asyncio.ensure_future(_Answer(self, seen, writer).give())
+                answer = asyncio.ensure_future(self.answer(seen, writer))
                 await asyncio.wait({gone, answer}, return_when=asyncio.FIRST_COMPLETED)
                 if not answer.done():
                     answer.cancel()  # the client left
@@ -169,19 +174,69 @@ async def _read_request(reader: asyncio.StreamReader) -> tuple[str, dict[str, st
     return collector.url.decode(), collector.headers, collector.body
 
 
-class _Answer:
+class Answer:
+    """One answer, by the book or as commanded."""
+
+    request_id = "x-request-id: req_upstream"
+
     def __init__(self, vendor: Vendor, seen: Seen, writer: asyncio.StreamWriter) -> None:
         self._vendor, self._seen, self._writer = vendor, seen, writer
-        model = seen.body.get("model", "")
+        model = self.model_of(seen)
         self._model = model
         if str(model).startswith("behave:"):
             self._how: dict[str, Any] = json.loads(model[7:])
         else:
             self._how = vendor.behaviours.get(model, {})
 
+    # -- what differs from vendor to vendor --------------------------------------------------------------
+    stream_type = "text/event-stream"
+    breakable = '"choices"'  # where `multiline` puts a line break into an event's JSON
+    keepalive = b": ping\n\n"
+
+    def model_of(self, seen: Seen) -> str:
+        return str(seen.body.get("model", ""))
+
+    def streams(self) -> bool:
+        return bool(self._seen.body.get("stream"))
+
+    def document(self) -> dict[str, Any]:
+        """The whole answer."""
+        return self._embeddings() if self._seen.path.endswith("/embeddings") else self._completion()
+
+    def error(self, status: int, message: str) -> dict[str, Any]:
+        kind = "invalid_request_error" if status < 500 else "server_error"
+        return {
+            "error": {"message": message, "type": kind, "param": self._how.get("param"), "code": self._how.get("code")}
+        }
+
+    def frames(self) -> list[bytes]:
+        """The stream's events as they go onto the wire, in the order of their telling."""
+        return [self._sse(event) for event in self._events()] + [b"data: [DONE]" + self._newline * 2]
+
+    def bad_frame(self) -> bytes:
+        return b'data: {"choices": [{"delta": ' + self._newline * 2
+
+    # ----------------------------------------------------------------------------------------------------
+    @property
+    def _newline(self) -> bytes:
+        return b"\r\n" if self._how.get("crlf") else b"\n"
+
+    def _sse(self, event: dict[str, Any], name: str | None = None) -> bytes:
+        """One server-sent event, as plain or as odd as the behaviour asks for."""
+        how = self._how
+        text = json.dumps(event, ensure_ascii=False)
+        if how.get("multiline"):
+            text = text.replace(self.breakable, "\n" + self.breakable, 1)
+        lines = [b"data: " + line.encode() for line in text.split("\n")]
+        if name is not None:
+            lines.insert(0, b"event: " + name.encode())
+        if how.get("comments"):
+            lines.insert(0, b": a comment")
+        return self._newline.join(lines) + self._newline * 2
+
     async def give(self) -> bool:
         """Answer; True when the connection may go on."""
-        how, body = self._how, self._seen.body
+        how = self._how
         if fault := self._refusal():
             return await self._error(400, fault)
         if "refuse_key" in how and how["refuse_key"] in self._seen.headers["authorization"]:
@@ -197,11 +252,9 @@ class _Answer:
             return await self._error(how["status"], message.replace("{key}", self._vendor.api_key))
         if "body" in how:
             return await self._garbage(how["body"])
-        if self._seen.path.endswith("/embeddings"):
-            return await self._json(self._embeddings())
-        if body.get("stream"):
+        if self.streams():
             return await self._stream()
-        return await self._json(self._completion())
+        return await self._json(self.document())
 
     def _refusal(self) -> str | None:
         seen, body = self._seen, self._seen.body
@@ -309,7 +362,7 @@ class _Answer:
 
     # -- the wire ---------------------------------------------------------------------------------------
     async def _head(self, status: int, headers: dict[str, str]) -> None:
-        lines = [f"HTTP/1.1 {status} X", "x-request-id: req_upstream", *(f"{k}: {v}" for k, v in headers.items())]
+        lines = [f"HTTP/1.1 {status} X", self.request_id, *(f"{k}: {v}" for k, v in headers.items())]
         self._writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         await self._writer.drain()
 
@@ -320,9 +373,7 @@ class _Answer:
         return True
 
     async def _error(self, status: int, message: str) -> bool:
-        kind = "invalid_request_error" if status < 500 else "server_error"
-        error = {"message": message, "type": kind, "param": self._how.get("param"), "code": self._how.get("code")}
-        data = json.dumps({"error": error}).encode()
+        data = json.dumps(self.error(status, message)).encode()
         headers = {"content-type": "application/json", "content-length": str(len(data))}
         if "retry_after" in self._how:
             headers["retry-after"] = str(self._how["retry_after"])
@@ -343,29 +394,19 @@ class _Answer:
 
     async def _stream(self) -> bool:
         how = self._how
-        await self._head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+        await self._head(200, {"content-type": self.stream_type, "transfer-encoding": "chunked"})
         if "delay_after" in how:
             await asyncio.sleep(how["delay_after"])
         if how.get("bom"):
             await self._chunk(b"\xef\xbb\xbf")
-        newline = b"\r\n" if how.get("crlf") else b"\n"
-        for count, event in enumerate(self._events()):
+        for count, frame in enumerate(self.frames()):
             if how.get("die_after") == count:
                 return await self._die(how.get("how", "reset"))
             if how.get("stall_after") == count:
                 await self._stall()
-            text = json.dumps(event, ensure_ascii=False)
-            if how.get("bad_event") == count:
-                text = '{"choices": [{"delta": '
-            if how.get("multiline"):
-                text = text.replace('"choices"', '\n"choices"', 1)
-            lines = [b"data: " + line.encode() for line in text.split("\n")]
-            if how.get("comments"):
-                lines.insert(0, b": a comment")
-            await self._chunk(newline.join(lines) + newline * 2)
+            await self._chunk(self.bad_frame() if how.get("bad_event") == count else frame)
             if "gap" in how:
                 await asyncio.sleep(how["gap"])
-        await self._chunk(b"data: [DONE]" + newline * 2)
         self._writer.write(b"0\r\n\r\n")
         await self._writer.drain()
         return True
@@ -382,7 +423,7 @@ class _Answer:
     async def _stall(self) -> None:
         while True:
             if self._how.get("ping"):
-                await self._chunk(b": ping\n\n")
+                await self._chunk(self.keepalive)
             await asyncio.sleep(0.1)
 
     async def _die(self, how: str) -> bool:
@@ -400,9 +441,9 @@ class _Answer:
         return False
 
     async def _garbage(self, kind: str) -> bool:
-        stream = bool(self._seen.body.get("stream"))
-        headers = {"content-type": "text/event-stream" if stream else "application/json"}
-        good = json.dumps(self._completion()).encode()
+        stream = self.streams()
+        headers = {"content-type": self.stream_type if stream else "application/json"}
+        good = json.dumps(self.document()).encode()
         data = {
             "html": b"<html><body>It works!</body></html>",
             "bad_json": b'{"id": "x", "choices": [}',

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from retrieval.ingest import IngestReport
 from retrieval.knowledge import Knowledge
 from retrieval.passages import Passage, RetrievalUnavailable
+from retrieval.schema import Recipe, blank
 from retrieval.store import MilvusStore, quoted
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -137,7 +138,9 @@ async def test_a_load_cancelled_between_new_and_old_sections_is_completed_by_the
         await asyncio.wait_for(reached.wait(), 20)
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
-    assert len(await find(knowledge, collection, "bees")) == 4
+    passages = await find(knowledge, collection, "bees")
+    assert len(passages) == 3  # the new document or the old one, never both
+    assert "dance" in passages[0].text
 
     report = await load(knowledge, collection, docs)
 
@@ -152,15 +155,21 @@ async def test_a_document_that_cannot_be_loaded_is_told_and_the_others_are_loade
 ) -> None:
     (docs / "latin.txt").write_bytes(b"caf\xe9")
     (docs / "empty.md").write_text("# Only a heading\n")
+    (docs.parent / "program.exe").write_bytes(b"MZ")
     (docs.parent / "slides.pptx").write_bytes(b"PK")
 
-    report = await load(knowledge, collection, docs, docs.parent / "slides.pptx")
+    report = await load(knowledge, collection, docs, docs.parent / "program.exe", docs.parent / "slides.pptx")
 
     assert report.added == 3
     assert report.failed == [
         (str(docs / "empty.md"), "holds no text"),
         (str(docs / "latin.txt"), "is not UTF-8 (byte 3)"),
-        (str(docs.parent / "slides.pptx"), ".pptx can't be loaded; .md, .markdown, .txt can"),
+        (
+            str(docs.parent / "program.exe"),
+            ".exe can't be loaded; .md, .markdown, .txt, .html, .htm, .pdf, .docx, .pptx, .xlsx, .csv, .json, .jsonl and "
+            "source code can",
+        ),
+        (str(docs.parent / "slides.pptx"), "is not a .pptx file, whatever its name says"),
     ]
 
 
@@ -221,12 +230,13 @@ async def test_a_quoted_name_means_itself_and_nothing_more(knowledge: Knowledge,
     client = knowledge._store._connected()
     client = await client if asyncio.iscoroutine(client) else client
     await knowledge._store.ensure("quoting")
-    row = {**knowledge._store._about(), "id": "fuzz", "tenant": "fuzz", "document_id": name, "title": "fuzz"}
-    await client.upsert("quoting", [row])
+    physical = knowledge._store.physical("quoting")
+    row = {**blank(384), "id": "fuzz", "tenant": "fuzz", "document_id": name, "title": "fuzz"}
+    await client.upsert(physical, [row])
 
     async def rows(text: str) -> list[str]:
         clause = f'tenant == "fuzz" and document_id == {quoted(text)}'
-        return [row["id"] for row in await client.query("quoting", filter=clause, output_fields=["id"])]
+        return [row["id"] for row in await client.query(physical, filter=clause, output_fields=["id"])]
 
     assert await rows(name) == ["fuzz"]
     assert await rows(name + "x") == []
@@ -237,17 +247,15 @@ async def test_a_collection_of_another_model_is_refused_and_says_what_to_do(
 ) -> None:
     await load(knowledge, collection, docs)
     store = knowledge._store
-    other: Any = MilvusStore.__new__(MilvusStore)
-    for name, value in vars(store).items():
-        setattr(other, name, value)
-    other._ready, other._made_with = set(), "another-model in 384 dimensions"
+    other = MilvusStore(store._address, None, Recipe("another-model", 384))
 
     with pytest.raises(RetrievalUnavailable) as refused:
         await other.ensure(collection)
+    await other.aclose()
 
     assert str(refused.value) == (
         f"the collection {collection} was made with all-MiniLM-L6-v2 in 384 dimensions, not with another-model in 384 "
-        "dimensions: load its documents into a new collection"
+        f"dimensions: run `rag-gateway reindex --collection {collection}`"
     )
 
 

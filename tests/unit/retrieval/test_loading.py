@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.loading import Unreadable, find_files, load
+from retrieval.loading import File, Unreadable, find_files, load
+
+KINDS = ".md, .markdown, .txt, .html, .htm, .pdf, .docx, .pptx, .xlsx, .csv, .json, .jsonl and source code can"
 
 
 def test_folders_are_walked_in_order_and_their_name_leads_the_ids(tmp_path: Path) -> None:
@@ -15,7 +17,7 @@ def test_folders_are_walked_in_order_and_their_name_leads_the_ids(tmp_path: Path
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("text")
 
-    assert [document_id for _, document_id in find_files([tmp_path / "docs"])] == [
+    assert [file.document_id for file in find_files([tmp_path / "docs"])] == [
         "docs/a.markdown",
         "docs/b.md",
         "docs/a/x.txt",
@@ -36,16 +38,39 @@ def test_links_below_a_folder_lead_nowhere(tmp_path: Path) -> None:
 
 
 def test_a_file_named_itself_is_given_whatever_it_is(tmp_path: Path) -> None:
-    (tmp_path / "slides.pptx").write_bytes(b"PK")
+    (tmp_path / "program.exe").write_bytes(b"MZ")
 
-    assert list(find_files([tmp_path / "slides.pptx"])) == [(tmp_path / "slides.pptx", "slides.pptx")]
+    (file,) = find_files([tmp_path / "program.exe"])
+
+    assert file == File(tmp_path / "program.exe", "program.exe", str(tmp_path / "program.exe"))
+
+
+def test_programs_are_found_where_they_are_asked_for(tmp_path: Path) -> None:
+    for name in ("a.py", "b.md", "c.json"):
+        (tmp_path / name).write_text("text")
+
+    assert [file.path.name for file in find_files([tmp_path], include=["*.PY", "*.json"])] == ["a.py", "c.json"]
+
+
+def test_two_folders_of_one_name_do_not_share_their_documents(tmp_path: Path) -> None:
+    for parent in ("one", "two"):
+        (tmp_path / parent / "docs").mkdir(parents=True)
+        (tmp_path / parent / "docs" / "a.md").write_text(parent)
+    one, two = tmp_path / "one" / "docs", tmp_path / "two" / "docs"
+
+    assert [file.document_id for file in find_files([one, two])] == ["docs/a.md", "two-docs/a.md"]
+    in_use = {"docs": str(one)}
+    assert [file.document_id for file in find_files([two], in_use)] == ["two-docs/a.md"]
+    assert [file.document_id for file in find_files([one], in_use)] == ["docs/a.md"]
+    moved = {"docs": str(tmp_path / "gone" / "docs")}
+    assert [file.document_id for file in find_files([two], moved)] == ["docs/a.md"]
 
 
 @pytest.mark.parametrize(
     ("name", "data", "reason"),
     [
-        ("slides.pptx", b"PK", ".pptx can't be loaded; .md, .markdown, .txt can"),
-        ("README", b"text", "a file without suffix can't be loaded; .md, .markdown, .txt can"),
+        ("program.exe", b"MZ", f".exe can't be loaded; {KINDS}"),
+        ("README", b"text", f"a file without suffix can't be loaded; {KINDS}"),
         ("latin.txt", b"caf\xe9", "is not UTF-8 (byte 3)"),
         ("binary.md", b"a\0b", "holds NUL characters: not a text"),
     ],

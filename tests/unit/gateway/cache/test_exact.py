@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from gateway.cache.exact import AnswerCache
-from gateway.cache.replay import Replayed
 from gateway.chat import ChatRequest, Chunk
 from gateway.errors import UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
+from gateway.providers.replay import Replayed
 from gateway.values import Caller
 
 

@@ -11,6 +11,10 @@ from gateway.config.faults import ConfigError
 from gateway.config.loading import Loaded, check_exposure, is_loopback, load
 
 HASH = "sha256:" + "0" * 64
+KINDS = (
+    "anthropic, azure_openai, bedrock, cohere, extractive, gemini, local_embeddings, mistral, openai, "
+    "openai_compatible, vertex, vllm"
+)
 MOCK = "providers: {mock: {kind: openai_compatible, base_url: http://127.0.0.1:1/v1}}\n"
 
 
@@ -43,17 +47,19 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
         ),
         pytest.param(
             "providers:\n  o: {kind: opnai, api_key: k}\n",
-            "2:7: providers.o.kind: names the kind of provider; allowed: extractive, local_embeddings, openai, "
-            "openai_compatible, vllm; did you mean `openai`?",
+            "2:7: providers.o.kind: names the kind of provider; allowed: " + KINDS + "; did you mean `openai`?",
             id="an unknown kind of provider",
         ),
         pytest.param(
             "providers:\n  o: {api_key: k}\n",
-            "2:3: providers.o.kind: names the kind of provider; allowed: extractive, local_embeddings, openai, "
-            "openai_compatible, vllm",
+            "2:3: providers.o.kind: names the kind of provider; allowed: " + KINDS,
             id="no kind of provider",
         ),
-        pytest.param("providers:\n  o: {kind: openai}\n", "2:3: providers.o.api_key: is missing", id="missing"),
+        pytest.param(
+            "providers:\n  o: {kind: openai}\n",
+            "2:3: providers.o: `api_key` is missing (an empty one switches the provider off)",
+            id="missing",
+        ),
         pytest.param("models: {}\n", "1:1: providers: is missing", id="no providers"),
         pytest.param("providers: {}\n", "1:1: providers: should name at least one", id="empty providers"),
         pytest.param("", "1:1: a configuration is a mapping that has at least `providers`", id="an empty file"),

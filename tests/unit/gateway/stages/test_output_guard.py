@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from gateway.cache.replay import Replayed
 from gateway.chat import Chunk
 from gateway.errors import UpstreamFailed
 from gateway.exchange import Exchange
+from gateway.providers.replay import Replayed
 from gateway.stages.guarding import OutputGuard
 from guardrails.assembly import build_check
 from guardrails.policy import Policy, Rule

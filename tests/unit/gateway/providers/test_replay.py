@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway.cache.replay import fresh_id, split, under_id, whole
 from gateway.chat import Chunk
+from gateway.providers.replay import fresh_id, split, under_id, whole
 
 FRAME = {"id": "chatcmpl-1", "created": 1, "model": "m", "system_fingerprint": "fp"}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}

@@ -127,6 +127,8 @@ def _merge(message: dict[str, Any], delta: dict[str, Any]) -> None:
             calls: list[dict[str, Any]] = message.setdefault("tool_calls", [])
             for part in value:
                 _merge_call(calls, part)
+        elif isinstance(value, list):
+            message[key] = (message.get(key) or []) + value
         else:
             message[key] = value
 

@@ -1,0 +1,276 @@
+"""Files and vector stores through the official SDK, and who may not have them."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from gateway_process import GatewayProcess, until
+from sample_gateway import key_entry
+
+KEYS = {name: f"sk-gw-canary-vs-{name}-19c7" for name in ("a", "b", "c", "ada", "ben", "front", "admin")}
+MINUTES = b"# Minutes\n\nThe office parrot Quetzalcoatl eats walnuts at noon.\n"
+MENU = b"# Menu\n\nOn Mondays the canteen serves pea soup with croutons.\n"
+
+
+def configuration() -> dict[str, Any]:
+    keys = [
+        key_entry("a", KEYS["a"], tenant="a"),
+        key_entry("b", KEYS["b"], tenant="b"),
+        key_entry("c", KEYS["c"], tenant="c"),
+        key_entry("ada", KEYS["ada"], tenant="a", user="ada"),
+        key_entry("ben", KEYS["ben"], tenant="a", user="ben"),
+        key_entry("front", KEYS["front"], tenant="a", speaks_for_users=True),
+        key_entry("admin", KEYS["admin"], admin=True),
+    ]
+    return {
+        "access": {"open_on_loopback": False, "user_header": "x-user", "keys": keys},
+        "providers": {"extractive": {"kind": "extractive"}},
+        "retrieval": {},
+    }
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with GatewayProcess(configuration(), tmp_path_factory.mktemp("stores")) as running:
+        yield running
+        assert "Traceback" not in running.output, running.output
+
+
+@pytest.fixture(scope="module")
+def clients(stores: GatewayProcess) -> Iterator[dict[str, openai.OpenAI]]:
+    made = {
+        name: openai.OpenAI(base_url=stores.url + "/v1", api_key=key, max_retries=0, timeout=60)
+        for name, key in KEYS.items()
+    }
+    yield made
+    for client in made.values():
+        client.close()
+
+
+def upload(client: openai.OpenAI, name: str, content: bytes) -> Any:
+    return client.files.create(file=(name, io.BytesIO(content)), purpose="assistants")
+
+
+def found(client: openai.OpenAI, store_id: str, query: str, **more: Any) -> list[Any]:
+    return list(client.vector_stores.search(vector_store_id=store_id, query=query, **more))
+
+
+def test_a_files_life(clients: dict[str, openai.OpenAI]) -> None:
+    client = clients["a"]
+    file = upload(client, "minutes.md", MINUTES)
+
+    assert (file.object, file.bytes, file.filename, file.purpose) == ("file", len(MINUTES), "minutes.md", "assistants")
+    assert client.files.retrieve(file.id).id == file.id
+    assert file.id in [each.id for each in client.files.list()]
+    assert client.files.content(file.id).read() == MINUTES
+    assert client.files.delete(file.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(file.id)
+
+
+def test_upload_and_poll_then_search(clients: dict[str, openai.OpenAI]) -> None:
+    client = clients["a"]
+    store = client.vector_stores.create(name="office", metadata={"team": "kitchen"})
+    attached = client.vector_stores.files.upload_and_poll(
+        vector_store_id=store.id, file=("minutes.md", io.BytesIO(MINUTES)), poll_interval_ms=50
+    )
+    batch = client.vector_stores.file_batches.upload_and_poll(
+        vector_store_id=store.id, files=[("menu.md", io.BytesIO(MENU)), ("bad.pdf", io.BytesIO(b"no pdf"))],
+        poll_interval_ms=50,
+    )  # fmt: skip
+
+    assert attached.status == "completed"
+    assert attached.usage_bytes > 0
+    assert (batch.status, batch.file_counts.completed, batch.file_counts.failed) == ("completed", 1, 1)
+    (failed,) = client.vector_stores.file_batches.list_files(batch.id, vector_store_id=store.id, filter="failed")
+    assert failed.last_error is not None
+    assert failed.last_error.code == "invalid_file"
+    assert "not a PDF" in failed.last_error.message
+    best = found(client, store.id, "What does the parrot eat?")[0]
+    assert best.filename == "minutes.md"
+    assert best.file_id == attached.id
+    assert "walnuts" in best.content[0].text
+    assert 0 < best.score <= 1
+    now = client.vector_stores.retrieve(store.id)
+    assert (now.status, now.name, now.metadata, now.file_counts.total) == (
+        "completed",
+        "office",
+        {"team": "kitchen"},
+        3,
+    )
+    assert "walnuts" in next(iter(client.vector_stores.files.content(attached.id, vector_store_id=store.id))).text
+
+
+def test_filters_on_attributes_and_their_change(clients: dict[str, openai.OpenAI]) -> None:
+    client = clients["a"]
+    store = client.vector_stores.create(name="filtered")
+    ids = {}
+    for name, content, attributes in (
+        ("minutes.md", MINUTES, {"kind": "minutes", "year": 2023, "open": True}),
+        ("menu.md", MENU, {"kind": "menu", "year": 2025, "open": False}),
+    ):
+        file = upload(client, name, content)
+        ids[name] = file.id
+        client.vector_stores.files.create_and_poll(
+            file.id, vector_store_id=store.id, attributes=attributes, poll_interval_ms=50
+        )
+
+    def names(filters: Any) -> set[str]:
+        return {each.filename for each in found(client, store.id, "parrot soup", filters=filters)}
+
+    both = {"minutes.md", "menu.md"}
+    assert names({"type": "eq", "key": "kind", "value": "menu"}) == {"menu.md"}
+    assert names({"type": "ne", "key": "kind", "value": "menu"}) == {"minutes.md"}
+    assert names({"type": "eq", "key": "year", "value": 2025.0}) == {"menu.md"}
+    assert names({"type": "eq", "key": "open", "value": True}) == {"minutes.md"}
+    assert names({"type": "gt", "key": "year", "value": 2023}) == {"menu.md"}
+    assert names({"type": "lte", "key": "year", "value": 2025}) == both
+    assert names({"type": "in", "key": "kind", "value": ["menu", "minutes"]}) == both
+    assert names({"type": "nin", "key": "kind", "value": ["menu", "minutes"]}) == set()
+    either = [{"type": "eq", "key": "kind", "value": "menu"}, {"type": "lt", "key": "year", "value": 2024}]
+    assert names({"type": "or", "filters": either}) == both
+    assert names({"type": "and", "filters": either}) == set()
+    with pytest.raises(openai.BadRequestError) as refused:
+        names({"type": "and", "filters": [{"type": "like", "key": "kind", "value": "%"}]})
+    assert refused.value.param == "filters.filters[0].type"
+
+    client.vector_stores.files.update(ids["menu.md"], vector_store_id=store.id, attributes={"kind": "poster"})
+    client.vector_stores.files.poll(ids["menu.md"], vector_store_id=store.id, poll_interval_ms=50)
+    assert names({"type": "eq", "key": "kind", "value": "menu"}) == set()
+    assert names({"type": "eq", "key": "kind", "value": "poster"}) == {"menu.md"}
+
+
+def test_what_is_taken_out_is_found_no_more(clients: dict[str, openai.OpenAI]) -> None:
+    client = clients["a"]
+    files = [upload(client, name, content) for name, content in (("minutes.md", MINUTES), ("menu.md", MENU))]
+    store = client.vector_stores.create(name="short-lived", file_ids=[file.id for file in files])
+    until(lambda: client.vector_stores.retrieve(store.id).status == "completed", 30)
+    assert {each.filename for each in found(client, store.id, "parrot soup")} == {"minutes.md", "menu.md"}
+
+    assert client.vector_stores.files.delete(files[0].id, vector_store_id=store.id).deleted
+    assert {each.filename for each in found(client, store.id, "parrot soup")} == {"menu.md"}
+    client.files.delete(files[1].id)
+    assert found(client, store.id, "parrot soup") == []
+    assert client.vector_stores.delete(store.id).deleted
+    with pytest.raises(openai.NotFoundError):
+        found(client, store.id, "parrot soup")
+
+
+def test_lists_in_pages(clients: dict[str, openai.OpenAI]) -> None:
+    client = clients["c"]
+    made = [client.vector_stores.create(name=f"page {n}").id for n in range(5)]
+
+    assert [each.id for each in client.vector_stores.list(limit=2, order="asc")] == made  # the SDK turns the pages
+    page = client.vector_stores.list(limit=2, order="desc")
+    assert ([each.id for each in page.data], page.has_more) == (made[:-3:-1], True)
+    with pytest.raises(openai.BadRequestError):
+        client.vector_stores.list(after="vs_nothing")
+
+
+def test_nothing_of_anothers_is_there(stores: GatewayProcess, clients: dict[str, openai.OpenAI]) -> None:
+    """Every route, with ids that exist: for another tenant, and for another user of the same one."""
+    ada = clients["ada"]
+    store = ada.vector_stores.create(name="ada's")
+    file = upload(ada, "secret.md", b"# Secret\n\nThe safe opens with 1-2-3.\n")
+    batch = ada.vector_stores.file_batches.create_and_poll(store.id, file_ids=[file.id], poll_interval_ms=50)
+    assert [each.filename for each in found(ada, store.id, "How does the safe open?")] == ["secret.md"]
+
+    vs, fs = f"/v1/vector_stores/{store.id}", f"/v1/files/{file.id}"
+    calls: list[tuple[str, str, Any]] = [
+        ("GET", fs, None),
+        ("GET", f"{fs}/content", None),
+        ("GET", vs, None),
+        ("POST", vs, {"name": "mine now"}),
+        ("POST", f"{vs}/search", {"query": "How does the safe open?"}),
+        ("GET", f"{vs}/files", None),
+        ("POST", f"{vs}/files", {"file_id": file.id}),
+        ("GET", f"{vs}/files/{file.id}", None),
+        ("POST", f"{vs}/files/{file.id}", {"attributes": {}}),
+        ("GET", f"{vs}/files/{file.id}/content", None),
+        ("POST", f"{vs}/file_batches", {"file_ids": [file.id]}),
+        ("GET", f"{vs}/file_batches/{batch.id}", None),
+        ("POST", f"{vs}/file_batches/{batch.id}/cancel", None),
+        ("GET", f"{vs}/file_batches/{batch.id}/files", None),
+        ("POST", "/v1/vector_stores", {"file_ids": [file.id]}),
+        ("DELETE", f"{vs}/files/{file.id}", None),
+        ("DELETE", vs, None),
+        ("DELETE", fs, None),
+    ]
+    for name in ("a", "b", "ben", "front", "admin"):
+        with httpx.Client(base_url=stores.url, headers={"authorization": f"Bearer {KEYS[name]}"}) as http:
+            for method, path, body in calls:
+                answer = http.request(method, path, json=body)
+                assert answer.status_code == 404, (name, method, path, answer.text)
+                assert "safe" not in answer.text
+            assert store.id not in http.get("/v1/vector_stores").text
+            assert file.id not in http.get("/v1/files").text
+    with httpx.Client(base_url=stores.url) as http:
+        assert http.get(vs).status_code == 401
+        trusted = {"authorization": f"Bearer {KEYS['front']}", "x-user": "ada"}
+        assert http.get(vs, headers=trusted).status_code == 200
+        forged = {"authorization": f"Bearer {KEYS['ben']}", "x-user": "ada"}
+        assert http.get(vs, headers=forged).status_code == 404
+    # A store that the other tenant owns can't take the file in, and a filter can't reach into it.
+    own = clients["b"].vector_stores.create(name="b's")
+    for filters in ({"type": "ne", "key": "x", "value": "y"}, {"type": "nin", "key": "within", "value": [store.id]}):
+        assert found(clients["b"], own.id, "How does the safe open?", filters=filters) == []
+    assert [each.filename for each in found(ada, store.id, "How does the safe open?")] == ["secret.md"]
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "..\\..\\boot.ini"])
+def test_a_path_in_a_name_is_only_a_name(clients: dict[str, openai.OpenAI], name: str) -> None:
+    file = upload(clients["a"], name, b"text")
+
+    assert "/" not in file.filename
+    assert "\\" not in file.filename
+
+
+def test_bad_uploads_are_refused_whole(stores: GatewayProcess) -> None:
+    with httpx.Client(base_url=stores.url, headers={"authorization": f"Bearer {KEYS['b']}"}) as http:
+        before = len(http.get("/v1/files").json()["data"])
+        file = ("a.md", b"text")
+        refusals = [
+            (http.post("/v1/files", files={"file": file}), "purpose"),
+            (http.post("/v1/files", files={"file": file}, data={"purpose": "mischief"}), "purpose"),
+            (http.post("/v1/files", data={"purpose": "assistants"}), "file"),
+            (http.post("/v1/files", files={"other": file}, data={"purpose": "assistants"}), "file"),
+            (http.post("/v1/files", files=[("file", file), ("file", file)], data={"purpose": "assistants"}), "file"),
+            (http.post("/v1/files", json={"purpose": "assistants"}), "file"),
+            (http.post("/v1/files", content=b"--x\r\nbroken", headers={"content-type": "multipart/form-data; boundary=x"}), "file"),
+        ]  # fmt: skip
+        assert [(answer.status_code, answer.json()["error"]["param"]) for answer, _ in refusals] == [
+            (400, param) for _, param in refusals
+        ]
+        assert len(http.get("/v1/files").json()["data"]) == before
+    assert len(list((stores.folder / "data" / "files" / "files").glob("*.*"))) == 0
+
+
+def test_indexing_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """What waited is indexed by the next process, and is there once."""
+    made = configuration()
+    running = GatewayProcess(made, tmp_path)
+    text = "\n\n".join(f"# Part {n}\n\nSentence {n} about ship number {n}." for n in range(150)).encode()
+    with running:
+        with openai.OpenAI(base_url=running.url + "/v1", api_key=KEYS["a"], max_retries=0) as client:
+            store = client.vector_stores.create(name="ships")
+            file = upload(client, "ships.md", text)
+            client.vector_stores.files.create(store.id, file_id=file.id)
+        running.process.kill()
+        running.process.wait()
+        running._close()
+        running.__enter__()
+        with openai.OpenAI(base_url=running.url + "/v1", api_key=KEYS["a"], max_retries=0) as client:
+            done = client.vector_stores.files.poll(file.id, vector_store_id=store.id, poll_interval_ms=50)
+            assert done.status == "completed", done.last_error
+            results = found(client, store.id, "ship number 77", max_num_results=50)
+    texts = [each.content[0].text for each in results]
+    assert len(texts) == len(set(texts))
+    assert any("number 77" in text for text in texts[:3])
+    assert json.dumps(texts).count("Sentence 77 ") == 1
