@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from gateway.api import admin, documentation, errors, feedback
 from gateway.api.front import Front
 from gateway.api.inbound import Inbound
+from gateway.api.messages import Messages, counting
 from gateway.api.routes import Health, identifier, router
 from gateway.assembly import Records
 from gateway.routing.control import RoutingControl
@@ -38,7 +39,8 @@ def create_app(
         from gateway.api import knowledge
 
         app.include_router(knowledge.router(gateway, vector_stores))
+    app.include_router(counting(gateway, caller))
     documentation.install(app)
     # The APIs other than OpenAI's chat and embeddings, by path: each is one line here.
-    inbound: dict[str, Inbound] = {}
+    inbound: dict[str, Inbound] = {"/v1/messages": Messages()}
     return Front(app, gateway, inbound)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from features.vector import FeatureVector
     from gateway.values import Attempt, Caller, Target, Usage
+    from guardrails.pseudonyms import Pseudonyms
     from guardrails.verdicts import Verdict
     from retrieval.passages import Passage
 
@@ -19,6 +20,8 @@ _random_bits: Callable[[int], int] = random.Random(random.SystemRandom().getrand
 
 class Account(Protocol):
     """Where calls are accounted for."""
+
+    def price(self, exchange: Exchange) -> None: ...
 
     def begin(self, exchange: Exchange) -> None: ...
 
@@ -60,6 +63,7 @@ class Exchange:
         "outcome",
         "passages",
         "propensity",
+        "pseudonyms",
         "record_content",
         "request_id",
         "requested_model",
@@ -106,6 +110,7 @@ class Exchange:
         self.features: FeatureVector | None = None
         self.passages: Sequence[Passage] = ()
         self.verdicts: list[tuple[str, Verdict]] = []  # ("input" | "output", verdict)
+        self.pseudonyms: Pseudonyms | None = None  # where a guardrail has replaced values by placeholders
         self.messages: Sequence[Mapping[str, Any]] | None = None  # as rendered, where content may be recorded
         self.answer_text: str | None = None  # where content may be recorded
         self.record_content = False
@@ -150,6 +155,8 @@ class Exchange:
         if self.ended:
             return
         self.ended = time.perf_counter_ns()
+        if self.account is not None:
+            self.account.price(self)
         if self._at_end is not None:
             for told in self._at_end:
                 told(self)

@@ -55,8 +55,10 @@ class Pipeline:
         if self.record_content:
             exchange.messages = request.messages
         if self.cache is not None:
-            return await self.cache.answer(request, exchange, self.generate)
-        return await self.generate(request, exchange)
+            chunks = await self.cache.answer(request, exchange, self.generate)
+        else:
+            chunks = await self.generate(request, exchange)
+        return self.input_guard.restore(chunks, exchange) if exchange.pseudonyms and self.input_guard else chunks
 
     async def generate(self, request: Request, exchange: Exchange) -> Chunks:
         """The answer from a target, screened and with its sources; the cache calls this where it has none."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gateway.config.models import Configuration
     from gateway.exchange import Exchange
     from gateway.pipeline import Pipeline
+    from gateway.pricing import PriceBook
     from gateway.records.journal import CallJournal
     from gateway.telemetry.metrics import Metrics
 
@@ -56,12 +57,19 @@ class Gateway:
     """Shared by the hot paths and the routes. `revision` is swapped whole by a reload."""
 
     def __init__(
-        self, revision: Revision, journal: CallJournal, metrics: Metrics, body_limit: int, sample: float | None
+        self,
+        revision: Revision,
+        journal: CallJournal,
+        metrics: Metrics,
+        prices: PriceBook,
+        body_limit: int,
+        sample: float | None,
     ) -> None:
         """`sample` is the share of calls that become spans; None where no span is made at all."""
         self.revision = revision
         self.journal = journal
         self.metrics = metrics
+        self._prices = prices
         self.body_limit = body_limit
         self.draining = False
         self._sampled_below = None if sample is None else int(sample * (1 << 64))
@@ -82,6 +90,13 @@ class Gateway:
         if exchange.caller is not None:
             self.journal.append(exchange)
         self.metrics.observe(exchange)
+
+    def price(self, exchange: Exchange) -> None:
+        """Find out what a call cost, where its price is at hand; called before anything is told of the call."""
+        if exchange.cost is None and exchange.usage is not None and exchange.target is not None:
+            price = self._prices.known(exchange.target)
+            if price is not None:
+                exchange.cost = 0.0 if exchange.cache == "hit" else price.cost(exchange.usage)
 
 
 def require_admin(caller: Caller) -> None:

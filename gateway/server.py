@@ -58,14 +58,14 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
     loopback = is_loopback(host)
     fleet = Fleet()
     revision = compile_revision(loaded, services, fleet, loopback=loopback)
-    records = open_records(configuration)
+    records = open_records(configuration, fleet.prices)
     journal = records.journal
     routing = RoutingSync(records.routing, fleet.routing, records.feedback.rated)
     await routing.round()  # what was switched before this start holds from the first call on
     metrics = Metrics(lambda: journal.waiting, lambda: journal.dropped)
     traces = configuration.telemetry.traces
     sample = traces.sample if traces.otlp is not None else None
-    gateway = Gateway(revision, journal, metrics, configuration.server.body_limit, sample)
+    gateway = Gateway(revision, journal, metrics, fleet.prices, configuration.server.body_limit, sample)
 
     async def health() -> dict[str, str]:
         states = await services.states()

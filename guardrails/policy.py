@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from guardrails.pseudonyms import Pseudonyms
 from guardrails.runs import Run, Runs
 from guardrails.verdicts import Action, Finding, Screened, Verdict
 
@@ -60,9 +61,11 @@ class Policy:
         self.rules = tuple(rules)
         told = "\0".join(f"{rule.check.name} {rule.check.version} {rule.action}" for rule in self.rules)
         self.version = hashlib.sha256(told.encode()).hexdigest()[:16]
+        self.pseudonymises = any(rule.action == "pseudonymise" for rule in self.rules)
 
-    def screen(self, text: str) -> Screened:
-        stream = self.stream()
+    def screen(self, text: str, pseudonyms: Pseudonyms | None = None) -> Screened:
+        """`pseudonyms` are the call's, where a rule asks for them."""
+        stream = StreamScreen(self.rules, pseudonyms)
         told = stream.feed(text) + stream.finish()
         return Screened(told, stream.verdicts, told != text)
 
@@ -73,8 +76,9 @@ class Policy:
 class StreamScreen:
     """One text on its way. What `feed` and `finish` return may leave; after `blocked`, nothing more does."""
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    def __init__(self, rules: Sequence[Rule], pseudonyms: Pseudonyms | None = None) -> None:
         self._rules = rules
+        self._pseudonyms = pseudonyms
         self._runs = Runs()
         self._findings: list[list[Finding]] = [[] for _ in rules]
         self._key: tuple[int, Finding] | None = None  # (rule, finding) of a private key that has not ended
@@ -137,7 +141,10 @@ class StreamScreen:
             if rule.action == "block":
                 self.blocked = True
                 return ""
-            if rule.action == "mask":
+            if rule.action == "pseudonymise" and self._pseudonyms is not None:
+                value = text[finding.start : finding.end]
+                spans.append((finding.start, finding.end, self._pseudonyms.of(finding.kind, value)))
+            elif rule.action in ("mask", "pseudonymise"):
                 spans.append((finding.start, finding.end, rule.check.mask(finding.kind)))
                 if self._key is None and _is_open(finding, text):
                     self._key = (order, placed)

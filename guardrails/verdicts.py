@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Action = Literal["flag", "mask", "block"]
-"""What a rule does with a finding: note it, replace it by its kind, or stop the whole text."""
+Action = Literal["flag", "mask", "pseudonymise", "block"]
+"""What a rule does with a finding: note it, replace it by its kind or by a placeholder, or stop the whole text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Verdict:
     """One check's word on one text. `version` names the check's rules, for the record."""
 
     check: str
-    action: Literal["allow", "flag", "mask", "block"]
+    action: Literal["allow", "flag", "mask", "pseudonymise", "block"]
     findings: tuple[Finding, ...]
     version: str
 

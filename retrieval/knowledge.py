@@ -18,6 +18,7 @@ from retrieval.local_servers import LocalServers, embedding_socket
 from retrieval.parsing import Parser
 from retrieval.passages import Passage
 from retrieval.questions import PLAIN, SearchSettings
+from retrieval.reindexing import reindex
 from retrieval.reranking import EndpointReranker
 from retrieval.schema import Recipe
 from retrieval.search import Reranker, Searcher
@@ -160,6 +161,10 @@ class Knowledge:
         """One document of the tenant's own. Raises RetrievalUnavailable."""
         await self._store.ensure(collection)
         await self._store.remove(collection, tenant, document_id)
+
+    async def reindex(self, collection: str, *, on_progress: Callable[[int], None]) -> int:
+        """See `retrieval.reindexing`."""
+        return await reindex(collection, self._store, self._embedder, on_progress)
 
     async def drop(self, collection: str) -> None:
         """The whole collection, with all that is in it."""

@@ -133,7 +133,8 @@ class Searcher:
         return vectors, [await self._store.dense(collection, clause, vector, wanted) for vector in vectors]
 
     async def _worded(self, queries: Sequence[str], collection: str, clause: str, wanted: int) -> list[list[Found]]:
-        asked = [query[:_LONGEST_QUERY] for query in queries if query.strip()]
+        # Half of a surrogate pair is no text, and can't be sent.
+        asked = [query[:_LONGEST_QUERY].encode("utf-8", "replace").decode() for query in queries if query.strip()]
         return [await self._store.keywords(collection, clause, query, wanted) for query in asked]
 
     async def _in_force(self, collection: str, found: list[_Candidate]) -> list[_Candidate]:

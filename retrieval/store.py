@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -134,14 +134,27 @@ class MilvusStore:
             for name in await self.other_forms(collection):
                 await client.drop_collection(name, timeout=_TIMEOUT)
 
-    async def rows_of_form(self, name: str) -> list[dict[str, Any]]:
-        """All rows of another form, without vectors: what `reindex` makes a new form of."""
+    async def rows_of_form(self, name: str) -> AsyncIterator[list[dict[str, Any]]]:
+        """All rows of another form, without vectors, some at a time: what `reindex` makes a new form of."""
         with self._told():
             client = await self._connected()
             await client.load_collection(name, timeout=_TIMEOUT)
             described = await client.describe_collection(name, timeout=_TIMEOUT)
-            fields = [field["name"] for field in described["fields"] if field["name"] not in ("vector", "keywords")]
-            return await self._all(name, 'id != ""', fields)
+        fields = [field["name"] for field in described["fields"] if field["name"] not in ("vector", "keywords")]
+        for part in range(256):
+            with self._told():
+                rows = await self._all(name, f"tenant != {quoted(HIDDEN)}", fields, f"{part:02x}")
+            if rows:
+                yield rows
+
+    async def write(self, collection: str, rows: Sequence[dict[str, Any]]) -> None:
+        """Rows as they are."""
+        with self._told():
+            client = await self._connected()
+            for start in range(0, len(rows), _WRITTEN):
+                await client.upsert(
+                    self.physical(collection), list(rows[start : start + _WRITTEN]), timeout=_TIMEOUT
+                )
 
     async def drop_collection(self, collection: str) -> None:
         self._ready.discard(collection)

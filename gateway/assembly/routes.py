@@ -11,10 +11,11 @@ from gateway.routing.arms import Arms, ByShare, BySwitch, Chooser
 from gateway.routing.candidates import Candidate, Traits
 from gateway.routing.dispatch import Calls, Dispatcher, Filter
 from gateway.routing.strategies import Least, Priority, Strategy, Weighted, busy, latency
-from gateway.values import Target
+from gateway.values import Target, Usage
 
 if TYPE_CHECKING:
     from gateway.config.models import Configuration, Model, TargetEntry
+    from gateway.pricing import PriceBook
     from gateway.routing.fleet import Fleet
     from gateway.services import KnowledgeService
 
@@ -33,6 +34,7 @@ class Routes:
             if not provider.switched_off
         }
         fleet.keep(self.lines)
+        fleet.prices.configure(configuration.providers)
         self._residency = _residency(configuration)
 
     def endpoints(self, model: Model) -> frozenset[str]:
@@ -58,7 +60,7 @@ class Routes:
             )
         if isinstance(asked, settings.BestOf):
             return self._best_of(name, model, asked, targets, fallbacks)
-        return self.over(name, model, _strategy(asked, targets, fallbacks), [*targets, *fallbacks])
+        return self.over(name, model, _strategy(asked, targets, fallbacks, self._fleet.prices), [*targets, *fallbacks])
 
     def _best_of(
         self, name: str, model: Model, asked: settings.BestOf, targets: list[Candidate], fallbacks: list[Candidate]
@@ -108,7 +110,10 @@ class Routes:
                 shared.decide = decider(asked.plan, name, (names[0], names[1]))
             whole = sum(entry.weight for entry in entries) or 1.0
             chooser = ByShare(name, {entry.arm_name: entry.weight / whole for entry in entries}, asked.sticky)
-        targets = {entry.arm_name: self.candidate(entry).target.label for entry in entries}
+        candidates = {entry.arm_name: self.candidate(entry) for entry in entries}
+        for candidate in candidates.values():
+            self._fleet.prices.price(candidate.target)  # now, since arms are compared as their calls end
+        targets = {arm: candidate.target.label for arm, candidate in candidates.items()}
         return Arms(chooser, shared, branches, targets)
 
     def switched_on(self, model: Model) -> list[TargetEntry]:
@@ -161,9 +166,19 @@ def _choosy(candidate: Candidate) -> bool:
     return candidate.traits != Traits() or isinstance(candidate.line.provider, Translated)
 
 
-def _strategy(asked: settings.Strategy, targets: list[Candidate], fallbacks: list[Candidate]) -> Strategy:
+def _strategy(
+    asked: settings.Strategy, targets: list[Candidate], fallbacks: list[Candidate], prices: PriceBook
+) -> Strategy:
     if isinstance(asked, settings.Weighted):
         return Weighted(targets, fallbacks)
+    if isinstance(asked, settings.LeastCost):
+        # By a call of usual size: prices of input and output do not always order targets alike.
+        usual = Usage(prompt_tokens=1000, completion_tokens=300)
+        costs = {
+            candidate.target.label: None if (price := prices.price(candidate.target)) is None else price.cost(usual)
+            for candidate in targets
+        }
+        return Least(targets, fallbacks, lambda candidate: costs[candidate.target.label], unknown_first=False)
     if isinstance(asked, settings.LeastBusy):
         return Least(targets, fallbacks, busy, unknown_first=True)
     if isinstance(asked, settings.PrefixAffinity):

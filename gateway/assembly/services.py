@@ -11,6 +11,8 @@ from gateway.config.models import Configuration
 from gateway.records.journal import CallJournal
 
 if TYPE_CHECKING:
+    from gateway.exchange import Exchange
+    from gateway.pricing import PriceBook
     from gateway.records.feedback import FeedbackStore
     from gateway.records.routing import RoutingStore
     from gateway.services import FeatureService, KnowledgeService
@@ -59,7 +61,7 @@ class Records:
     close: Callable[[], None]
 
 
-def open_records(configuration: Configuration) -> Records:
+def open_records(configuration: Configuration, prices: PriceBook) -> Records:
     """Open and migrate the record store. Raises sqlite3.Error or OSError."""
     from gateway.records.feedback import FeedbackStore
     from gateway.records.routing import RoutingStore
@@ -75,7 +77,14 @@ def open_records(configuration: Configuration) -> Records:
 
         traces = Traces(configuration.telemetry)
         export, close_traces = traces.export, traces.close
-    journal = CallJournal(calls, export)
+
+    def price(exchange: Exchange) -> None:
+        if exchange.cost is None and exchange.usage is not None and exchange.target is not None:
+            found = prices.price(exchange.target)
+            if found is not None:
+                exchange.cost = 0.0 if exchange.cache == "hit" else found.cost(exchange.usage)
+
+    journal = CallJournal(calls, export, price)
 
     def close() -> None:
         journal.close()

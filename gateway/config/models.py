@@ -218,7 +218,7 @@ PersonalDatum = Literal["EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "
 
 class GuardrailRule(Section):
     check: CheckName
-    action: Literal["block", "mask", "flag"] | None = None
+    action: Literal["block", "mask", "pseudonymise", "flag"] | None = None
     entities: Annotated[list[PersonalDatum], Field(min_length=1)] | None = None
     min_score: Annotated[float, Field(ge=0, le=1)] | None = None
 
@@ -226,6 +226,8 @@ class GuardrailRule(Section):
     def _settings_fit(self) -> Self:
         if self.check == "secrets" and (self.entities is not None or self.min_score is not None):
             raise ValueError("`entities` and `min_score` are settings of the check `pii`; `secrets` has none")
+        if self.check == "secrets" and self.action == "pseudonymise":
+            raise ValueError("secrets are masked or blocked: no answer should ever hold one again")
         return self
 
 
@@ -237,6 +239,13 @@ class ModelGuardrails(Section):
     @classmethod
     def _names(cls, value: Any) -> Any:
         return [{"check": v} if isinstance(v, str) else v for v in value] if isinstance(value, list) else value
+
+    @field_validator("output")
+    @classmethod
+    def _nothing_to_restore(cls, value: list[GuardrailRule]) -> list[GuardrailRule]:
+        if any(rule.action == "pseudonymise" for rule in value):
+            raise ValueError("`pseudonymise` is for input: what it replaces there comes back in the output")
+        return value
 
 
 class ExactCache(Section):

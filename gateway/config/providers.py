@@ -29,6 +29,14 @@ class Retries(Section):
     max_backoff: Duration = 8.0
 
 
+class Prices(Section):
+    """USD a million tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+    cached_input: Annotated[float, Field(ge=0)] | None = None
+
+
 P = TypeVar("P", bound="HttpProvider")
 
 
@@ -54,6 +62,7 @@ class HttpProvider(Section):
 
     `api_keys`: several keys, used in turn; one that is limited or refused rests.
 
+    `prices`: by model, `*` for all others; where nothing is written, the maintained price data are asked.
     `residency`: whether what is sent here stays on the premises; data that may not leave goes nowhere else.
     """
 
@@ -64,6 +73,7 @@ class HttpProvider(Section):
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
     circuit: Circuit = Circuit()
+    prices: dict[str, Prices] = {}
     max_connections: Annotated[int, Field(ge=1)] = 1000
 
     @model_validator(mode="after")

@@ -189,15 +189,13 @@ class Residency(Section):
     """Which data may not leave the premises. `labels` from open to strict; `stays` and stricter ones stay.
 
     `findings`: the label that a guardrail's finding gives a call, by check (`pii`) or by kind (`pii.IBAN_CODE`).
-    `pseudonymise`: findings that would keep a call on the premises are replaced by placeholders instead, and put
-    back into the answer.
+    Findings that are masked or pseudonymised do not count: they are not in the prompt any more.
     """
 
     labels: Annotated[list[str], Field(min_length=2)] = ["public", "internal", "restricted"]
     stays: str = "restricted"
     default: str = "public"
     findings: dict[str, str] = {}
-    pseudonymise: bool = False
 
     @model_validator(mode="after")
     def _known(self) -> Self:

@@ -76,6 +76,8 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
             }
             for stage, v in exchange.verdicts
         ]  # fmt: skip
+    if exchange.cost is not None:
+        detail["cost"] = exchange.cost
     if exchange.arm is not None:
         detail["arm"] = {"name": exchange.arm, "propensity": exchange.propensity}
     if exchange.made_for is not None:
@@ -128,6 +130,7 @@ def told(values: Mapping[str, Any]) -> dict[str, Any]:
         "target": values["target"],
         "served_model": values["served_model"],
         "attempts": [dict(zip(_ATTEMPT, attempt, strict=False)) for attempt in detail["attempts"]],
+        "cost": detail.get("cost"),
         "arm": detail.get("arm"),
         "sensitivity": detail.get("sensitivity"),
         "left_out": detail.get("left_out", []),

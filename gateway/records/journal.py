@@ -34,8 +34,15 @@ class Calls(Protocol):
 class CallJournal:
     """`append` never waits. `export` sees each group too, after it is on the disk: traces are made from it."""
 
-    def __init__(self, calls: Calls, export: Callable[[Sequence[Exchange]], None] | None = None) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        export: Callable[[Sequence[Exchange]], None] | None = None,
+        price: Callable[[Exchange], None] | None = None,
+    ) -> None:
+        """`price` finds out what a call cost, where that was not known when it ended."""
         self._calls = calls
+        self._price = price
         self._export = export
         self._waiting: deque[Exchange] = deque()
         self._awake = threading.Event()
@@ -119,6 +126,8 @@ class CallJournal:
         rows = []
         for exchange in group:
             try:
+                if self._price is not None:
+                    self._price(exchange)
                 rows.append(row(exchange))
             except Exception:  # one call that can't be told must not stop the others
                 self.dropped += 1

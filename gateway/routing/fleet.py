@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from gateway.pricing import PriceBook
 from gateway.routing.arms import Shared
 from gateway.routing.candidates import Candidate, Line, Traits
 from gateway.routing.health import Circuit, Patience
@@ -24,6 +25,7 @@ class Fleet:
         self._health: dict[tuple[str, str], tuple[Patience, Circuit, Observed]] = {}
         self._budgets: dict[str, RetryBudget] = {}
         self.routing: dict[str, Shared] = {}
+        self.prices = PriceBook()
         self._retired: list[Line] = []
 
     def line(self, name: str, settings: object, make: Callable[[], Line]) -> Line:

@@ -74,6 +74,8 @@ class ResidencyFilter:
         labels += features.sensitivity if features is not None else ()
         if found:
             for _, verdict in exchange.verdicts:
+                if verdict.action in ("mask", "pseudonymise"):
+                    continue  # what was found is not in the prompt any more
                 for finding in verdict.findings:
                     labels.append(found.get(f"{verdict.check}.{finding.kind}") or found.get(verdict.check))
         return self._labels.strictest(labels)

@@ -20,12 +20,14 @@ from gateway.chat import JSON, Chunk, Request
 from gateway.errors import BadRequest, ContentBlocked, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
+from gateway.stages.fragments import append_fragment, fragments, texts
+from gateway.stages.restoring import restored
 from guardrails.policy import Policy, StreamScreen
+from guardrails.pseudonyms import Pseudonyms
 from guardrails.verdicts import Screened, Verdict
 
 _decode = msgspec.json.Decoder().decode
 _OFF_LOOP = 4_000  # characters from which screening would hold up other calls, so a thread does it
-_STRUCTURE = frozenset({"role", "type", "id", "index"})
 _ANSWER = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier"})
 _CHOICE = frozenset({"index", "delta", "message", "finish_reason"})
 _NO_TEXT: tuple[Any, ...] = (None, "", [], {})
@@ -40,12 +42,14 @@ class InputGuard:
     async def screen(self, request: Request, exchange: Exchange) -> None:
         """Mask what the policy masks in the caller's messages. Raises ContentBlocked."""
         started = time.perf_counter_ns()
+        if self._policy.pseudonymises and exchange.pseudonyms is None:
+            exchange.pseudonyms = Pseudonyms()
         try:
             messages = request.messages
             changed = False
             for index, message in enumerate(messages):
-                for holder, key in _texts(message):
-                    screened = await _screened(self._policy, holder[key])
+                for holder, key in texts(message):
+                    screened = await _screened(self._policy, holder[key], exchange.pseudonyms)
                     _record(exchange, "input", screened.verdicts)
                     if screened.blocked:
                         raise _refusal(screened.verdicts, f"messages[{index}]")
@@ -64,11 +68,17 @@ class InputGuard:
             key = (passage.section_id, passage.version)
             screened = self._passages.get(key)
             if screened is None:
-                screened = self._passages[key] = await _screened(self._policy, passage.text)
+                screened = await _screened(self._policy, passage.text, exchange.pseudonyms)
+                if not self._policy.pseudonymises:  # whose placeholders are the call's own
+                    self._passages[key] = screened
             _record(exchange, "passages", screened.verdicts)
             if not screened.blocked:
                 kept.append(replace(passage, text=screened.text) if screened.changed else passage)
         exchange.passages = kept
+
+    def restore(self, chunks: Chunks, exchange: Exchange) -> Chunks:
+        """The answer with the caller's values where placeholders went out."""
+        return restored(chunks, exchange)
 
 
 class OutputGuard:
@@ -137,7 +147,7 @@ class _GuardedAnswer:
         for choice in choices:
             index = choice.get("index", 0)
             delta = choice.get("delta") or {}
-            for holder, key, channel in _fragments(delta):
+            for holder, key, channel in fragments(delta):
                 screen = self._screens.get((index, channel))
                 if screen is None:
                     screen = self._screens[index, channel] = self._policy.stream()
@@ -157,7 +167,7 @@ class _GuardedAnswer:
         """Give out what the screens of a finished choice still hold, in its last delta; True when one blocks it."""
         for (owner, channel), screen in self._screens.items():
             if owner == index and (rest := screen.finish()):
-                _append(delta, channel, rest)
+                append_fragment(delta, channel, rest)
             if screen.blocked:
                 return True
         return False
@@ -175,7 +185,7 @@ class _GuardedAnswer:
         verdicts: list[Verdict] = []
         for choice in choices:
             message = choice.get("message") or {}
-            for holder, key, _ in _fragments(message):
+            for holder, key, _ in fragments(message):
                 screened = await _screened(self._policy, holder[key])
                 verdicts += screened.verdicts
                 if screened.blocked:
@@ -214,10 +224,10 @@ def _seen(chunk: Chunk) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return document, choices
 
 
-async def _screened(policy: Policy, text: str) -> Screened:
+async def _screened(policy: Policy, text: str, pseudonyms: Pseudonyms | None = None) -> Screened:
     if len(text) < _OFF_LOOP:
-        return policy.screen(text)
-    return await asyncio.to_thread(policy.screen, text)
+        return policy.screen(text, pseudonyms)
+    return await asyncio.to_thread(policy.screen, text, pseudonyms)
 
 
 async def _fed(screen: StreamScreen, text: str) -> str:
@@ -235,66 +245,6 @@ def _refusal(verdicts: Iterable[Verdict], param: str) -> ContentBlocked:
     return ContentBlocked(
         f"The request was blocked by a guardrail ({checks}). Remove what it found and try again.", param=param
     )
-
-
-def _texts(message: dict[str, Any]) -> Iterable[tuple[dict[str, Any], str]]:
-    """Where a message holds text: everywhere but in what is not for reading, pictures and sounds."""
-    for holder, key, channel in _fragments(message):
-        if not channel.endswith((".url", ".data", ".file_data", "tool_call_id")):
-            yield holder, key
-
-
-def _fragments(delta: dict[str, Any], prefix: str = "") -> list[tuple[dict[str, Any], str, str]]:
-    """Every string in a delta or message, as (holder, key, channel); a channel's pieces make one text."""
-    found: list[tuple[dict[str, Any], str, str]] = []
-    for key, value in delta.items():
-        if key in _STRUCTURE:
-            continue
-        if isinstance(value, str):
-            if value:
-                found.append((delta, key, prefix + key))
-        elif isinstance(value, dict):
-            found += _fragments(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            for order, item in enumerate(value):
-                if isinstance(item, dict):
-                    found += _fragments(item, f"{prefix}{key}[{item.get('index', order)}].")
-                elif isinstance(item, str):
-                    found.append((_Place(value, order), "text", f"{prefix}{key}[{order}]"))
-    return found
-
-
-class _Place(dict[str, Any]):
-    """One string of a list, read and written like the others. Held text can't be put back into it later, so a
-    stream shows what its screen lets go at once, and no more."""
-
-    def __init__(self, items: list[Any], order: int) -> None:
-        super().__init__(text=items[order])
-        self._items, self._order = items, order
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, value)
-        self._items[self._order] = value
-
-
-def _append(delta: dict[str, Any], channel: str, text: str) -> None:
-    """Put `text` behind what `channel` already has in `delta`, making the way to it where it is missing."""
-    holder: dict[str, Any] = delta
-    *path, key = channel.split(".")
-    for step in path:
-        name, _, index = step.rstrip("]").partition("[")
-        if not index:
-            holder = holder.setdefault(name, {})
-            continue
-        items: list[dict[str, Any]] = holder.setdefault(name, [])
-        for item in items:
-            if item.get("index") == int(index):
-                holder = item
-                break
-        else:
-            items.append({"index": int(index)})
-            holder = items[-1]
-    holder[key] = holder.get(key, "") + text
 
 
 def _is_empty(delta: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from features.vector import FeatureReader, FeaturesUnavailable
@@ -44,6 +44,39 @@ class FeatureStage:
             exchange.stage("features", started)
 
 
+class Tripped(RetrievalUnavailable):
+    """Not asked: it has just failed several times."""
+
+
+class Breaker:
+    """Spares calls the wait for a store that has failed `failures` times in a row: for `pause` seconds nobody asks.
+
+    After each pause one call tries; when it finds something, all do again.
+    """
+
+    def __init__(self, failures: int = 3, pause: float = 1.0) -> None:
+        self._most = failures
+        self._pause = pause
+        self._failures = 0
+        self._closed_until = 0.0
+
+    def check(self) -> None:
+        """Raises Tripped."""
+        if self._failures < self._most:
+            return
+        now = time.monotonic()
+        if now < self._closed_until:
+            raise Tripped("it did not answer the calls before this one")
+        self._closed_until = now + self._pause
+
+    def worked(self) -> None:
+        self._failures = 0
+
+    def failed(self) -> None:
+        self._failures += 1
+        self._closed_until = time.monotonic() + self._pause
+
+
 @dataclass(frozen=True, slots=True)
 class RetrievalStage:
     """Finds the passages for a question that the caller may read.
@@ -60,6 +93,7 @@ class RetrievalStage:
     settings: SearchSettings = PLAIN
     rewrite: Rewrite | None = None
     multi_query: bool = False
+    breaker: Breaker = field(default_factory=lambda: Breaker())
 
     async def find(self, request: Request, exchange: Exchange) -> None:
         assert exchange.caller is not None
@@ -71,6 +105,7 @@ class RetrievalStage:
             asked_for = last_question(request.messages)
             if not asked_for:
                 return
+            self.breaker.check()
             async with asyncio.timeout(self.budget):
                 question = await self._question(request, asked_for)
                 exchange.passages = await self.retriever.find(
@@ -88,7 +123,11 @@ class RetrievalStage:
         except BadFilter as fault:
             param = f"rag.filters.{fault.where}" if fault.where else "rag.filters"
             raise BadRequest(f"Invalid value for '{param}': {fault}.", param=param) from None
+            self.breaker.worked()
+        except Tripped as failure:
+            _degrade(exchange, "retrieval", self.on_failure, failure)
         except (TimeoutError, RetrievalUnavailable) as failure:
+            self.breaker.failed()
             _degrade(exchange, "retrieval", self.on_failure, failure)
         finally:
             exchange.stage("retrieval", started)

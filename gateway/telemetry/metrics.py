@@ -65,6 +65,9 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._cache = Counter("rag_gateway_cache", "Answers by cache outcome.", ("model", "outcome"), registry=registry)
+        self._cost = Counter(
+            "rag_gateway_cost_usd", "What calls cost, where the price is known.", ("model", "target"), registry=registry
+        )
         self._verdicts = Counter(
             "rag_gateway_guardrail_verdicts", "What guardrails found.", ("stage", "check", "action"), registry=registry
         )
@@ -124,6 +127,8 @@ class Metrics:
             if outcome is None:
                 outcome = self._cache_children[model, exchange.cache] = self._cache.labels(model, exchange.cache)
             outcome.inc()
+        if exchange.cost:
+            self._cost.labels(model, target).inc(exchange.cost)
         for stage, verdict in exchange.verdicts:
             self._verdicts.labels(stage, verdict.check, verdict.action).inc()
         for attempt in exchange.attempts:

@@ -37,5 +37,5 @@ ATTEMPTS = "rag_gateway.attempts"
 PASSAGES = "rag_gateway.passages"
 GUARDRAIL = "rag_gateway.guardrail.verdicts"
 
-OPERATIONS = {"chat.completions": "chat", "embeddings": "embeddings"}
-PATHS = {"chat.completions": "/v1/chat/completions", "embeddings": "/v1/embeddings"}
+OPERATIONS = {"chat.completions": "chat", "messages": "chat", "embeddings": "embeddings"}
+PATHS = {"chat.completions": "/v1/chat/completions", "messages": "/v1/messages", "embeddings": "/v1/embeddings"}

@@ -39,7 +39,7 @@ def configuration(vendor: Vendor, *, guarded: bool = False) -> dict[str, Any]:
     return {
         "residency": {"findings": {"pii": "restricted"}},
         "providers": {
-            "mock": provider(),
+            "mock": provider(prices={"dear": {"input": 5, "output": 10}, "cheap": {"input": 1, "output": 2}}),
             "retrying": provider(retries={"attempts": 3, "backoff": "5ms"}),
             "house": provider(residency="on_premises"),
             "keys": {**provider(), "api_key": None, "api_keys": ["sk-wrong-1", vendor.api_key, "sk-wrong-2"]},
@@ -59,6 +59,13 @@ def configuration(vendor: Vendor, *, guarded: bool = False) -> dict[str, Any]:
                 "targets": ["mock/out", "house/in"],
                 "guardrails": {"input": [{"check": "pii", "action": "flag"}] if guarded else []},
             },
+            "veiled": {
+                "targets": ["mock/out"],
+                "guardrails": {"input": [{"check": "pii", "action": "pseudonymise"}] if guarded else []},
+                "cache": {"exact": {"ttl": "1h"}},
+                "record_content": True,
+            },
+            "thrifty": {"targets": ["mock/dear", "mock/cheap", "mock/unpriced"], "strategy": "least_cost"},
             "outside": {"targets": ["mock/out"]},
             "sizes": {
                 "targets": [
@@ -225,6 +232,25 @@ def test_weights_are_shares(sdk: openai.OpenAI, vendor: Vendor) -> None:
     assert 120 <= asked(vendor)["one"] <= 178, "three quarters, within four standard deviations"
 
 
+# -- cost --------------------------------------------------------------------------------------------------
+def test_least_cost_takes_the_cheapest_and_the_record_says_what_it_cost(
+    own: GatewayProcess, sdk: openai.OpenAI
+) -> None:
+    raw = sdk.chat.completions.with_raw_response.create(model="thrifty", messages=HELLO)
+    assert raw.headers["x-gateway-target"] == "mock/cheap"
+    used = raw.parse().usage
+    assert used is not None
+    call = httpx.get(f"{own.url}/v1/calls/{raw.headers['x-gateway-call-id']}").json()
+    assert call["cost"] == pytest.approx((used.prompt_tokens * 1 + used.completion_tokens * 2) / 1e6)
+    metrics = httpx.get(own.url + "/metrics").text
+    assert 'rag_gateway_cost_usd_total{model="thrifty",target="mock"}' in metrics
+
+
+def test_an_unknown_cost_is_told_as_unknown(own: GatewayProcess, sdk: openai.OpenAI) -> None:
+    raw = sdk.chat.completions.with_raw_response.create(model="mock/unpriced", messages=HELLO)
+    assert httpx.get(f"{own.url}/v1/calls/{raw.headers['x-gateway-call-id']}").json()["cost"] is None
+
+
 # -- best of -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_majority_answers_and_all_tokens_count(own: GatewayProcess, vendor: Vendor, stream: bool) -> None:
@@ -335,6 +361,34 @@ def test_a_guardrails_finding_keeps_a_call_on_the_premises(vendor: Vendor, tmp_p
     assert asked(vendor) == {"in": 1}
     assert call["sensitivity"] == "restricted"
     assert [attempt["residency"] for attempt in call["attempts"]] == ["on_premises"]
+
+
+def test_values_leave_as_placeholders_and_come_back_as_themselves(vendor: Vendor, tmp_path: Path) -> None:
+    with GatewayProcess(configuration(vendor, guarded=True), tmp_path) as own:
+
+        def ask(address: str, **more: Any) -> httpx.Response:
+            said = [{"role": "user", "content": f"write to {address} now"}]
+            return httpx.post(
+                own.url + "/v1/chat/completions", json={"model": "veiled", "messages": said, **more}, timeout=20
+            )
+
+        plain = ask("jane.doe@example.org")
+        assert plain.json()["choices"][0]["message"]["content"] == "echo: write to jane.doe@example.org now"
+        assert plain.headers["x-gateway-target"] == "mock/out", "it may leave as it is now"
+        (seen,) = vendor.requests
+        assert b"jane.doe" not in seen.raw
+        assert b"<EMAIL_ADDRESS_1_" in seen.raw
+        # What is kept of it serves another's call with that one's own value; its own is nowhere in there.
+        other = ask("john@example.com")
+        assert other.headers["x-gateway-cache"] == "hit"
+        assert other.json()["choices"][0]["message"]["content"] == "echo: write to john@example.com now"
+        vendor.behaviours["out"] = {"piece": 3}
+        streamed = ask("jim@example.com", stream=True, seed=7)
+        assert text_of(list(events_of(streamed.content))) == "echo: write to jim@example.com now"
+        assert len(vendor.requests) == 2
+        call = httpx.get(f"{own.url}/v1/calls/{plain.headers['x-gateway-call-id']}").json()
+        assert "<EMAIL_ADDRESS_1_" in call["messages"][0]["content"]
+        assert call["sensitivity"] == "public"
 
 
 def test_the_records_prove_that_nothing_labelled_left(own: GatewayProcess, sdk: openai.OpenAI, vendor: Vendor) -> None:

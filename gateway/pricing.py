@@ -1,0 +1,130 @@
+"""What calls cost: maintained price data, or what the configuration says. An unknown price is unknown, never 0.
+
+`genai-prices` (pydantic) brings the prices of the vendors' models with its package and fetches nothing. It takes a
+tenth of a second and some 30 MB to load, so it is loaded by the first thread that needs a price, not at start.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gateway.config.providers import HttpProvider
+from gateway.values import Target, Usage
+
+if TYPE_CHECKING:
+    from gateway.config.providers import Provider
+
+log = logging.getLogger(__name__)
+
+_VENDORS = {
+    "openai": "openai",
+    "azure_openai": "azure",
+    "anthropic": "anthropic",
+    "gemini": "google",
+    "vertex": "google",
+    "bedrock": "aws",
+    "mistral": "mistral",
+    "cohere": "cohere",
+}
+
+
+class Price(Protocol):
+    def cost(self, usage: Usage) -> float:
+        """USD."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """USD a million tokens. `cached_input` is what tokens cost that the vendor had in its prompt cache."""
+
+    input: float
+    output: float
+    cached_input: float | None = None
+
+    def cost(self, usage: Usage) -> float:
+        cached = usage.cached_tokens if self.cached_input is not None else 0
+        fresh = usage.prompt_tokens - cached
+        return (fresh * self.input + cached * (self.cached_input or 0.0) + usage.completion_tokens * self.output) / 1e6
+
+
+class _Listed:
+    """A price by the maintained data, with its tiers and dates."""
+
+    def __init__(self, model: str, vendor: str | None, url: str | None) -> None:
+        self._arguments: dict[str, Any] = {"model_ref": model, "provider_id": vendor, "provider_api_url": url}
+
+    def cost(self, usage: Usage) -> float:
+        from genai_prices import Usage as Counted
+        from genai_prices import calc_price
+
+        counted = Counted(
+            input_tokens=usage.prompt_tokens,
+            output_tokens=usage.completion_tokens,
+            cache_read_tokens=usage.cached_tokens or None,
+        )
+        return float(calc_price(counted, **self._arguments).total_price)
+
+
+class PriceBook:
+    """The prices of targets, each looked up once. `configure` is called with every revision."""
+
+    def __init__(self) -> None:
+        self._providers: Mapping[str, Provider] = {}
+        self._known: dict[tuple[str, str], Price | None] = {}
+        self._lock = threading.Lock()
+
+    def configure(self, providers: Mapping[str, Provider]) -> None:
+        with self._lock:
+            self._providers, self._known = providers, {}
+
+    def known(self, target: Target) -> Price | None:
+        """The target's price where it is configured, or was looked up before. Never waits."""
+        return self._known.get((target.provider, target.model))
+
+    def price(self, target: Target) -> Price | None:
+        """The target's price; None when nobody knows it. May load the price data: not for the event loop."""
+        key = (target.provider, target.model)
+        with self._lock:
+            if key not in self._known:
+                self._known[key] = self._found(target)
+            return self._known[key]
+
+    def _found(self, target: Target) -> Price | None:
+        settings = self._providers.get(target.provider)
+        if settings is None:
+            return None
+        if not isinstance(settings, HttpProvider):
+            return Rates(0.0, 0.0)
+        written = settings.prices.get(target.model) or settings.prices.get("*")
+        if written is not None:
+            return Rates(written.input, written.output, written.cached_input)
+        vendor = _VENDORS.get(settings.kind)
+        url = getattr(settings, "base_url", None) if settings.kind == "openai_compatible" else None
+        if vendor is None and url is None:
+            return None
+        listed = _Listed(target.model, vendor, url)
+        try:
+            return _linear(listed) or listed
+        except LookupError:
+            return None
+        except Exception:
+            log.exception("the price of %s can't be read", target.label)
+            return None
+
+
+def _linear(price: Price) -> Rates | None:
+    """The same price as plain rates, which cost a hundredth of the time; None where it has tiers. Raises LookupError."""
+    few, many = 1_000, 5_000_000
+    rates = Rates(
+        price.cost(Usage(few, 0)) / few * 1e6,
+        price.cost(Usage(0, few)) / few * 1e6,
+        price.cost(Usage(few, 0, cached_tokens=few)) / few * 1e6,
+    )
+    for usage in (Usage(many, many), Usage(many, 0, cached_tokens=many), Usage(few, few)):
+        if abs(rates.cost(usage) - price.cost(usage)) > 1e-6 * rates.cost(usage):
+            return None
+    return rates
