@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.commands.configuration import config_option, fail, load_configuration
+from gateway.commands.eval_retrieval import evaluate_group
+from gateway.commands.knowledge import ingest, reindex
 from gateway.commands.report import report
 from gateway.commands.routing import routing
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gateway.config.loading import Loaded
 
 # What a terminal would obey: control characters have no place in an answer, whoever wrote it.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -34,6 +35,9 @@ def main() -> None:
 
 main.add_command(routing)
 main.add_command(report)
+main.add_command(ingest)
+main.add_command(reindex)
+main.add_command(evaluate_group)
 
 
 @main.command()
@@ -139,60 +143,6 @@ def ask(question: str, model: str | None, url: str, api_key: str | None, user: s
         if told:
             console.print()
         fail(_plain(str(failure)))
-
-
-@main.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--collection", required=True, help="One of the configuration's retrieval.collections.")
-@config_option
-def ingest(paths: tuple[Path, ...], collection: str, config: Path | None) -> None:
-    """Load the documents at PATHS (files, or folders of them) into a collection.
-
-    Safe to repeat: what has not changed is left as it is. Safe to interrupt, and to run while the gateway serves.
-    """
-    import asyncio
-
-    loaded = load_configuration(config)
-    knowledge = loaded.configuration.retrieval
-    known = list(knowledge.collections) if knowledge else []
-    if collection not in known:
-        from gateway.config.faults import nearest
-
-        near = nearest(collection, known)
-        fail(
-            f"there is no collection `{collection}` in {loaded.path}; retrieval.collections has: "
-            f"{', '.join(known) or 'none'}" + (f"; did you mean `{near}`?" if near else "")
-        )
-    failed = asyncio.run(_ingest(loaded, list(paths), collection))
-    if failed:
-        sys.exit(1)
-
-
-async def _ingest(loaded: Loaded, paths: list[Path], collection: str) -> bool:
-    """Whether a document was left out."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from gateway.services import knowledge_settings
-    from retrieval.knowledge import Knowledge
-    from retrieval.passages import RetrievalUnavailable
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task("opening the knowledge store", total=None)
-
-            def tell(name: str, done: int, total: int) -> None:
-                progress.update(task, description=name, completed=done, total=total)
-
-            async with Knowledge.open(knowledge_settings(loaded.configuration)) as knowledge:
-                report = await knowledge.ingest(paths, collection=collection, on_progress=tell)
-    except RetrievalUnavailable as failure:
-        fail(f"the knowledge store is unavailable: {failure}")
-    click.echo(f"collection {collection}: {report}")
-    for path, reason in report.failed:
-        click.echo(f"{path}: left out: {reason}", err=True)
-    return bool(report.failed)
 
 
 @main.group()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.config.providers import HttpProvider
+from gateway.config.providers import HttpProvider, Prices
 from gateway.values import Target, Usage
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ _VENDORS = {
     "mistral": "mistral",
     "cohere": "cohere",
 }
+
+
+_UNASKED = object()
 
 
 class Price(Protocol):
@@ -83,7 +86,20 @@ class PriceBook:
 
     def known(self, target: Target) -> Price | None:
         """The target's price where it is configured, or was looked up before. Never waits."""
-        return self._known.get((target.provider, target.model))
+        price = self._known.get((target.provider, target.model), _UNASKED)
+        if price is not _UNASKED:
+            return price  # type: ignore[return-value]  # all but that object are prices or None
+        settings = self._providers.get(target.provider)
+        if isinstance(settings, HttpProvider) and not _written(settings, target):
+            return None
+        return self.price(target)
+
+    def look_up(self, targets: Iterable[Target]) -> None:
+        """Find the prices of vendors' targets before the first call asks for them. Not for the event loop."""
+        for target in targets:
+            settings = self._providers.get(target.provider)
+            if settings is not None and settings.kind in _VENDORS:
+                self.price(target)
 
     def price(self, target: Target) -> Price | None:
         """The target's price; None when nobody knows it. May load the price data: not for the event loop."""
@@ -99,7 +115,7 @@ class PriceBook:
             return None
         if not isinstance(settings, HttpProvider):
             return Rates(0.0, 0.0)
-        written = settings.prices.get(target.model) or settings.prices.get("*")
+        written = _written(settings, target)
         if written is not None:
             return Rates(written.input, written.output, written.cached_input)
         vendor = _VENDORS.get(settings.kind)
@@ -114,6 +130,10 @@ class PriceBook:
         except Exception:
             log.exception("the price of %s can't be read", target.label)
             return None
+
+
+def _written(settings: HttpProvider, target: Target) -> Prices | None:
+    return settings.prices.get(target.model) or settings.prices.get("*")
 
 
 def _linear(price: Price) -> Rates | None:

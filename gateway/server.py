@@ -71,10 +71,13 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
         states = await services.states()
         return {"records": "ok" if journal.healthy and routing.healthy else "unavailable", **states}
 
-    server = _Server(create_app(gateway, records, fleet, health, services.vector_stores), configuration, host, port, gateway)
+    server = _Server(
+        create_app(gateway, records, fleet, health, services.vector_stores), configuration, host, port, gateway
+    )
     for notice in loaded.notices:
         log.info(notice)
-    tasks = [asyncio.create_task(task) for task in (watch_loop(metrics), routing.run(), *services.runs())]
+    background = (watch_loop(metrics), routing.run(), asyncio.to_thread(fleet.look_up_prices), *services.runs())
+    tasks = [asyncio.ensure_future(task) for task in background]
     with _reload_on_hangup(loaded.path, gateway, services, fleet, loopback=loopback):
         gc.collect()
         gc.freeze()  # what the start has made stays; the collector need not walk it again under load

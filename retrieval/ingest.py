@@ -98,7 +98,8 @@ class Ingestion:
         first = {text_hash(section): section for section in reversed(cut)}
         sections = sorted(first.values(), key=lambda section: section.position)
         vectors = await self._vectors(document_id, sections)
-        await self._store.replace(self._collection, self._tenant, document, version, sections, vectors)
+        is_new = record is None and document_id not in self._versions
+        await self._store.replace(self._collection, self._tenant, document, version, sections, vectors, is_new=is_new)
         self.written = True
         if record is not None:
             self.report.updated += 1

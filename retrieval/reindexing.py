@@ -17,9 +17,7 @@ from retrieval.sectioning import Section
 from retrieval.store import MilvusStore
 
 
-async def reindex(
-    collection: str, store: MilvusStore, embedder: Embedder, on_progress: Callable[[int], None]
-) -> int:
+async def reindex(collection: str, store: MilvusStore, embedder: Embedder, on_progress: Callable[[int], None]) -> int:
     """How many sections were embedded; 0 where the collection is of this recipe already.
 
     `on_progress` is told the sections done so far. Raises RetrievalUnavailable; then the old form is still in force,

@@ -31,6 +31,9 @@ __all__ = ["SHARED", "DocumentRecord", "Found", "MilvusStore", "quoted"]
 _TIMEOUT = 30.0
 _MOST_ROWS = 16_384  # that Milvus gives at once
 _WRITTEN = 500  # rows a request
+# pymilvus asks every ten seconds whether an idle connection lives; Milvus Lite's server takes that for an attack and
+# closes it ("too_many_pings"), so that every client that was idle for half a minute would fail once.
+_NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": False}
 _READY, _BUILDING = "ready", "building"
 
 
@@ -59,7 +62,7 @@ class MilvusStore:
     """A Milvus by its address; connects when first asked, in the loop that asks.
 
     `address` is asked again after a failure: a local server that was started anew may listen elsewhere.
-    `keywords`: collections get a BM25 index. `exact`: their vectors are compared one by one.
+    `keywords`: collections get a BM25 index. `exact`: it is Milvus Lite, and vectors are compared one by one.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class MilvusStore:
         self._recipe = recipe
         self._keywords = keywords
         self._exact = exact
+        self._options: dict[str, Any] = {"grpc_options": _NO_PINGS} if exact else {}
         self._client: AsyncMilvusClient | None = None
         self._ready: set[str] = set()
 
@@ -152,9 +156,7 @@ class MilvusStore:
         with self._told():
             client = await self._connected()
             for start in range(0, len(rows), _WRITTEN):
-                await client.upsert(
-                    self.physical(collection), list(rows[start : start + _WRITTEN]), timeout=_TIMEOUT
-                )
+                await client.upsert(self.physical(collection), list(rows[start : start + _WRITTEN]), timeout=_TIMEOUT)
 
     async def drop_collection(self, collection: str) -> None:
         self._ready.discard(collection)
@@ -201,10 +203,13 @@ class MilvusStore:
         version: str,
         sections: Sequence[Section],
         vectors: Sequence[Sequence[float]],
+        *,
+        is_new: bool = False,
     ) -> None:
         """The document's new sections in, its record set to them in one step, then its old sections out.
 
-        The first section goes in first: it tells a later load of one that broke off.
+        The first section goes in first: it tells a later load of one that broke off. `is_new` says that there are no
+        old ones to look for, which on Milvus Lite takes a look at every row.
         """
         shared = {
             "tenant": tenant,
@@ -245,7 +250,8 @@ class MilvusStore:
             for start in range(0, len(rows), _WRITTEN):
                 await client.upsert(name, rows[start : start + _WRITTEN], timeout=_TIMEOUT)
             await client.upsert(name, [record], timeout=_TIMEOUT)
-        await self.drop_versions(collection, tenant, document.document_id, but=version)
+        if not is_new:
+            await self.drop_versions(collection, tenant, document.document_id, but=version)
 
     async def drop_versions(self, collection: str, tenant: str, document_id: str, *, but: str) -> None:
         clause = f"tenant == {quoted(tenant)} and document_id == {quoted(document_id)} and version != {quoted(but)}"
@@ -363,7 +369,7 @@ class MilvusStore:
                 self._uri = address
                 await self.aclose()
         if self._client is None:
-            self._client = AsyncMilvusClient(uri=self._uri, token=self._token or "")
+            self._client = AsyncMilvusClient(uri=self._uri, token=self._token or "", **self._options)
         return self._client
 
     @contextmanager
@@ -419,14 +425,14 @@ class MilvusStore:
 
     def _create(self, name: str) -> None:
         """By the blocking client: the async one asks the server for a timestamp, which Milvus Lite does not have."""
-        client = MilvusClient(uri=self._uri, token=self._token or "")
+        client = MilvusClient(uri=self._uri, token=self._token or "", **self._options)
         try:
             create(client, name, self._recipe.dimension, keywords=self._keywords, exact=self._exact, timeout=_TIMEOUT)
         finally:
             client.close()
 
     def _flush(self, name: str) -> None:
-        client = MilvusClient(uri=self._uri, token=self._token or "")
+        client = MilvusClient(uri=self._uri, token=self._token or "", **self._options)
         try:
             client.flush(name, timeout=_TIMEOUT)
         finally:

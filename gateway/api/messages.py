@@ -63,6 +63,7 @@ class MessagesCall:
         self._blocks: dict[str, int] = {}  # "text", "thinking", "redacted 0", "tool 0", … to their index
         self._open: str | None = None
         self._signatures: dict[int, str] = {}  # by the index of a thought among the vendor's
+        self._held: dict[int, dict[str, str]] = {}  # tool calls whose name has not come
         self._begun = False
         self._stop: dict[str, Any] = {"stop_reason": None, "stop_sequence": None}
         self._usage: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0}
@@ -104,7 +105,12 @@ class MessagesCall:
         for chunk in chunks:
             if not self._begun:
                 self._begun = True
-                empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": self._usage}
+                empty: dict[str, Any] = {
+                    "content": [],
+                    "stop_reason": None,
+                    "stop_sequence": None,
+                    "usage": self._usage,
+                }
                 told.append(_event("message_start", message={**self._frame(chunk, exchange), **empty}))
                 told.append(_event("ping"))
             document: dict[str, Any] = _decode(chunk.data)
@@ -133,6 +139,8 @@ class MessagesCall:
         for citation in _citations(delta.get("annotations") or (), self._rag.get("rag") or {}):
             told += self._piece("text", "citations_delta", "citation", citation)
         if choice.get("finish_reason"):
+            if self._held and choice["finish_reason"] not in ("length", "content_filter"):
+                raise UpstreamFailed("The provider sent a tool call without a name.", code="upstream_bad_answer")
             self._stop = _stopped(choice, delta.get("refusal"))
         return told
 
@@ -181,16 +189,24 @@ class MessagesCall:
         return [*told, self._signature(signature)]
 
     def _tool(self, order: int, call: Mapping[str, Any]) -> list[bytes]:
-        name = f"tool {order}"
+        """A piece of a tool call. Its block opens with its name, which a guardrail may hold back for a while."""
+        block = f"tool {order}"
         function = call.get("function") or {}
+        arguments = function.get("arguments") or ""
         told = []
-        if name not in self._blocks:
-            if not call.get("id") or not function.get("name"):
-                raise UpstreamFailed("The provider sent a tool call without a name.", code="upstream_bad_answer")
-            told = self._begin(name, {"type": "tool_use", "id": call["id"], "name": function["name"], "input": {}})
-        if function.get("arguments"):
-            delta = {"type": "input_json_delta", "partial_json": function["arguments"]}
-            told.append(_event("content_block_delta", index=self._blocks[name], delta=delta))
+        if block not in self._blocks:
+            held = self._held.setdefault(order, {"id": "", "name": "", "arguments": ""})
+            held["id"] = call.get("id") or held["id"]
+            held["name"] += function.get("name") or ""
+            held["arguments"] += arguments
+            if not held["id"] or not held["name"]:
+                return []
+            del self._held[order]
+            told = self._begin(block, {"type": "tool_use", "id": held["id"], "name": held["name"], "input": {}})
+            arguments = held["arguments"]
+        if arguments:
+            delta = {"type": "input_json_delta", "partial_json": arguments}
+            told.append(_event("content_block_delta", index=self._blocks[block], delta=delta))
         return told
 
     def end(self, exchange: Exchange) -> bytes:

@@ -67,11 +67,11 @@ def _http_provider(name: str, settings: HttpProvider) -> Provider:
         return _translated(name, Gemini(), settings, settings.base_url, _key(settings, "x-goog-api-key"))
     if isinstance(settings, kinds.Vertex):
         from gateway.providers.credentials.google import default_identity, service_account_file
-        from gateway.providers.gemini import Gemini, vertex_path
+        from gateway.providers.vertex import Vertex
 
         key = settings.credentials
         signer = service_account_file(key) if key is not None else default_identity()
-        dialect = Gemini(vertex_path(settings.project, settings.location))
+        dialect = Vertex(settings.project, settings.location)
         return _translated(name, dialect, settings, settings.address, {}, signer)
     if isinstance(settings, kinds.Bedrock):
         return _bedrock(name, settings)

@@ -7,9 +7,9 @@ gives OpenAI's. `translated.Translated` does all the rest: calling, timeouts, wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from gateway.errors import UpstreamTimeout
 from gateway.providers.answers import Decoder
@@ -65,6 +65,14 @@ class Dialect(Protocol):
 
     def read_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Said:
         """What an error answer says; nothing at all when it can't be read."""
+
+
+@runtime_checkable
+class ByModel(Protocol):
+    """A dialect whose vendor's models differ in what they take."""
+
+    def lacking(self, endpoint: str, asked: Asked, model: str) -> Sequence[str]:
+        """The fields, of those that the vendor's API has a counterpart for, that this model does not take."""
 
 
 class Signer(Protocol):

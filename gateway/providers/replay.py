@@ -123,6 +123,8 @@ def _merge(message: dict[str, Any], delta: dict[str, Any]) -> None:
             continue
         if key in _TEXTS:
             message[key] = (message.get(key) or "") + value
+        elif key == "thinking_blocks":
+            _merge_thoughts(message.setdefault(key, []), value)
         elif key == "tool_calls":
             calls: list[dict[str, Any]] = message.setdefault("tool_calls", [])
             for part in value:
@@ -131,6 +133,19 @@ def _merge(message: dict[str, Any], delta: dict[str, Any]) -> None:
             message[key] = (message.get(key) or []) + value
         else:
             message[key] = value
+
+
+def _merge_thoughts(known: list[dict[str, Any]], pieces: list[dict[str, Any]]) -> None:
+    """Blocks of thought that a vendor wants back, by their `index`; pieces of one make one."""
+    for order, piece in enumerate(pieces):
+        index = piece.get("index", order)
+        block = next((one for one in known if one["index"] == index), None)
+        if block is None:
+            known.append({**piece, "index": index})
+            continue
+        for name, value in piece.items():
+            if name not in ("index", "type"):
+                block[name] = block.get(name, "") + value
 
 
 def _merge_call(calls: list[dict[str, Any]], part: dict[str, Any]) -> None:

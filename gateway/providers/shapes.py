@@ -125,8 +125,9 @@ class ChunkWriter:
         """More of tool call `order`'s arguments."""
         return self.delta({"tool_calls": [{"index": order, "function": {"arguments": piece}}]}, index)
 
-    def finish(self, reason: str, index: int = 0) -> Chunk:
-        return self._chunk({"index": index, "delta": {}, "logprobs": None, "finish_reason": reason})
+    def finish(self, reason: str, index: int = 0, **more: Any) -> Chunk:
+        """The end of choice `index`; `more` goes into the choice."""
+        return self._chunk({"index": index, "delta": {}, "logprobs": None, "finish_reason": reason, **more})
 
     def usage(self, used: Mapping[str, Any]) -> Chunk:
         return Chunk(JSON.encode({**self._frame, "choices": [], "usage": used}))

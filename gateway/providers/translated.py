@@ -10,7 +10,7 @@ import msgspec
 from gateway.chat import JSON, Chunk
 from gateway.errors import BadRequest, UpstreamFailed
 from gateway.providers.answers import PlainAnswer, StreamedAnswer, whole
-from gateway.providers.dialect import signed_by
+from gateway.providers.dialect import ByModel, signed_by
 from gateway.providers.fan_out import fan_out
 from gateway.providers.refusals import refusal, request_id
 
@@ -71,6 +71,7 @@ class Translated:
         self._secrets = secrets
         self._signer = signer
         self._drop = drop
+        self._by_model = dialect if isinstance(dialect, ByModel) else None
         self._fields = dialect.capabilities.fields
         self.endpoints = frozenset(self._fields)
 
@@ -79,11 +80,7 @@ class Translated:
         lacking = self._lacking(request)
         if not lacking or self._drop:
             return None
-        return BadRequest(
-            f"The target's provider '{self._name}' has no {lacking[0]}: leave it out, or choose another model.",
-            param=lacking[0],
-            code="unsupported_parameter",
-        )
+        return self._lack(lacking[0])
 
     async def open(self, request: Request, target: Target, exchange: Exchange, deadline: float) -> Chunks:
         error = self.unfit(request)
@@ -92,6 +89,12 @@ class Translated:
         lacking = self._lacking(request)
         asked = {name: msgspec.json.decode(value) for name, value in request.fields.items() if name not in lacking}
         asked["model"] = target.model
+        if self._by_model is not None:
+            for name in self._by_model.lacking(request.endpoint, asked, target.model):
+                if not self._drop:
+                    raise self._lack(name)
+                del asked[name]
+                lacking.append(name)
         for name in lacking:
             if name not in exchange.left_out:
                 exchange.left_out.append(name)
@@ -104,6 +107,13 @@ class Translated:
 
     async def aclose(self) -> None:
         await self._upstream.aclose()
+
+    def _lack(self, name: str) -> BadRequest:
+        return BadRequest(
+            f"The target's provider '{self._name}' has no {name}: leave it out, or choose another model.",
+            param=name,
+            code="unsupported_parameter",
+        )
 
     def _lacking(self, request: Request) -> list[str]:
         """The fields that the vendor has no counterpart for and that are not neutral."""

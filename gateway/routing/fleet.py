@@ -55,6 +55,10 @@ class Fleet:
         """The state that all workers share of `model`'s routing, and what is counted for it here."""
         return self.routing.setdefault(model, Shared())
 
+    def look_up_prices(self) -> None:
+        """Of all targets that are configured. Blocking."""
+        self.prices.look_up([Target(provider, model) for provider, model in list(self._health)])
+
     def circuits(self) -> dict[str, Circuit]:
         """Every target's circuit, by its label."""
         return {

@@ -20,6 +20,7 @@ from retrieval.passages import Passage
 _decode = msgspec.json.Decoder().decode
 _MARK = re.compile(r"\[(\d{1,2})\]")
 _QUOTE = 300  # characters of a passage shown with its source
+_CONTEXT = 200  # characters
 
 
 class CitedAnswer:
@@ -115,12 +116,14 @@ class Marks:
 
     _MAY_BECOME = re.compile(r"\[\d{0,2}\Z")
     _PART = re.compile(r"`+|\[\d{1,2}\]")
+    # A name, a parenthesis or another bracket, and any marks behind it: `[1][7]` are two marks, `a[1][7]` is an index.
+    _INDEXED = re.compile(r"[\w)\]](?<!\[\d\])(?<!\[\d\d\])(\[\d{1,2}\])*\Z")
 
     def __init__(self, count: int) -> None:
         self.removed = 0
         self._count = count
         self._held = ""
-        self._last = ""  # the character before what comes
+        self._before = ""  # what came before, as far back as matters
         self._fence = ""  # the backticks that opened the code which we are in
 
     @property
@@ -144,20 +147,16 @@ class Marks:
     def _cleaned(self, text: str) -> str:
         kept = []
         at = 0
+        context = self._before + text
+        shift = len(self._before)
         for part in self._PART.finditer(text):
-            before = text[part.start() - 1] if part.start() else self._last
             if part[0].startswith("`"):
                 if not self._fence:
                     self._fence = part[0]
                 elif self._fence == part[0]:
                     self._fence = ""
                 continue
-            if (
-                self._fence
-                or before.isalnum()
-                or before in ("_", ")")
-                or (before == "]" and not self._mark_ends(text, part.start()))
-            ):
+            if self._fence or self._INDEXED.search(context, 0, part.start() + shift):
                 continue
             if 1 <= int(part[0][1:-1]) <= self._count:
                 continue
@@ -165,14 +164,8 @@ class Marks:
             kept.append(text[at : part.start()].removesuffix(" "))
             at = part.end()
         kept.append(text[at:])
-        if text:
-            self._last = text[-1]
+        self._before = context[-_CONTEXT:]
         return "".join(kept)
-
-    def _mark_ends(self, text: str, at: int) -> bool:
-        """Whether a mark stands right before: `[1][7]` are two marks, `a[1][7]` is an index."""
-        before = re.search(r"(^|[^\w)\]])(\[\d{1,2}\])+$", text[:at])
-        return before is not None or at == 0
 
 
 def citations(text: str, passages: Sequence[Passage]) -> list[dict[str, Any]]:

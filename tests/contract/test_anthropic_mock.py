@@ -36,7 +36,7 @@ def client(vendor: AnthropicVendor) -> Iterator[anthropic.Anthropic]:
 def test_the_sdk_reads_a_plain_answer(client: anthropic.Anthropic) -> None:
     message = client.messages.create(model="claude-sonnet-5", max_tokens=100, messages=HELLO, system="Be kind.")
     assert [block.type for block in message.content] == ["text"]
-    assert message.content[0].text == "echo: Grüezi 🏔"  # type: ignore[union-attr]  # its type was asserted
+    assert message.content[0].text == "echo: Grüezi 🏔"
     assert message.stop_reason == "end_turn"
     assert (message.usage.input_tokens, message.usage.cache_read_input_tokens) == (8, 3)
 
@@ -47,10 +47,10 @@ def test_the_sdk_reads_a_stream_with_thinking_and_parallel_tool_calls(client: an
     ) as stream:
         kinds = [event.type for event in stream]
         message = stream.get_final_message()
-    assert kinds[0] == "message_start" and kinds[-1] == "message_stop"
+    assert (kinds[0], kinds[-1]) == ("message_start", "message_stop")
     assert [block.type for block in message.content] == ["thinking", "tool_use", "tool_use"]
-    assert message.content[1].input == {"city": "Zürich 🏔", "days": 7}  # type: ignore[union-attr]  # a tool_use
-    assert message.content[2].input == {}  # type: ignore[union-attr]  # a tool_use
+    assert message.content[1].input == {"city": "Zürich 🏔", "days": 7}
+    assert message.content[2].input == {}
     assert message.stop_reason == "tool_use"
     assert message.usage.output_tokens_details is not None
     assert message.usage.output_tokens_details.thinking_tokens == 6
@@ -67,7 +67,7 @@ def test_the_sdk_reads_a_stream_with_thinking_and_parallel_tool_calls(client: an
         tools=[WEATHER, CLOCK],
         thinking=ADAPTIVE,
     )
-    assert again.content[-1].text == "echo: sunny sunny"  # type: ignore[union-attr]  # a text
+    assert again.content[-1].text == "echo: sunny sunny"
 
 
 def test_the_sdk_parses_structured_output(client: anthropic.Anthropic) -> None:
@@ -85,7 +85,7 @@ def test_the_sdk_knows_the_errors(client: anthropic.Anthropic, vendor: Anthropic
     with pytest.raises(anthropic.InternalServerError) as busy:
         client.messages.create(model="claude-busy", max_tokens=10, messages=HELLO)
     assert busy.value.status_code == 529
-    assert busy.value.body["error"]["type"] == "overloaded_error"  # type: ignore[index]  # a JSON object
+    assert busy.value.body["error"]["type"] == "overloaded_error"
     with pytest.raises(anthropic.RateLimitError) as limited:
         client.messages.create(model="claude-limited", max_tokens=10, messages=HELLO)
     assert limited.value.response.headers["retry-after"] == "7"

@@ -91,7 +91,7 @@ def test_a_stream(client: anthropic.Anthropic, model: str) -> None:
         text = "".join(stream.text_stream)
         message = stream.get_final_message()
     assert text == "echo: Grüezi 🏔"
-    assert message.content[0].text == text  # type: ignore[union-attr]  # a text
+    assert message.content[0].text == text
     assert message.stop_reason == "end_turn"
     assert (message.usage.input_tokens, message.usage.output_tokens) == (8, 3)
 
@@ -126,7 +126,7 @@ def test_a_tool_loop(client: anthropic.Anthropic, model: str, streamed: bool) ->
         tool_choice={"type": "none"} if model == "claude" else {"type": "auto"},
     )
     if model == "claude":
-        assert again.content[0].text == "echo: sunny sunny"  # type: ignore[union-attr]  # a text
+        assert again.content[0].text == "echo: sunny sunny"
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -150,14 +150,14 @@ def test_thinking_keeps_its_signature_through_a_tool_loop(
     else:
         message = client.messages.create(**asked)
     assert [block.type for block in message.content] == ["thinking", "redacted_thinking", "text", "tool_use"]
-    assert message.content[0].thinking == "Let me think about that. "  # type: ignore[union-attr]  # a thought
+    assert message.content[0].thinking == "Let me think about that. "
     assert message.usage.output_tokens_details is not None
     assert message.usage.output_tokens_details.thinking_tokens == 6
-    results: Any = [{"type": "tool_result", "tool_use_id": message.content[-1].id, "content": "sunny"}]  # type: ignore[union-attr]  # a tool_use
+    results: Any = [{"type": "tool_result", "tool_use_id": message.content[-1].id, "content": "sunny"}]
     asked["messages"] = [*HELLO, message.to_param(), {"role": "user", "content": results}]
     claude.behaviours.clear()
     again = client.messages.create(**asked)
-    assert again.content[-1].text == "echo: sunny"  # type: ignore[union-attr]  # a text
+    assert again.content[-1].text == "echo: sunny"
     sent = claude.requests[-1].body["messages"][1]["content"]
     assert [block["type"] for block in sent] == ["thinking", "redacted_thinking", "text", "tool_use"]
 
@@ -217,7 +217,7 @@ def test_structured_output(client: anthropic.Anthropic, model: str) -> None:
         messages=HELLO,
         output_config={"format": {"type": "json_schema", "schema": schema}},
     )
-    assert set(json.loads(message.content[0].text)) == {"city"}  # type: ignore[union-attr]  # a text
+    assert set(json.loads(message.content[0].text)) == {"city"}
 
 
 def test_all_parameters_reach_the_vendor(http: httpx.Client, vendor: Vendor, claude: AnthropicVendor) -> None:
@@ -243,7 +243,7 @@ def test_all_parameters_reach_the_vendor(http: httpx.Client, vendor: Vendor, cla
         "system": [{"type": "text", "text": "Be kind.\n\nBe short."}],
         "messages": [
             {"role": message["role"], "content": [{"type": "text", "text": message["content"]}]}
-            for message in body["messages"]  # type: ignore[attr-defined]  # it is a list
+            for message in body["messages"]
         ],
     }
 
@@ -345,7 +345,7 @@ def test_guardrails_hold(
 
     masked = ask("masked")
     assert "anna.muster" not in masked.to_json()
-    assert masked.content[0].text.endswith("please.")  # type: ignore[union-attr]  # a text
+    assert masked.content[0].text.endswith("please.")
     blocked = ask("blocked")
     assert "anna.muster" not in blocked.to_json()
     assert blocked.stop_reason == "refusal"
@@ -368,8 +368,8 @@ def test_a_guarded_thought_comes_back_with_its_signature(
     else:
         message = client.messages.create(**asked)
     assert [block.type for block in message.content] == ["thinking", "tool_use"]
-    assert message.content[-1].input == {"city": "Zürich 🏔"}  # type: ignore[union-attr]  # a tool_use
-    results: Any = [{"type": "tool_result", "tool_use_id": message.content[-1].id, "content": "sunny"}]  # type: ignore[union-attr]  # a tool_use
+    assert message.content[-1].input == {"city": "Zürich 🏔"}
+    results: Any = [{"type": "tool_result", "tool_use_id": message.content[-1].id, "content": "sunny"}]
     asked["messages"] = [*HELLO, message.to_param(), {"role": "user", "content": results}]
     assert client.messages.create(**asked).stop_reason == "end_turn"
 

@@ -135,6 +135,7 @@ REQUEST = _object(
     metadata=_object("", user_id={"type": "string", "maxLength": 512}),
     service_tier={"enum": ["auto", "standard_only"]},
     thinking={"anyOf": _THINKING},
+    cache_control=_object("type", type={"const": "ephemeral"}, ttl={"enum": ["5m", "1h"]}),
     tools={"type": "array", "items": _TOOL},
     tool_choice={"anyOf": _CHOICES},
     output_config=_object("", effort={"enum": ["low", "medium", "high", "xhigh", "max"]}, format=_FORMAT),
@@ -153,9 +154,9 @@ def signature(thinking: str) -> str:
 
 
 def generation(model: str) -> tuple[float, str]:
-    """A model's version and family by its name; (4.5, "sonnet") where it tells none."""
+    """A model's version and family by its name; (5, "sonnet") where it tells none."""
     told = re.match(r"claude-(opus|sonnet|haiku|fable)-(\d+)(?:-(\d)(?!\d))?", model)
-    return (float(f"{told[2]}.{told[3] or 0}"), told[1]) if told else (4.5, "sonnet")
+    return (float(f"{told[2]}.{told[3] or 0}"), told[1]) if told else (5.0, "sonnet")
 
 
 @dataclass
