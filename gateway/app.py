@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from gateway.api import admin, documentation, errors, feedback
+from gateway.api.completions import Completions
 from gateway.api.front import Front
 from gateway.api.inbound import Inbound
 from gateway.api.messages import Messages, counting
@@ -42,5 +43,5 @@ def create_app(
     app.include_router(counting(gateway, caller))
     documentation.install(app)
     # The APIs other than OpenAI's chat and embeddings, by path: each is one line here.
-    inbound: dict[str, Inbound] = {"/v1/messages": Messages()}
+    inbound: dict[str, Inbound] = {"/v1/completions": Completions(), "/v1/messages": Messages()}
     return Front(app, gateway, inbound)

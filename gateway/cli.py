@@ -14,6 +14,7 @@ import click
 
 from gateway.commands.configuration import config_option, fail, load_configuration
 from gateway.commands.eval_retrieval import evaluate_group
+from gateway.commands.evaluate import evaluate
 from gateway.commands.knowledge import ingest, reindex
 from gateway.commands.report import report
 from gateway.commands.routing import routing
@@ -33,6 +34,7 @@ def main() -> None:
     """One OpenAI-compatible gateway in front of every language model."""
 
 
+routing.add_command(evaluate)
 main.add_command(routing)
 main.add_command(report)
 main.add_command(ingest)

@@ -17,7 +17,8 @@ from gateway.values import Caller
 class Told(Protocol):
     """One call's answer in an inbound API's shape. `request` is what goes through the pipeline."""
 
-    request: Request
+    @property
+    def request(self) -> Request: ...
 
     def whole(self, chunk: Chunk, exchange: Exchange) -> bytes:
         """The body of a plain answer. Raises GatewayError."""
@@ -38,7 +39,8 @@ class Told(Protocol):
 class Inbound(Protocol):
     """One API. `endpoint` names it in records and metrics."""
 
-    endpoint: str
+    @property
+    def endpoint(self) -> str: ...
 
     async def open(self, body: bytes, caller: Caller) -> Told:
         """Read a request. Raises BadRequest naming the field at fault, or NotFound."""

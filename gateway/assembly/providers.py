@@ -66,11 +66,14 @@ def _http_provider(name: str, settings: HttpProvider) -> Provider:
 
         return _translated(name, Gemini(), settings, settings.base_url, _key(settings, "x-goog-api-key"))
     if isinstance(settings, kinds.Vertex):
-        from gateway.providers.credentials.google import default_identity, service_account_file
+        from gateway.providers.credentials.google import default_identity, service_account_file, service_account_json
         from gateway.providers.vertex import Vertex
 
-        key = settings.credentials
-        signer = service_account_file(key) if key is not None else default_identity()
+        file, json = settings.credentials, settings.credentials_json
+        if json is not None:
+            signer = service_account_json(json.get_secret_value())
+        else:
+            signer = service_account_file(file) if file is not None else default_identity()
         dialect = Vertex(settings.project, settings.location)
         return _translated(name, dialect, settings, settings.address, {}, signer)
     if isinstance(settings, kinds.Bedrock):

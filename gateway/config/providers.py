@@ -124,13 +124,21 @@ class Gemini(VendorProvider):
 
 
 class Vertex(VendorProvider):
-    """Gemini on Vertex AI. `credentials`: a service account's key file; without it, the machine's own identity."""
+    """Gemini on Vertex AI. `credentials`: a service account's key file, or `credentials_json` its content; without
+    either, the machine's own identity."""
 
     kind: Literal["vertex"]
     project: Annotated[str, Field(pattern=r"^[a-z0-9:.-]{1,100}$")]
     location: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,50}$")] = "global"
     credentials: Path | None = None
+    credentials_json: SecretStr | None = None
     base_url: HttpUrl | None = None
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> Self:
+        if self.credentials is not None and self.credentials_json is not None:
+            raise ValueError("`credentials` and `credentials_json` are two ways to say the same: write one of them")
+        return self
 
     @property
     def address(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -19,7 +19,6 @@ _FINISH = {
     "STOP_SEQUENCE": "stop",
     "MAX_TOKENS": "length",
     "TOOL_CALL": "tool_calls",
-    "ERROR": "stop",
     "TIMEOUT": "length",
 }
 _RENAMED = {
@@ -54,6 +53,8 @@ class Cohere:
         reasoning=True,
         notes=(
             "`tool_choice` can't name a function: `auto`, `required` and `none` are there.",
+            "`reasoning_effort` switches thinking on or off (`none`); their API has no grades of it.",
+            "`logprobs` come by pieces of text, which may be several tokens; there are no `top_logprobs`.",
             "`input_type` of embeddings is `search_document` where a request has none; theirs is required.",
         ),
     )
@@ -94,6 +95,7 @@ class Cohere:
                 form = asked.get("encoding_format")
                 vectors = [shapes.vector(one, form) for one in told["embeddings"]["float"]]
                 return shapes.embeddings(str(asked["model"]), vectors, shapes.usage(int(billed), 0))
+            finish = _finish(told.get("finish_reason"))
             message = told["message"]
             blocks = message.get("content") or ()
             text = [block["text"] for block in blocks if block.get("type") == "text"]
@@ -101,10 +103,12 @@ class Cohere:
             reasoning = "".join(thinking) + (message.get("tool_plan") or "")
             choice = shapes.choice(
                 0,
-                _FINISH.get(told.get("finish_reason", ""), "stop"),
-                content="".join(text) if text else None,
+                finish,
+                content="".join(text) if text or not message.get("tool_calls") else None,
                 tool_calls=message.get("tool_calls") or (),
+                logprobs=_logprobs(told.get("logprobs") or ()),
                 reasoning_content=reasoning or None,
+                citations=message.get("citations") or None,
             )
         except (KeyError, TypeError, AttributeError):
             raise UpstreamFailed("The provider's answer can't be read.", code="upstream_bad_answer") from None
@@ -114,6 +118,8 @@ class Cohere:
         return StreamDecoder(str(asked["model"]))
 
     def read_error(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> Said:
+        if status == 498:
+            return Said(status=401)  # their word for a bad token; the gateway's own, so no caller's matter
         try:
             return Said(str(msgspec.json.decode(body)["message"]))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
@@ -157,14 +163,17 @@ class StreamDecoder:
             return []
         if kind == "message-end":
             return self._end(event["delta"])
+        if kind == "citation-start":
+            return [self._writer.delta({"citations": [event["delta"]["message"]["citations"]]})]
         if kind not in ("content-start", "content-delta", "tool-plan-delta", "tool-call-start", "tool-call-delta"):
-            return []  # ends of blocks, citations, and whatever else they may add
+            return []  # ends of blocks, and whatever else they may add
         message = event["delta"]["message"]
         if kind in ("content-start", "content-delta"):
             content = message["content"]
             if content.get("thinking"):
                 return [self._writer.delta({"reasoning_content": content["thinking"]})]
-            return [self._writer.delta({"content": content["text"]})] if content.get("text") else []
+            logprobs = _logprobs([event["logprobs"]]) if event.get("logprobs") else None
+            return [self._writer.delta({"content": content["text"]}, 0, logprobs)] if content.get("text") else []
         if kind == "tool-plan-delta":
             return [self._writer.delta({"reasoning_content": message["tool_plan"]})]
         call = message["tool_calls"]
@@ -180,8 +189,8 @@ class StreamDecoder:
     def _end(self, delta: Mapping[str, Any]) -> list[Chunk]:
         if delta.get("error"):
             raise UpstreamFailed("The provider reported an error in its stream.")
+        finish = _finish(delta.get("finish_reason"))
         self.done = True
-        finish = _FINISH.get(delta.get("finish_reason", ""), "stop")
         return [self._writer.finish(finish), self._writer.usage(_usage(delta.get("usage")))]
 
 
@@ -190,6 +199,8 @@ def _message(message: Mapping[str, Any], order: int) -> dict[str, Any]:
     role = {"developer": "system", "function": "tool"}.get(message["role"], message["role"])
     told: dict[str, Any] = {"role": role}
     content = message.get("content")
+    if content is None:
+        content = message.get("refusal")
     if content is not None:
         told["content"] = content if isinstance(content, str) else [_part(part, order) for part in content]
     if role == "tool":
@@ -206,17 +217,18 @@ def _message(message: Mapping[str, Any], order: int) -> dict[str, Any]:
 
 def _part(part: Mapping[str, Any], order: int) -> dict[str, Any]:
     kind = part.get("type")
-    if kind == "text":
-        return {"type": "text", "text": part.get("text", "")}
+    if kind in ("text", "refusal"):
+        return {"type": "text", "text": part.get(kind) or ""}
     if kind == "image_url":
-        return {"type": "image_url", "image_url": {"url": (part.get("image_url") or {}).get("url")}}
+        image = part.get("image_url") or {}
+        return {"type": "image_url", "image_url": {name: image[name] for name in ("url", "detail") if image.get(name)}}
     where = f"messages[{order}].content"
     raise BadRequest(f"This target takes no content of type '{kind}'.", param=where, code="unsupported_parameter")
 
 
 def _tools(asked: Asked, body: dict[str, Any]) -> None:
     if asked.get("tools"):
-        body["tools"] = [{"type": "function", "function": tool.get("function")} for tool in asked["tools"]]
+        body["tools"] = [_tool(tool, order) for order, tool in enumerate(asked["tools"])]
         if any((tool.get("function") or {}).get("strict") for tool in asked["tools"]):
             body["strict_tools"] = True
     choice = asked.get("tool_choice")
@@ -228,6 +240,17 @@ def _tools(asked: Asked, body: dict[str, Any]) -> None:
         )
     if choice in ("required", "none"):
         body["tool_choice"] = choice.upper()
+
+
+def _tool(tool: Mapping[str, Any], order: int) -> dict[str, Any]:
+    function = tool.get("function")
+    if tool.get("type") != "function" or not isinstance(function, dict):
+        where = f"tools[{order}].type"
+        raise BadRequest("This target takes tools of type 'function'.", param=where, code="unsupported_parameter")
+    told = {"name": function.get("name"), "parameters": function.get("parameters") or {"type": "object"}}
+    if function.get("description"):
+        told["description"] = function["description"]
+    return {"type": "function", "function": told}
 
 
 def _embed(asked: Asked, model: str) -> dict[str, Any]:
@@ -258,6 +281,25 @@ def _reranked(told: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
         results.append(result)
     units = ((told.get("meta") or {}).get("billed_units") or {}).get("search_units")
     return {"id": told.get("id"), "model": asked["model"], "results": results, "usage": {"search_units": units or 0}}
+
+
+def _finish(reason: str | None) -> str:
+    """Raises UpstreamFailed for an answer that they could not bring to its end."""
+    if reason == "ERROR":
+        raise UpstreamFailed("The provider broke its answer off.")
+    return _FINISH.get(reason or "", "stop")
+
+
+def _logprobs(items: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """One entry a piece of text: its tokens' probabilities together."""
+    if not items:
+        return None
+    content = [
+        {"token": text, "logprob": sum(item.get("logprobs") or ()), "bytes": list(text.encode()), "top_logprobs": []}
+        for item in items
+        for text in [item.get("text") or ""]
+    ]
+    return {"content": content, "refusal": None}
 
 
 def _usage(used: Mapping[str, Any] | None) -> dict[str, Any]:

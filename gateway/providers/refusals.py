@@ -17,7 +17,14 @@ from gateway.providers.answers import whole
 from gateway.providers.upstream import Connection
 
 _MAX_ERROR = 65_536
-_REQUEST_ID_HEADERS = (b"x-request-id", b"request-id", b"x-amzn-requestid", b"apim-request-id", b"x-goog-request-id")
+_REQUEST_ID_HEADERS = (
+    b"x-request-id",
+    b"request-id",
+    b"x-amzn-requestid",
+    b"apim-request-id",
+    b"x-goog-request-id",
+    b"x-debug-trace-id",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the call log proves of residency: where each labelled call was sent."""
+"""What the call log proves: where each labelled call was sent, what each arm's choices earned."""
 
 from __future__ import annotations
 
@@ -39,5 +39,23 @@ def labelled(path: Path, since: int) -> Iterator[Sent]:
             if label is not None:
                 for attempt in detail["attempts"]:
                     yield Sent(call_id, started_at, label, attempt[0], attempt[5] if len(attempt) > 5 else "unknown")
+    finally:
+        connection.close()
+
+
+def rewarded(path: Path, model: str, since: int) -> Iterator[tuple[str, float, float]]:
+    """(arm, propensity, reward) of a model's calls from `since` on that were rated; the first score counts."""
+    connection = connect(path)
+    try:
+        rows = connection.execute(
+            "SELECT detail, (SELECT score FROM feedback WHERE feedback.call_id = calls.call_id "
+            "AND score IS NOT NULL ORDER BY id LIMIT 1) AS score "
+            "FROM calls WHERE model = ? AND started_at >= ? AND score IS NOT NULL",
+            (model, since),
+        )
+        for raw, score in rows:
+            arm = msgspec.json.decode(raw).get("arm")
+            if arm is not None and arm["propensity"]:
+                yield arm["name"], arm["propensity"], score
     finally:
         connection.close()

@@ -100,7 +100,7 @@ class CitedAnswer:
 
     def _unclear(self, index: int, content: str) -> bool:
         """Whether this content may hold a mark, or may end one: all other chunks are relayed to the byte."""
-        return "[" in content or self._marks_of(index).waits
+        return "[" in content or content.endswith(" ") or self._marks_of(index).waits
 
     def _tell(self, index: int, text: str) -> str:
         self._told.setdefault(index, []).append(text)
@@ -110,11 +110,11 @@ class CitedAnswer:
 class Marks:
     """Takes `[n]` marks that name none of `count` passages out of a text that comes in pieces.
 
-    What may yet become such a mark is held back, four characters at most. Code keeps its brackets: what stands between
+    What may yet become such a mark, and a blank before it, is held back: four characters at most. Code keeps its brackets: what stands between
     backticks, and an index behind a name, a bracket or a parenthesis.
     """
 
-    _MAY_BECOME = re.compile(r"\[\d{0,2}\Z")
+    _MAY_BECOME = re.compile(r" ?\[\d{0,2}\Z| \Z")
     _PART = re.compile(r"`+|\[\d{1,2}\]")
     # A name, a parenthesis or another bracket, and any marks behind it: `[1][7]` are two marks, `a[1][7]` is an index.
     _INDEXED = re.compile(r"[\w)\]](?<!\[\d\])(?<!\[\d\d\])(\[\d{1,2}\])*\Z")

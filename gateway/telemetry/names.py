@@ -37,5 +37,16 @@ ATTEMPTS = "rag_gateway.attempts"
 PASSAGES = "rag_gateway.passages"
 GUARDRAIL = "rag_gateway.guardrail.verdicts"
 
-OPERATIONS = {"chat.completions": "chat", "messages": "chat", "embeddings": "embeddings"}
-PATHS = {"chat.completions": "/v1/chat/completions", "messages": "/v1/messages", "embeddings": "/v1/embeddings"}
+# By an API's name in records: the conventions' name for what it does, and its path.
+OPERATIONS = {
+    "chat.completions": "chat",
+    "completions": "text_completion",
+    "messages": "chat",
+    "embeddings": "embeddings",
+}
+PATHS = {
+    "chat.completions": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "messages": "/v1/messages",
+    "embeddings": "/v1/embeddings",
+}

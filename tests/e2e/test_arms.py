@@ -281,6 +281,26 @@ def test_a_bandit_learns_from_feedback_at_any_worker(two: list[GatewayProcess]) 
     assert 0 < call["arm"]["propensity"] < 1
 
 
+def test_the_log_judges_a_policy_that_never_ran(two: list[GatewayProcess]) -> None:
+    with Door(two[0]) as one:
+        for number in range(60):
+            arm = one.arm("letters", metadata={"conversation_id": f"chat-{number}"})
+            one.post("/v1/feedback", {"call_id": one.call_id, "score": {"a": 0.9, "b": 0.5, "c": 0.1}[arm]})
+
+    def run(policy: str) -> Result:
+        command = ["routing", "evaluate", "letters", "--policy", policy, "--config", str(two[0].file)]
+        return CliRunner(env={"COLUMNS": "100"}).invoke(main, command)
+
+    told = run("a")
+    assert told.exit_code == 0, told.output
+    rows = {line.split()[0]: line.split()[1] for line in told.output.splitlines()[1:4]}
+    assert (rows["snips"], rows["dr"]) == ("0.900", "0.900")
+    assert "60 rated calls" in told.output
+    assert "snips   0.500" in run("a=0.5,c=0.5").output
+    for refused in ("a=0.5", "z", "a=x"):
+        assert run(refused).exit_code == 1
+
+
 def test_what_nobody_rates_counts_by_what_is_known(two: list[GatewayProcess], vendor: Vendor) -> None:
     vendor.behaviours["poor"] = {"delay": 0.25}
     with Door(two[0]) as one:

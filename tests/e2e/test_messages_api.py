@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import httpx
 import pytest
+import yaml
 from claude_gateway import claude_configuration
 from gateway_process import GatewayProcess
 from sample_gateway import KEY_A, KEY_NARROW
@@ -23,6 +25,7 @@ WEATHER: Any = {
 }
 CLOCK: Any = {"name": "clock", "input_schema": {"type": "object"}}
 DOOR = "/v1/messages"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -400,3 +403,39 @@ def test_tokens_are_counted(client: anthropic.Anthropic) -> None:
     assert 1 <= few.input_tokens < many.input_tokens < 500
     with pytest.raises(anthropic.NotFoundError):
         client.messages.count_tokens(model="nothing-like-it", messages=HELLO)
+
+
+@pytest.fixture(scope="module")
+def handbook(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    """The shipped configuration, with its sample knowledge."""
+    configuration: dict[str, Any] = yaml.safe_load((ROOT / "configs/gateway.yaml").read_text("utf-8"))
+    del configuration["data_dir"], configuration["server"]
+    configuration["providers"]["openai"]["base_url"] = shared_vendor.url
+    configuration["prompts"]["folder"] = str(ROOT / "configs/prompts")
+    configuration["retrieval"]["collections"]["handbook"]["load"] = [str(ROOT / "docs/configuration.md")]
+    configuration["features"] = {
+        "repo": str(ROOT / "features/repo"),
+        "sample_users": str(ROOT / "features/sample_users.csv"),
+    }
+    with GatewayProcess(configuration, tmp_path_factory.mktemp("messages-handbook")) as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_from_passages_cites_them(handbook: GatewayProcess, streamed: bool) -> None:
+    question: Any = [{"role": "user", "content": "How do I add a provider?"}]
+    asked: Any = {"model": "handbook", "max_tokens": 500, "messages": question}
+    with anthropic.Anthropic(base_url=handbook.url, api_key="none", max_retries=0) as client:
+        if streamed:
+            with client.messages.stream(**asked) as stream:
+                message = stream.get_final_message()
+        else:
+            message = client.messages.create(**asked)
+    (block,) = message.content
+    assert "[1]" in block.text
+    citation = block.citations[0]
+    assert citation.type == "search_result_location"
+    assert citation.source
+    assert citation.cited_text
+    if not streamed:  # the SDK keeps no fields of ours in a stream
+        assert message.rag["sources"][citation.search_result_index]["quote"] == citation.cited_text

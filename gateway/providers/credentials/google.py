@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import json
 from pathlib import Path
 
 import google.auth
@@ -24,6 +25,15 @@ def service_account_file(file: Path) -> BearerToken:
         credentials = service_account.Credentials.from_service_account_file(str(file), scopes=_SCOPES)
     except (OSError, ValueError, GoogleAuthError) as error:
         raise ValueError(f"{file.name} is not a service account's key: {type(error).__name__}") from None
+    return _token(credentials)
+
+
+def service_account_json(content: str) -> BearerToken:
+    """The same from a key file's content. Raises ValueError, which says nothing of the content."""
+    try:
+        credentials = service_account.Credentials.from_service_account_info(json.loads(content), scopes=_SCOPES)
+    except (ValueError, TypeError, AttributeError, GoogleAuthError) as error:
+        raise ValueError(f"`credentials_json` is not a service account's key: {type(error).__name__}") from None
     return _token(credentials)
 
 

@@ -1,0 +1,142 @@
+"""What a caller can say about retrieval in a chat, and what its answer says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from gateway_process import GatewayProcess
+from sample_gateway import key_entry
+from upstream.vendor import Vendor
+
+ROOT = Path(__file__).parents[2]
+KEYS = {name: f"sk-gw-canary-chat-{name}-77aa" for name in ("plain", "ada", "board", "front", "stranger", "admin")}
+
+
+@pytest.fixture(scope="module")
+def office(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    docs = tmp_path_factory.mktemp("office")
+    for name, text in {
+        "leave/leave.md": "# Leave\n\nParental leave for employees is fourteen weeks.\n",
+        "leave/contractors.md": "# Contractors\n\nContractors have parental leave of two weeks.\n",
+        "board/board.md": "# Board\n\nThe board plans a merger with Umbrella in May.\n",
+        "ada/ada.md": "# Ada\n\nThe bonus of Ada is seven thousand.\n",
+    }.items():
+        (docs / name).parent.mkdir(exist_ok=True)
+        (docs / name).write_text(text)
+    collections = {
+        "leave": {"load": [str(docs / "leave")], "attributes": {"kind": "policy", "year": 2025}},
+        "board": {"load": [str(docs / "board")], "tenant": "a", "readers": ["group:board"]},
+        "ada": {"load": [str(docs / "ada")], "tenant": "a", "readers": ["user:ada"]},
+    }
+    mock = {"kind": "openai_compatible", "base_url": shared_vendor.url, "api_key": shared_vendor.api_key}
+    models = {
+        name: {"targets": ["mock/gpt-mock"], "prompt": "handbook@1", "retrieval": {"collection": name, "top_k": 2}}
+        for name in collections
+    }
+    configuration = {
+        "access": {
+            "open_on_loopback": False,
+            "user_header": "x-user",
+            "keys": [
+                key_entry("plain", KEYS["plain"], tenant="a"),
+                key_entry("ada", KEYS["ada"], tenant="a", user="ada"),
+                key_entry("board", KEYS["board"], tenant="a", groups=["board", "x"]),
+                key_entry("front", KEYS["front"], tenant="a", speaks_for_users=True),
+                key_entry("stranger", KEYS["stranger"], tenant="b", user="ada", groups=["board"]),
+                key_entry("admin", KEYS["admin"], admin=True),
+            ],
+        },
+        "prompts": {"folder": str(ROOT / "configs" / "prompts")},
+        "providers": {"mock": mock},
+        "retrieval": {"collections": collections},
+        "models": models,
+    }
+    with GatewayProcess(configuration, tmp_path_factory.mktemp("gateway")) as running:
+        yield running
+
+
+def ask(gateway: GatewayProcess, model: str, *said: str, key: str = "plain", **more: Any) -> Any:
+    roles = ("user", "assistant")
+    messages: Any = [{"role": roles[n % 2], "content": words} for n, words in enumerate(said)]
+    with openai.OpenAI(base_url=gateway.url + "/v1", api_key=KEYS[key], max_retries=0) as client:
+        answer = client.chat.completions.create(model=model, messages=messages, **more)
+        return list(answer) if more.get("stream") else answer
+
+
+def documents(answer: Any) -> list[str]:
+    return [source["document_id"] for source in (answer.model_extra or {}).get("rag", {}).get("sources", ())]
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "sees"),
+    [
+        ("board", "board", True), ("board", "plain", False), ("board", "ada", False), ("board", "stranger", False),
+        ("board", "admin", False), ("ada", "ada", True), ("ada", "plain", False), ("ada", "board", False),
+        ("ada", "stranger", False),
+    ],
+)  # fmt: skip
+def test_only_readers_get_the_passage(office: GatewayProcess, vendor: Vendor, model: str, key: str, sees: bool) -> None:
+    answer = ask(office, model, "What is planned, and how high is the bonus?", key=key)
+
+    assert documents(answer) == ([f"{model}/{model}.md"] if sees else [])
+    sent = str(vendor.requests[-1].body)
+    assert ("merger" in sent or "seven thousand" in sent) is sees
+
+
+def test_a_trusted_front_end_speaks_for_a_reader_and_nobody_else_can(office: GatewayProcess, vendor: Vendor) -> None:
+    question = "How high is the bonus?"
+    assert documents(ask(office, "ada", question, key="front")) == []
+    assert documents(ask(office, "ada", question, key="front", user="ada")) == ["ada/ada.md"]
+    assert documents(ask(office, "ada", question, key="front", extra_headers={"x-user": "ada"})) == ["ada/ada.md"]
+    assert documents(ask(office, "ada", question, key="plain", user="ada")) == []
+    assert documents(ask(office, "ada", question, key="plain", extra_headers={"x-user": "ada"})) == []
+
+
+def test_filters_modes_and_what_is_wrong_with_them(office: GatewayProcess, vendor: Vendor) -> None:
+    def found(**rag: Any) -> int:
+        return len(documents(ask(office, "leave", "How long is parental leave?", extra_body={"rag": rag})))
+
+    assert found(filters={"type": "eq", "key": "kind", "value": "policy"}) == 2
+    assert found(filters={"type": "gt", "key": "year", "value": 2025}) == 0
+    assert found(mode="keyword") == found(mode="dense") == 2
+    for rag, param in (
+        ({"filters": {"type": "or"}}, "rag.filters.filters"),
+        ({"filters": {"type": "eq", "key": "kind", "value": "policy", "tenant": "b"}}, "rag.filters.tenant"),
+        ({"mode": "sql"}, "rag.mode"),
+        ({"tenant": "b"}, "rag.tenant"),
+        ({"user": "ada"}, "rag.user"),
+    ):
+        with pytest.raises(openai.BadRequestError) as refused:
+            found(**rag)
+        assert refused.value.param == param
+
+
+def test_a_follow_up_is_searched_with_what_it_follows(office: GatewayProcess, vendor: Vendor) -> None:
+    said = ("How long is parental leave for employees?", "Fourteen weeks [1].", "And for contractors?")
+
+    assert documents(ask(office, "leave", *said))[0] == "leave/contractors.md"
+    asked = {"top_k": 1, "mode": "keyword", "rewrite_query": False}
+    assert documents(ask(office, "leave", *said[:2], "Why employees?", extra_body={"rag": asked})) == ["leave/leave.md"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_mark_that_names_nothing_is_taken_out(office: GatewayProcess, vendor: Vendor, stream: bool) -> None:
+    """The mock answers with the question."""
+    answer = ask(office, "leave", "Leave [1] is long [7], like rows[7] and [2].", stream=stream)
+    if stream:
+        chunks = [chunk for chunk in answer if chunk.choices]
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        last = chunks[-1]
+        annotations = last.choices[0].delta.annotations
+    else:
+        text, last = answer.choices[0].message.content, answer
+        annotations = [each.to_dict() for each in answer.choices[0].message.annotations]
+
+    assert text == "echo: Leave [1] is long, like rows[7] and [2]."
+    assert last.rag["invalid_citations"] == 1
+    marks = [text[each["url_citation"]["start_index"] : each["url_citation"]["end_index"]] for each in annotations]
+    assert marks == ["[1]", "[2]"]
