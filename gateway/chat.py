@@ -235,7 +235,7 @@ def _decode(body: bytes, decode: Any) -> tuple[Any, dict[str, msgspec.Raw]]:
         envelope = decode(body)
         fields = _decode_fields(body)
     except msgspec.ValidationError as fault:
-        raise _field_fault(str(fault)) from None
+        raise field_fault(str(fault)) from None
     except msgspec.DecodeError as fault:
         raise BadRequest(f"The request body is not valid JSON: {fault}.", code="invalid_json") from None
     except (RecursionError, UnicodeDecodeError):
@@ -248,8 +248,8 @@ def _decode(body: bytes, decode: Any) -> tuple[Any, dict[str, msgspec.Raw]]:
     return envelope, fields
 
 
-def _field_fault(fault: str) -> BadRequest:
-    """msgspec says "Expected `int` >= 1 - at `$.n`"; a caller is told "n: expected int >= 1"."""
+def field_fault(fault: str) -> BadRequest:
+    """What a decoder's fault means to a caller: "Expected `int` >= 1 - at `$.n`" is an invalid value for 'n'."""
     said, _, path = fault.partition(" - at ")
     param = path.strip("`").removeprefix("$").removeprefix(".") or None
     if missing := re.search(r"missing required field `([^`]+)`", said):

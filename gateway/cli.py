@@ -16,6 +16,7 @@ from gateway.commands.configuration import config_option, fail, load_configurati
 from gateway.commands.eval_retrieval import evaluate_group
 from gateway.commands.evaluate import evaluate
 from gateway.commands.knowledge import ingest, reindex
+from gateway.commands.providers import providers
 from gateway.commands.report import report
 from gateway.commands.routing import routing
 
@@ -37,6 +38,7 @@ def main() -> None:
 routing.add_command(evaluate)
 main.add_command(routing)
 main.add_command(report)
+main.add_command(providers)
 main.add_command(ingest)
 main.add_command(reindex)
 main.add_command(evaluate_group)

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gateway.chat import JSON, ChatRequest, Chunk
+from gateway.chat import JSON, ChatRequest, Chunk, field_fault
 from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import Exchange
 from gateway.values import Caller
@@ -54,9 +54,7 @@ class CompletionCall:
             envelope = _decode_envelope(body)
             fields: dict[str, Any] = _decode(body)
         except msgspec.ValidationError as fault:
-            said, _, path = str(fault).partition(" - at ")
-            param = path.strip("`").removeprefix("$").removeprefix(".") or None
-            raise BadRequest(f"Invalid value for '{param or 'body'}': {said}.", param=param) from None
+            raise field_fault(str(fault)) from None
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             raise BadRequest("The request body is not valid JSON.", code="invalid_json") from None
         prompt = envelope.prompt

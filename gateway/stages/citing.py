@@ -110,8 +110,8 @@ class CitedAnswer:
 class Marks:
     """Takes `[n]` marks that name none of `count` passages out of a text that comes in pieces.
 
-    What may yet become such a mark, and a blank before it, is held back: four characters at most. Code keeps its brackets: what stands between
-    backticks, and an index behind a name, a bracket or a parenthesis.
+    What may yet become such a mark, and a blank before it, is held back: four characters at most. Code keeps its
+    brackets: what stands between backticks, and an index behind a name, a bracket or a parenthesis.
     """
 
     _MAY_BECOME = re.compile(r" ?\[\d{0,2}\Z| \Z")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import httpx
@@ -18,15 +19,19 @@ from gateway_process import GatewayProcess, events_of, http_post, status_of, tex
 from upstream import azure, bedrock, cohere, gemini, mistral
 from upstream.vendor import Vendor
 
-MOCKS: dict[str, type[Any]] = {
-    "gemini": gemini.GeminiAnswer,
-    "bedrock": bedrock.BedrockAnswer,
-    "cohere": cohere.CohereAnswer,
-    "mistral": mistral.MistralAnswer,
-    "azure": azure.AzureAnswer,
+MOCKS: dict[str, Callable[[], Vendor]] = {
+    "gemini": gemini.GeminiVendor,
+    "bedrock": partial(Vendor, answers=bedrock.BedrockAnswer),
+    "cohere": partial(Vendor, answers=cohere.CohereAnswer),
+    "mistral": partial(Vendor, answers=mistral.MistralAnswer),
+    "azure": partial(Vendor, answers=azure.AzureAnswer),
 }
-KINDS = [*MOCKS, "entra", "bedrock_key"]
-SHARED = {"entra": "azure", "bedrock_key": "bedrock"}  # kinds of provider that talk to another's imitation
+KINDS = [*MOCKS, "vertex", "entra", "bedrock_key"]
+SHARED = {
+    "vertex": "gemini",
+    "entra": "azure",
+    "bedrock_key": "bedrock",
+}  # kinds of provider that talk to another's imitation
 HELLO: list[Any] = [{"role": "user", "content": "Grüezi 🏔"}]
 TOOL: Any = {
     "type": "function",
@@ -43,7 +48,7 @@ PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAAD
 @pytest.fixture(scope="module")
 def mocks() -> Iterator[dict[str, Vendor]]:
     with ExitStack() as stack:
-        yield {name: stack.enter_context(Vendor(answers=answers)) for name, answers in MOCKS.items()}
+        yield {name: stack.enter_context(vendor()) for name, vendor in MOCKS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +61,17 @@ def running(mocks: dict[str, Vendor], tmp_path_factory: pytest.TempPathFactory) 
         "circuit": {"failures": 1_000_000, "within": "1h", "pause": "1ms", "longest": "1ms"},
     }
     keyed = {**common, "api_key": key}
+    google = mocks["gemini"]
+    assert isinstance(google, gemini.GeminiVendor)
+    account = google.account()
     aws = {"access_key_id": bedrock.ACCESS_KEY, "secret_access_key": bedrock.SECRET_KEY}
     entra = {"tenant_id": "t1", "client_id": "c1", "client_secret": azure.SECRET, "authority": at["azure"]}
     providers = {
         "gemini": {"kind": "gemini", "base_url": at["gemini"], **keyed},
+        "vertex": {
+            "kind": "vertex", "project": "a-project", "location": "europe-west6", "base_url": at["gemini"],
+            "credentials_json": json.dumps(account), **common,
+        },
         "bedrock": {"kind": "bedrock", "region": bedrock.REGION, "base_url": at["bedrock"], **aws, **common},
         "bedrock_key": {"kind": "bedrock", "region": bedrock.REGION, "base_url": at["bedrock"], **keyed},
         "cohere": {"kind": "cohere", "base_url": at["cohere"], **keyed},
@@ -75,7 +87,7 @@ def running(mocks: dict[str, Vendor], tmp_path_factory: pytest.TempPathFactory) 
     with GatewayProcess({"providers": providers}, tmp_path_factory.mktemp("vendors")) as gateway:
         yield gateway
     assert "Traceback" not in gateway.output, gateway.output
-    for secret in (key, bedrock.SECRET_KEY, azure.SECRET, azure.TOKEN):
+    for secret in (key, account["private_key"].splitlines()[1], bedrock.SECRET_KEY, azure.SECRET, azure.TOKEN):
         assert secret not in gateway.output
         assert secret.encode() not in gateway.stored()
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from upstream.vendor import Answer, Seen, Vendor
 
 _PATH = re.compile(
-    r"/(v1beta|v1/projects/a-project/locations/[^/]+/publishers/google)/models/([^:/]+):"
+    r"/(v1beta|v1|v1/projects/a-project/locations/[^/]+/publishers/google)/models/([^:/]+):"
     r"(generateContent|streamGenerateContent|batchEmbedContents|predict)(\?alt=sse)?"
 )
 _FIELDS: dict[str, type[BaseModel]] = {
@@ -41,7 +41,7 @@ class GeminiVendor(Vendor):
     """The running imitation; `account` makes the key file of a service account that it knows."""
 
     def __init__(self) -> None:
-        super().__init__(answers=GeminiAnswer, api_key="AIza-upstream-canary-4711")
+        super().__init__(answers=GeminiAnswer)
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self.tokens = 0
 
@@ -95,7 +95,7 @@ class GeminiAnswer(Answer):
         try:
             claims = self._vendor.signed(form["assertion"])
             assert form["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
-            assert claims["aud"] == self._vendor.base + "/token"
+            assert claims["aud"] == "https://oauth2.googleapis.com/token"  # wherever the key file sends it
             assert claims["scope"] == "https://www.googleapis.com/auth/cloud-platform"
             assert not claims["iss"].startswith("stranger")
         except (KeyError, AssertionError, InvalidSignature):
@@ -107,7 +107,7 @@ class GeminiAnswer(Answer):
         found = _PATH.fullmatch(unquote(seen.path))
         if found is None or (found[3] == "streamGenerateContent") != bool(found[4]):
             return f"unknown path {seen.path}"
-        vertex = found[1] != "v1beta"
+        vertex = "projects" in found[1]
         proof, expected = ("authorization", "Bearer ") if vertex else ("x-goog-api-key", "")
         if seen.headers.get(proof) != expected + self._vendor.api_key:
             return "API key not valid. Please pass a valid API key."

@@ -86,7 +86,7 @@ def test_a_stream_with_a_mark_in_pieces() -> None:
 
     chunks = answered(delta("Blue ["), delta("1"), delta("] and ["), delta("7]."), delta("["), delta(None, "stop"))
 
-    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "Blue [1] and .["
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == "Blue [1] and.["
     assert chunks[-1]["rag"]["invalid_citations"] == 1
     (annotation,) = chunks[-1]["choices"][0]["delta"]["annotations"]
     assert (annotation["url_citation"]["start_index"], annotation["url_citation"]["end_index"]) == (5, 8)
