@@ -22,6 +22,7 @@ from retrieval.store import Found, MilvusStore
 log = logging.getLogger(__name__)
 
 _MOST_CANDIDATES = 200
+_MOST_SEARCHES = 4
 _LONGEST_QUERY = 2_000  # characters that are searched for by words
 
 
@@ -69,8 +70,7 @@ class Searcher:
         if clause is None or (not any(query.strip() for query in queries) and settings.mode == "keyword"):
             return []
         wanted = min(max(settings.candidates, 3 * top_k), _MOST_CANDIDATES)
-        found = await self._candidates(queries, collection, clause, wanted, settings)
-        found = await self._in_force(collection, found)
+        found = await self._in_force(queries, collection, clause, wanted, settings)
         if min_score is not None:
             found = [candidate for candidate in found if candidate.shown >= min_score]
         if not found:
@@ -137,15 +137,25 @@ class Searcher:
         asked = [query[:_LONGEST_QUERY].encode("utf-8", "replace").decode() for query in queries if query.strip()]
         return [await self._store.keywords(collection, clause, query, wanted) for query in asked]
 
-    async def _in_force(self, collection: str, found: list[_Candidate]) -> list[_Candidate]:
-        """Without sections of versions that are not yet, or no longer, their document's."""
-        documents = {(each.fields["tenant"], each.fields["document_id"]) for each in found}
-        versions = await self._store.current(collection, documents)
-        return [
-            each
-            for each in found
-            if versions.get((each.fields["tenant"], each.fields["document_id"])) == each.fields["version"]
-        ]
+    async def _in_force(
+        self, queries: Sequence[str], collection: str, clause: str, wanted: int, settings: SearchSettings
+    ) -> list[_Candidate]:
+        """Candidates, without sections of versions that are not yet, or no longer, their document's.
+
+        Where there were such, a document may have been replaced under the search, which then saw a part of it. All
+        sections of a version are there for as long as it is in force: the search is whole where the version was the
+        same before and after it.
+        """
+        before: dict[tuple[str, str], str | None] = {}
+        for _ in range(_MOST_SEARCHES):
+            found = await self._candidates(queries, collection, clause, wanted, settings)
+            versions = await self._store.current(collection, {_document(each) for each in found})
+            kept = [each for each in found if versions.get(_document(each)) == each.fields["version"]]
+            moved = {_document(each) for each in found if versions.get(_document(each)) != each.fields["version"]}
+            if all(document in before and before[document] == versions.get(document) for document in moved):
+                break
+            before = {document: versions.get(document) for document in moved}
+        return kept
 
     async def _reranked(
         self, query: str, found: list[_Candidate], vectors: Vectors, budget: float
@@ -176,6 +186,10 @@ class Searcher:
         }
         rows = await self._store.rows(collection, clause, list(ids))
         return {_beside(row, 0) or "": row for row in rows}
+
+
+def _document(candidate: _Candidate) -> tuple[str, str]:
+    return candidate.fields["tenant"], candidate.fields["document_id"]
 
 
 def _beside(fields: Mapping[str, Any], step: int) -> str | None:

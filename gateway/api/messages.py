@@ -6,6 +6,7 @@ https://platform.claude.com/docs/en/api/messages/create and …/build-with-claud
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ _STOP = {
     "function_call": "tool_use",
     "content_filter": "refusal",
 }
+_MARK = re.compile(r"\[(\d{1,2})\]")
 _ERROR_TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -64,6 +66,7 @@ class MessagesCall:
         self._open: str | None = None
         self._signatures: dict[int, str] = {}  # by the index of a thought among the vendor's
         self._held: dict[int, dict[str, str]] = {}  # tool calls whose name has not come
+        self._text: list[str] = []
         self._begun = False
         self._stop: dict[str, Any] = {"stop_reason": None, "stop_sequence": None}
         self._usage: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0}
@@ -76,7 +79,7 @@ class MessagesCall:
         message = choice.get("message") or {}
         blocks = _thoughts(message)
         text = "".join(message.get(key) or "" for key in ("content", "refusal"))
-        cited = _citations(message.get("annotations") or (), document.get("rag") or {})
+        cited = _citations(message.get("annotations") or (), document.get("rag") or {}, text)
         if text:
             blocks.append({"type": "text", "text": text, "citations": cited or None})
         for call in message.get("tool_calls") or ():
@@ -133,10 +136,14 @@ class MessagesCall:
             told += self._thought(block.get("index", order), block)
         for key in ("content", "refusal"):
             if delta.get(key):
+                self._text.append(delta[key])
                 told += self._piece("text", "text_delta", "text", delta[key])
         for order, call in enumerate(delta.get("tool_calls") or ()):
             told += self._tool(call.get("index", order), call)
-        for citation in _citations(delta.get("annotations") or (), self._rag.get("rag") or {}):
+        cited: list[dict[str, Any]] = []
+        if annotations := delta.get("annotations"):
+            cited = _citations(annotations, self._rag.get("rag") or {}, "".join(self._text))
+        for citation in cited:
             told += self._piece("text", "citations_delta", "citation", citation)
         if choice.get("finish_reason"):
             if self._held and choice["finish_reason"] not in ("length", "content_filter"):
@@ -299,22 +306,23 @@ def _usage(used: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def _citations(annotations: Sequence[Mapping[str, Any]], rag: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The sources that an answer's marks name, as results of a search."""
+def _citations(annotations: Sequence[Mapping[str, Any]], rag: Mapping[str, Any], text: str) -> list[dict[str, Any]]:
+    """The sources that the marks of an answer's `text` name, as results of a search."""
     sources = rag.get("sources") or []
     told = []
     for annotation in annotations:
-        cited = annotation.get("url_citation") or {}
-        at = next((n for n, source in enumerate(sources) if source.get("url") == cited.get("url")), None)
-        if at is None:
+        cited = annotation.get("url_citation") or {}  # a vendor's own have no such mark
+        mark = _MARK.fullmatch(text[cited.get("start_index", 0) : cited.get("end_index", 0)])
+        if mark is None or not 1 <= int(mark[1]) <= len(sources):
             continue
+        source = sources[int(mark[1]) - 1]
         told.append(
             {
                 "type": "search_result_location",
-                "cited_text": sources[at]["quote"],
-                "source": cited["url"],
+                "cited_text": source["quote"],
+                "source": source["url"],
                 "title": cited.get("title"),
-                "search_result_index": at,
+                "search_result_index": int(mark[1]) - 1,
                 "start_block_index": 0,
                 "end_block_index": 1,
             }

@@ -315,7 +315,11 @@ class Upstream:
                         raise UpstreamTimeout(
                             "No connection to the provider in time.", code="upstream_timeout_connect"
                         ) from None
-                except (OSError, ssl.SSLError):
+                except ssl.SSLCertVerificationError:
+                    raise UpstreamFailed(
+                        "The provider's TLS certificate does not prove who it is.", code="upstream_certificate"
+                    ) from None
+                except OSError:  # an ssl.SSLError and a name that can't be resolved among them
                     raise UpstreamFailed("No connection to the provider.", code="upstream_unreachable") from None
         finally:
             self._opening -= 1

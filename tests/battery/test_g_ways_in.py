@@ -183,6 +183,8 @@ def test_g5_importing_the_gateway_opens_no_connection_and_writes_nothing() -> No
     code = """
 import pkgutil, sys
 def hook(event, args):
+    if event == "socket.bind" and args[1] == ("::1", 0):
+        return  # urllib3 looks whether this machine has IPv6
     if event in ("socket.connect", "socket.getaddrinfo", "socket.bind", "subprocess.Popen", "os.system"):
         sys.stderr.write(f"{event} {args}\\n"); sys.stderr.flush(); import os; os._exit(7)
     if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+") and "__pycache__" not in str(args[0]):

@@ -291,12 +291,14 @@ def test_the_log_judges_a_policy_that_never_ran(two: list[GatewayProcess]) -> No
         command = ["routing", "evaluate", "letters", "--policy", policy, "--config", str(two[0].file)]
         return CliRunner(env={"COLUMNS": "100"}).invoke(main, command)
 
+    def means(told: Result) -> dict[str, str]:
+        return {line.split()[0]: line.split()[1] for line in told.output.splitlines()[1:4]}
+
     told = run("a")
     assert told.exit_code == 0, told.output
-    rows = {line.split()[0]: line.split()[1] for line in told.output.splitlines()[1:4]}
-    assert (rows["snips"], rows["dr"]) == ("0.900", "0.900")
+    assert (means(told)["snips"], means(told)["dr"]) == ("0.900", "0.900")
     assert "60 rated calls" in told.output
-    assert "snips   0.500" in run("a=0.5,c=0.5").output
+    assert means(run("a=0.5,c=0.5"))["dr"] == "0.500"
     for refused in ("a=0.5", "z", "a=x"):
         assert run(refused).exit_code == 1
 

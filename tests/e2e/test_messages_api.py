@@ -432,8 +432,8 @@ def test_an_answer_from_passages_cites_them(handbook: GatewayProcess, streamed: 
         else:
             message = client.messages.create(**asked)
     (block,) = message.content
-    assert "[1]" in block.text
     citation = block.citations[0]
+    assert f"[{citation.search_result_index + 1}]" in block.text
     assert citation.type == "search_result_location"
     assert citation.source
     assert citation.cited_text

@@ -124,17 +124,17 @@ class Vendor:
                 gone = asyncio.ensure_future(reader.read(1))
                 answer = asyncio.ensure_future(self.answer(seen, writer))
                 await asyncio.wait({gone, answer}, return_when=asyncio.FIRST_COMPLETED)
-                if not answer.done():
-                    answer.cancel()  # the client left
-                    await asyncio.gather(answer, return_exceptions=True)
-                    return
-                keep = answer.result()
+                left = gone.done()
+                for task in (gone, answer):
+                    task.cancel()  # without effect on the one that is done
+                told, _ = await asyncio.gather(answer, gone, return_exceptions=True)
+                if isinstance(told, asyncio.CancelledError | ConnectionError):
+                    return  # the client left
+                if isinstance(told, BaseException):
+                    raise told
                 seen.answered = True
-                if gone.done() or not keep:
-                    gone.cancel()
+                if left or not told:
                     return
-                gone.cancel()
-                await asyncio.gather(gone, return_exceptions=True)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
@@ -377,6 +377,8 @@ class Answer:
         headers = {"content-type": "application/json", "content-length": str(len(data))}
         if "retry_after" in self._how:
             headers["retry-after"] = str(self._how["retry_after"])
+        if "retry_after_ms" in self._how:
+            headers["retry-after-ms"] = str(self._how["retry_after_ms"])
         await self._head(status, headers)
         await self._write(data)
         return True

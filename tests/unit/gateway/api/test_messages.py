@@ -15,7 +15,10 @@ from gateway.exchange import Exchange
 
 EXCHANGE = Exchange("messages")
 SOURCE = {"url": "https://docs/a", "title": "A", "quote": "As it says.", "document_id": "a"}
-CITED = {"type": "url_citation", "url_citation": {"url": "https://docs/a", "title": "A"}}
+CITED: dict[str, Any] = {
+    "type": "url_citation",
+    "url_citation": {"url": "https://docs/a", "title": "A", "start_index": 3, "end_index": 6},
+}
 LOCATION = {
     "type": "search_result_location",
     "cited_text": "As it says.",
@@ -157,6 +160,22 @@ def test_sources_are_citations() -> None:
     body = json.loads(call().whole(Chunk(json.dumps(whole).encode()), EXCHANGE))
     assert body["content"] == [{"type": "text", "text": "So [1].", "citations": [LOCATION]}]
     assert body["rag"] == {"sources": [SOURCE]}
+
+
+def test_of_two_passages_of_a_page_the_one_that_is_named_is_cited() -> None:
+    *events, _ = told(
+        chunk({"content": "So [2]."}),
+        chunk({"annotations": [CITED]}, "stop", rag={"sources": [SOURCE, {**SOURCE, "quote": "Or so."}]}),
+    )
+    cited = {**LOCATION, "cited_text": "Or so.", "search_result_index": 1}
+    assert events[-2] == piece(0, "citations_delta", citation=cited)
+
+
+def test_a_vendors_own_annotations_are_no_marks_of_ours() -> None:
+    foreign = {"type": "url_citation", "url_citation": {"url": "https://elsewhere"}}
+    message = {"content": "So [1].", "annotations": [foreign, CITED, {"type": "file_citation"}]}
+    body = json.loads(call().whole(Chunk(json.dumps({"choices": [{"message": message}]}).encode()), EXCHANGE))
+    assert body["content"] == [{"type": "text", "text": "So [1].", "citations": None}]
 
 
 @pytest.mark.parametrize(
