@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,10 +41,8 @@ class FeastStore:
         self._native_async = native_async
         self._connections = asyncio.Semaphore(_CONNECTIONS)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="features")
-        self._services: dict[str, tuple[FeatureService, tuple[str, ...]]] = {
-            service.name: (service, tuple(f.name for p in service.feature_view_projections for f in p.features))
-            for service in store.list_feature_services()
-        }
+        tags = {view.name: view.tags for view in store.list_all_feature_views()}
+        self._services = {service.name: _Service.of(service, tags) for service in store.list_feature_services()}
         self._all_joined = {key for entity in store.list_entities() for key in (entity.join_key,)}
 
     @classmethod
@@ -73,7 +72,7 @@ class FeastStore:
         known = self._services.get(service)
         if known is None:
             raise FeaturesUnavailable(f"there is no feature service `{service}`; there are {sorted(self._services)}")
-        feature_service, names = known
+        feature_service, names = known.definition, known.features
         rows = [dict(entity)]
         try:
             if self._native_async:
@@ -89,7 +88,7 @@ class FeastStore:
         told: dict[str, list[Any]] = response.to_dict()
         values: dict[str, FeatureValue] = {name: told[name][0] for name in names if name in told}
         missing = tuple(name for name in names if values.get(name) is None)
-        return FeatureVector(service, dict(entity), values, missing)
+        return FeatureVector(service, dict(entity), values, missing, known.sensitivity)
 
     def load_samples(self, file: Path) -> int:
         """Push the users of a CSV file into the online store, once for each content of it; how many were pushed.
@@ -128,9 +127,30 @@ class FeastStore:
 
     def _warm(self) -> None:
         """The first read of a store takes 200 ms; no caller should be the one who pays it."""
-        for service, _ in self._services.values():
+        for service in self._services.values():
             if not self._native_async:
-                self._store.get_online_features(service, [dict.fromkeys(self._all_joined, "")])
+                self._store.get_online_features(service.definition, [dict.fromkeys(self._all_joined, "")])
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """A feature service, and what of its definition each read needs.
+
+    `sensitivity`: the labels of the feature views, and of the features themselves, that it reads.
+    """
+
+    definition: FeatureService
+    features: tuple[str, ...]
+    sensitivity: tuple[str, ...]
+
+    @classmethod
+    def of(cls, definition: FeatureService, tags: Mapping[str, Mapping[str, str]]) -> _Service:
+        """`tags`: of the feature views, by name."""
+        views = definition.feature_view_projections
+        features = [feature for view in views for feature in view.features]
+        tagged = [tags.get(view.name, {}) for view in views] + [feature.tags for feature in features]
+        labels = {label for each in tagged if (label := each.get("sensitivity"))}
+        return cls(definition, tuple(feature.name for feature in features), tuple(sorted(labels)))
 
 
 def _settings(repo: Path, data_dir: Path, online_store: str) -> dict[str, Any]:

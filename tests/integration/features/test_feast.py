@@ -110,3 +110,21 @@ async def test_samples_are_loaded_once_and_definitions_stay_clean(tmp_path: Path
 def test_a_repository_that_is_not_one_is_told(tmp_path: Path) -> None:
     with pytest.raises(FeaturesUnavailable, match="can't be opened"):
         FeastStore.open(tmp_path, data_dir=tmp_path / "data")
+
+
+async def test_the_labels_of_views_and_features_come_with_the_values(tmp_path: Path) -> None:
+    """Routing keeps a call on the premises by them."""
+    repo = tmp_path / "repo"
+    shutil.copytree(REPO, repo)
+    (definitions,) = repo.glob("*.py")
+    text = definitions.read_text()
+    text = text.replace("    online=True,\n", '    online=True,\n    tags={"sensitivity": "internal"},\n')
+    text = text.replace(
+        'description="free, team or enterprise")',
+        'description="free, team or enterprise", tags={"sensitivity": "restricted"})',
+    )
+    definitions.write_text(text)
+    store = FeastStore.open(repo, data_dir=tmp_path / "data")
+    told = await store.read("staff_profile", {"user_id": "ada"})
+    await store.aclose()
+    assert told.sensitivity == ("internal", "restricted")
