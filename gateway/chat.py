@@ -111,8 +111,25 @@ class EmbeddingsEnvelope(msgspec.Struct):
     user: str | None = None
 
 
+class _Text(msgspec.Struct):
+    text: str
+
+
+class RerankEnvelope(msgspec.Struct):
+    """What is checked of a rerank request: Cohere's and Jina's shape, which vLLM serves too."""
+
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    query: Annotated[str, msgspec.Meta(min_length=1)]
+    documents: Annotated[list[str | _Text], msgspec.Meta(min_length=1, max_length=10_000)]
+    top_n: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    return_documents: bool | None = None
+    max_tokens_per_doc: Annotated[int, msgspec.Meta(ge=1, le=2**31)] | None = None
+    user: str | None = None
+
+
 _decode_chat = msgspec.json.Decoder(ChatEnvelope).decode
 _decode_embeddings = msgspec.json.Decoder(EmbeddingsEnvelope).decode
+_decode_rerank = msgspec.json.Decoder(RerankEnvelope).decode
 
 # Where a call goes and with which key is the operator's to say: a request that names either is refused whole.
 _OPERATORS_ONLY = frozenset({"api_base", "base_url", "api_key", "extra_headers", "extra_query", "custom_llm_provider"})
@@ -186,11 +203,9 @@ class ChatRequest:
         return made
 
 
-class EmbeddingsRequest:
-    """One `POST /v1/embeddings`."""
+class _PlainRequest:
+    """What a request for numbers has in common with one for words."""
 
-    endpoint = "embeddings"
-    path = b"/embeddings"
     stream = False
     include_usage = False
     logprobs = False
@@ -198,6 +213,18 @@ class EmbeddingsRequest:
     conversation: str | None = None
     rag: RagOptions | None = None
     __slots__ = ("fields", "model", "user")
+    fields: dict[str, msgspec.Raw]
+
+    def body_for(self, model: str) -> bytes:
+        return _body(self.fields, model)
+
+
+class EmbeddingsRequest(_PlainRequest):
+    """One `POST /v1/embeddings`."""
+
+    endpoint = "embeddings"
+    path = b"/embeddings"
+    __slots__ = ()
 
     def __init__(self, body: bytes) -> None:
         """Raises BadRequest naming the field at fault."""
@@ -218,11 +245,37 @@ class EmbeddingsRequest:
         single = not bytes(self.fields["input"]).lstrip().startswith(b"[")
         self.fields["input"] = msgspec.Raw(JSON.encode(texts[0] if single else texts))
 
-    def body_for(self, model: str) -> bytes:
-        return _body(self.fields, model)
+
+class RerankRequest(_PlainRequest):
+    """One `POST /v1/rerank`: https://docs.cohere.com/reference/rerank."""
+
+    endpoint = "rerank"
+    path = b"/rerank"
+    __slots__ = ()
+
+    def __init__(self, body: bytes) -> None:
+        """Raises BadRequest naming the field at fault."""
+        envelope, self.fields = _decode(body, _decode_rerank)
+        self.model: str = envelope.model
+        self.user: str | None = envelope.user
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The query and the documents, seen as messages."""
+        documents = _decode_any(self.fields["documents"])
+        texts = [_decode_any(self.fields["query"]), *(d if isinstance(d, str) else d["text"] for d in documents)]
+        return [{"role": "user", "content": text} for text in texts]
+
+    @messages.setter
+    def messages(self, messages: list[dict[str, Any]]) -> None:
+        query, *texts = (message["content"] for message in messages)
+        documents = _decode_any(self.fields["documents"])
+        screened = [t if isinstance(d, str) else {**d, "text": t} for d, t in zip(documents, texts, strict=True)]
+        self.fields["query"] = msgspec.Raw(JSON.encode(query))
+        self.fields["documents"] = msgspec.Raw(JSON.encode(screened))
 
 
-Request = ChatRequest | EmbeddingsRequest
+Request = ChatRequest | EmbeddingsRequest | RerankRequest
 
 
 def _body(fields: dict[str, msgspec.Raw], model: str) -> bytes:

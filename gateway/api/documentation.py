@@ -7,11 +7,16 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
-from gateway.chat import ChatEnvelope, EmbeddingsEnvelope
+from gateway.api.completions import CompletionEnvelope
+from gateway.api.messages_request import MessagesEnvelope
+from gateway.chat import ChatEnvelope, EmbeddingsEnvelope, RerankEnvelope
 
 _PATHS = {
     "/v1/chat/completions": (ChatEnvelope, "Chat completion, streamed or not", "chat"),
+    "/v1/completions": (CompletionEnvelope, "OpenAI's older text completion, streamed or not", "chat"),
+    "/v1/messages": (MessagesEnvelope, "Anthropic's Messages API, streamed or not", "chat"),
     "/v1/embeddings": (EmbeddingsEnvelope, "Embeddings", "embeddings"),
+    "/v1/rerank": (RerankEnvelope, "Documents by their relevance to a query", "rerank"),
 }
 
 
@@ -28,7 +33,7 @@ def install(app: FastAPI) -> None:
         for path, (envelope, summary, tag) in _PATHS.items():
             shape = {"$ref": f"#/components/schemas/{envelope.__name__}"}
             body = {"required": True, "content": {"application/json": {"schema": shape}}}
-            answers = {"200": {"description": "As OpenAI's API answers"}, "default": {"description": "OpenAI's error"}}
+            answers = {"200": {"description": "As the API's vendor answers"}, "default": {"description": "Its error"}}
             document["paths"][path] = {
                 "post": {"tags": [tag], "summary": summary, "requestBody": body, "responses": answers}
             }

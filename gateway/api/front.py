@@ -14,7 +14,7 @@ from typing import Any
 from gateway.api.answering import write_error, write_plain, write_stream
 from gateway.api.errors import internal
 from gateway.api.inbound import Inbound, Told
-from gateway.chat import ChatRequest, EmbeddingsRequest, Request
+from gateway.chat import ChatRequest, EmbeddingsRequest, Request, RerankRequest
 from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge
 from gateway.exchange import Exchange
 from gateway.runtime import Gateway
@@ -26,7 +26,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}").fullmatch
 _TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
-_ROUTES: dict[str, type[Request]] = {"/v1/chat/completions": ChatRequest, "/v1/embeddings": EmbeddingsRequest}
+_ROUTES: dict[str, type[Request]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/embeddings": EmbeddingsRequest,
+    "/v1/rerank": RerankRequest,
+}
 
 
 class ClientGone(Exception):

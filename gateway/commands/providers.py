@@ -8,7 +8,7 @@ import click
 
 from gateway.providers.dialect import Capabilities
 
-_OPENAI = ("`chat.completions`, `embeddings`", "yes", "yes", "yes", "yes", "yes", "all are relayed")
+_OPENAI = ("`chat.completions`, `embeddings`, `rerank`", "yes", "yes", "yes", "yes", "yes", "all are relayed")
 _RELAYED = {
     "openai": "OpenAI",
     "openai_compatible": "any service with OpenAI's API",

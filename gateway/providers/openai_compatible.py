@@ -28,7 +28,7 @@ _DONE = b"[DONE]"
 
 
 class OpenAICompatible:
-    endpoints = frozenset({"chat.completions", "embeddings"})
+    endpoints = frozenset({"chat.completions", "embeddings", "rerank"})
 
     def __init__(
         self,

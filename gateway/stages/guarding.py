@@ -137,8 +137,8 @@ class _GuardedAnswer:
         return [Chunk(JSON.encode({**self._frame, "choices": choices}))] if choices else []
 
     async def _pass(self, chunk: Chunk) -> list[Chunk]:
-        if self._exchange.endpoint == "embeddings":
-            return [chunk]  # numbers
+        if self._exchange.endpoint in ("embeddings", "rerank"):
+            return [chunk]  # numbers, and at most the caller's own documents
         document, choices = _seen(chunk)
         if any("message" in choice for choice in choices):
             return [await self._whole(document, choices)]

@@ -43,10 +43,12 @@ OPERATIONS = {
     "completions": "text_completion",
     "messages": "chat",
     "embeddings": "embeddings",
+    "rerank": "rerank",
 }
 PATHS = {
     "chat.completions": "/v1/chat/completions",
     "completions": "/v1/completions",
     "messages": "/v1/messages",
     "embeddings": "/v1/embeddings",
+    "rerank": "/v1/rerank",
 }

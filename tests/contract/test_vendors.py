@@ -455,3 +455,20 @@ def test_embeddings_in_openais_shape(sdk: openai.OpenAI, kind: str) -> None:
 )
 def test_embeddings_of_bedrocks_models(sdk: openai.OpenAI, model: str, vector: list[float]) -> None:
     assert sdk.embeddings.create(model=f"bedrock/{model}", input="four").data[0].embedding == vector
+
+
+def test_rerank_in_the_shape_that_most_share(running: GatewayProcess, vendors: dict[str, Vendor]) -> None:
+    body = {"model": "cohere/rerank-v4", "query": "fish", "documents": ["a", {"text": "three"}, "bc"], "top_n": 2}
+    answer = httpx.post(running.url + "/v1/rerank", json={**body, "return_documents": True}, timeout=20).json()
+    assert answer["results"] == [
+        {"index": 1, "relevance_score": 1.0, "document": {"text": "three"}},
+        {"index": 2, "relevance_score": 0.5, "document": {"text": "bc"}},
+    ]
+    assert last_of(vendors, "cohere").body["documents"] == ["a", "three", "bc"]
+
+
+def test_a_vendor_without_rerank_is_not_asked(running: GatewayProcess, vendors: dict[str, Vendor]) -> None:
+    body = {"model": "gemini/gpt", "query": "fish", "documents": ["a"]}
+    answer = httpx.post(running.url + "/v1/rerank", json=body, timeout=20)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+    assert vendors["gemini"].requests == []

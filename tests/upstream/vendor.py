@@ -32,6 +32,7 @@ KNOWN_FIELDS = {
     "functions", "function_call", "prediction", "audio", "web_search_options",
 }  # fmt: skip
 EMBEDDING_FIELDS = {"model", "input", "encoding_format", "dimensions", "user"}
+RERANK_FIELDS = {"model", "query", "documents", "top_n", "user", "truncate_prompt_tokens"}  # as vLLM takes them
 
 
 @dataclass
@@ -201,6 +202,8 @@ class Answer:
 
     def document(self) -> dict[str, Any]:
         """The whole answer."""
+        if self._seen.path.endswith("/rerank"):
+            return self._reranked()
         return self._embeddings() if self._seen.path.endswith("/embeddings") else self._completion()
 
     def error(self, status: int, message: str) -> dict[str, Any]:
@@ -264,12 +267,13 @@ class Answer:
             return "content-type must be application/json"
         if int(seen.headers["content-length"]) != len(seen.raw):
             return "content-length is wrong"
-        known = EMBEDDING_FIELDS if seen.path.endswith("/embeddings") else KNOWN_FIELDS
+        of_others = {"/v1/embeddings": EMBEDDING_FIELDS, "/v1/rerank": RERANK_FIELDS}
+        known = of_others.get(seen.path, KNOWN_FIELDS)
         if not self._how.get("lenient") and (unknown := set(body) - known):
             return f"Unrecognized request argument supplied: {sorted(unknown)[0]}"
         if "stream_options" in body and not body.get("stream"):
             return "The 'stream_options' parameter is only allowed when 'stream' is enabled."
-        if seen.path not in ("/v1/chat/completions", "/v1/embeddings"):
+        if seen.path not in ("/v1/chat/completions", *of_others):
             return f"Invalid URL (POST {seen.path})"
         return None
 
@@ -327,6 +331,16 @@ class Answer:
             data.append({"object": "embedding", "index": index, "embedding": vector})
         usage = {"prompt_tokens": 5, "total_tokens": 5}
         return {"object": "list", "data": data, "model": "mock-embed", "usage": usage}
+
+    def _reranked(self) -> dict[str, Any]:
+        """The longest document first, in vLLM's words."""
+        documents = self._seen.body["documents"]
+        order = sorted(range(len(documents)), key=lambda n: -len(documents[n]))[: self._seen.body.get("top_n")]
+        results = [
+            {"index": n, "document": {"text": documents[n], "multi_modal": None}, "relevance_score": 1 / (place + 1)}
+            for place, n in enumerate(order)
+        ]
+        return {"id": "rerank-1", "model": "mock-rerank", "usage": {"total_tokens": 9}, "results": results}
 
     def _events(self) -> list[dict[str, Any]]:
         frame = self._frame("chat.completion.chunk")
