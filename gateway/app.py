@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
-from gateway.api import admin, documentation, errors, feedback
+from gateway.api import admin, documentation, errors, feedback, stored_responses
 from gateway.api.completions import Completions
 from gateway.api.front import Front
 from gateway.api.inbound import Inbound
 from gateway.api.messages import Messages, counting
-from gateway.api.routes import Health, identifier, router
+from gateway.api.responses import Responses
+from gateway.api.routes import Health, identifier, router, speaker
 from gateway.assembly import Records
 from gateway.routing.control import RoutingControl
 from gateway.routing.fleet import Fleet
@@ -41,7 +42,13 @@ def create_app(
 
         app.include_router(knowledge.router(gateway, vector_stores))
     app.include_router(counting(gateway, caller))
+    if records.responses is not None:
+        app.include_router(stored_responses.router(speaker(gateway), records.responses))
     documentation.install(app)
     # The APIs other than OpenAI's chat and embeddings, by path: each is one line here.
-    inbound: dict[str, Inbound] = {"/v1/completions": Completions(), "/v1/messages": Messages()}
+    inbound: dict[str, Inbound] = {
+        "/v1/completions": Completions(),
+        "/v1/messages": Messages(),
+        "/v1/responses": Responses(records.responses),
+    }
     return Front(app, gateway, inbound)

@@ -34,8 +34,7 @@ async def write_plain(chunks: Chunks, exchange: Exchange, send: Send, told: Told
     exchange.first_chunk = time.perf_counter_ns()
     body = chunk.data
     if told is not None:
-        body = told.whole(chunk, exchange)
-        await told.settle(exchange)
+        body = await told.whole(chunk, exchange)
     exchange.status = 200
     headers = _common(exchange)
     headers += (_JSON, (b"content-length", b"%d" % len(body)))
@@ -71,9 +70,7 @@ async def write_stream(
             if body:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
             burst = await chunks.next()
-        if told is not None:
-            await told.settle(exchange)
-        await send({"type": "http.response.body", "body": _DONE if told is None else told.end(exchange)})
+        await send({"type": "http.response.body", "body": _DONE if told is None else await told.end(exchange)})
     finally:
         if exchange.record_content:
             exchange.answer_text = "".join(said)

@@ -38,7 +38,7 @@ class Completions:
 
     endpoint = "completions"
 
-    async def open(self, body: bytes, caller: Caller) -> CompletionCall:
+    def open(self, body: bytes) -> CompletionCall:
         return CompletionCall(body)
 
     def refusal(self, error: GatewayError) -> bytes:
@@ -73,7 +73,10 @@ class CompletionCall:
             fields.pop(name, None)
         self.request = ChatRequest(JSON.encode({**fields, "messages": [{"role": "user", "content": prompt}]}))
 
-    def whole(self, chunk: Chunk, exchange: Exchange) -> bytes:
+    async def begin(self, caller: Caller) -> None:
+        """Nothing is continued."""
+
+    async def whole(self, chunk: Chunk, exchange: Exchange) -> bytes:
         document: dict[str, Any] = _decode(chunk.data)
         choices = [
             {
@@ -99,14 +102,11 @@ class CompletionCall:
                 told += (b"data: ", JSON.encode(event), b"\n\n")
         return b"".join(told)
 
-    def end(self, exchange: Exchange) -> bytes:
+    async def end(self, exchange: Exchange) -> bytes:
         return b"data: [DONE]\n\n"
 
     def broken(self, error: GatewayError) -> bytes:
         return b"data: " + JSON.encode(error.body()) + b"\n\n"
-
-    async def settle(self, exchange: Exchange) -> None:
-        """Nothing of a completion is kept."""
 
     def _piece(self, choice: dict[str, Any]) -> dict[str, Any] | None:
         index, text = choice.get("index", 0), (choice.get("delta") or {}).get("content") or ""

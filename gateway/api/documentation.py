@@ -9,12 +9,14 @@ from fastapi import FastAPI
 
 from gateway.api.completions import CompletionEnvelope
 from gateway.api.messages_request import MessagesEnvelope
+from gateway.api.responses_request import ResponsesEnvelope
 from gateway.chat import ChatEnvelope, EmbeddingsEnvelope, RerankEnvelope
 
 _PATHS = {
     "/v1/chat/completions": (ChatEnvelope, "Chat completion, streamed or not", "chat"),
     "/v1/completions": (CompletionEnvelope, "OpenAI's older text completion, streamed or not", "chat"),
     "/v1/messages": (MessagesEnvelope, "Anthropic's Messages API, streamed or not", "chat"),
+    "/v1/responses": (ResponsesEnvelope, "OpenAI's Responses API, streamed or not", "responses"),
     "/v1/embeddings": (EmbeddingsEnvelope, "Embeddings", "embeddings"),
     "/v1/rerank": (RerankEnvelope, "Documents by their relevance to a query", "rerank"),
 }

@@ -79,13 +79,16 @@ class Front:
             if inbound is None:
                 request: Request = door(body)  # type: ignore[operator]  # it is a type
             else:
-                told = await inbound.open(body, exchange.caller)
+                told = inbound.open(body)
                 request = told.request
             exchange.requested_model = request.model
             exchange.stream = request.stream
             exchange.caller = revision.keyring.speaking_for(exchange.caller, revision.claimed_user(request, headers))
             pipeline = revision.pipeline(request.model, exchange.caller)
             exchange.model = pipeline.model
+            if told is not None:
+                await told.begin(exchange.caller)
+                request = told.request
             chunks = await pipeline.answer(request, exchange)
             try:
                 if request.stream:

@@ -20,20 +20,23 @@ class Told(Protocol):
     @property
     def request(self) -> Request: ...
 
-    def whole(self, chunk: Chunk, exchange: Exchange) -> bytes:
+    async def begin(self, caller: Caller) -> None:
+        """Called once the caller is known, before `request` is answered: where it continues something that was kept.
+
+        Raises GatewayError.
+        """
+
+    async def whole(self, chunk: Chunk, exchange: Exchange) -> bytes:
         """The body of a plain answer. Raises GatewayError."""
 
     def events(self, chunks: Sequence[Chunk], exchange: Exchange) -> bytes:
         """The stream's next bytes, framed; b"" where `chunks` say nothing in this API."""
 
-    def end(self, exchange: Exchange) -> bytes:
+    async def end(self, exchange: Exchange) -> bytes:
         """The last bytes of a stream that has come whole."""
 
     def broken(self, error: GatewayError) -> bytes:
         """The last bytes of a stream that breaks off: an error event, and nothing that would make it look whole."""
-
-    async def settle(self, exchange: Exchange) -> None:
-        """Called once the answer is whole and before its end is told: where something of it must be kept."""
 
 
 class Inbound(Protocol):
@@ -42,8 +45,8 @@ class Inbound(Protocol):
     @property
     def endpoint(self) -> str: ...
 
-    async def open(self, body: bytes, caller: Caller) -> Told:
-        """Read a request. Raises BadRequest naming the field at fault, or NotFound."""
+    def open(self, body: bytes) -> Told:
+        """Read a request. Raises BadRequest naming the field at fault."""
 
     def refusal(self, error: GatewayError) -> bytes:
         """The body of an error's answer."""

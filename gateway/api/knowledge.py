@@ -18,7 +18,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from gateway.api.routes import identifier
+from gateway.api.routes import speaker
 from gateway.errors import BadRequest
 from gateway.records.files import Attributes, Batch, StoredFile, StoreFile, VectorStore
 from gateway.runtime import Gateway
@@ -104,16 +104,7 @@ class Search(_Body):
 def router(gateway: Gateway, knowledge: VectorStores) -> APIRouter:
     """Every route asks for its caller's own: what another tenant or user has is not there for this one."""
     routes = APIRouter(prefix="/v1", tags=["files and vector stores"])
-    identified = identifier(gateway)
-
-    def caller(request: Request) -> Caller:
-        """The key's caller, or the user whom a trusted key speaks for by the configured header."""
-        who, revision = identified(request), gateway.revision
-        name = revision.user_header
-        claimed = request.headers.get(name.decode()) if name is not None else None
-        return revision.keyring.speaking_for(who, claimed)
-
-    who_calls = Depends(caller)
+    who_calls = Depends(speaker(gateway))
     records = knowledge.records
     Limit = Annotated[int, Query(ge=1, le=10_000)]
 

@@ -46,7 +46,7 @@ class Messages:
 
     endpoint = "messages"
 
-    async def open(self, body: bytes, caller: Caller) -> MessagesCall:
+    def open(self, body: bytes) -> MessagesCall:
         return MessagesCall(chat_request(body))
 
     def refusal(self, error: GatewayError) -> bytes:
@@ -72,8 +72,11 @@ class MessagesCall:
         self._usage: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0}
         self._rag: dict[str, Any] = {}
 
+    async def begin(self, caller: Caller) -> None:
+        """Nothing is continued."""
+
     # -- whole --------------------------------------------------------------------------------------------
-    def whole(self, chunk: Chunk, exchange: Exchange) -> bytes:
+    async def whole(self, chunk: Chunk, exchange: Exchange) -> bytes:
         document: dict[str, Any] = _decode(chunk.data)
         (choice, *_) = document.get("choices") or [{}]
         message = choice.get("message") or {}
@@ -216,7 +219,7 @@ class MessagesCall:
             told.append(_event("content_block_delta", index=self._blocks[block], delta=delta))
         return told
 
-    def end(self, exchange: Exchange) -> bytes:
+    async def end(self, exchange: Exchange) -> bytes:
         if self._stop["stop_reason"] is None:
             self._stop["stop_reason"] = "end_turn"
         last = _event("message_delta", delta=self._stop, usage=self._usage, **self._rag)
@@ -224,9 +227,6 @@ class MessagesCall:
 
     def broken(self, error: GatewayError) -> bytes:
         return b"event: error\ndata: " + _error(error) + b"\n\n"
-
-    async def settle(self, exchange: Exchange) -> None:
-        """Nothing is kept."""
 
 
 def counting(gateway: Gateway, caller: Callable[[Request], Caller]) -> APIRouter:

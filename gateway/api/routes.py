@@ -28,6 +28,19 @@ def identifier(gateway: Gateway) -> Callable[[Request], Caller]:
     return caller
 
 
+def speaker(gateway: Gateway) -> Callable[[Request], Caller]:
+    """The same, or the user whom a trusted key speaks for by the configured header."""
+    identified = identifier(gateway)
+
+    def caller(request: Request) -> Caller:
+        who, revision = identified(request), gateway.revision
+        name = revision.user_header
+        claimed = request.headers.get(name.decode()) if name is not None else None
+        return revision.keyring.speaking_for(who, claimed)
+
+    return caller
+
+
 def router(gateway: Gateway, caller: Callable[[Request], Caller], health: Health) -> APIRouter:
     routes = APIRouter()
     identified = Depends(caller)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gateway.exchange import Exchange
     from gateway.pricing import PriceBook
     from gateway.records.feedback import FeedbackStore
+    from gateway.records.responses import ResponseStore
     from gateway.records.routing import RoutingStore
     from gateway.services import FeatureService, KnowledgeService
     from gateway.vector_stores import VectorStores
@@ -58,12 +59,14 @@ class Records:
     journal: CallJournal
     routing: RoutingStore
     feedback: FeedbackStore
+    responses: ResponseStore | None
     close: Callable[[], None]
 
 
 def open_records(configuration: Configuration, prices: PriceBook) -> Records:
     """Open and migrate the record store. Raises sqlite3.Error or OSError."""
     from gateway.records.feedback import FeedbackStore
+    from gateway.records.responses import ResponseStore
     from gateway.records.routing import RoutingStore
     from gateway.records.sqlite import SqliteCalls
 
@@ -91,4 +94,6 @@ def open_records(configuration: Configuration, prices: PriceBook) -> Records:
         if close_traces is not None:
             close_traces()
 
-    return Records(journal, RoutingStore(path), FeedbackStore(path), close)
+    keep = configuration.records.responses
+    responses = None if keep == "off" else ResponseStore(path, keep)
+    return Records(journal, RoutingStore(path), FeedbackStore(path), responses, close)

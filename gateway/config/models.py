@@ -52,11 +52,15 @@ class Access(Section):
 
 
 class Records(Section):
-    """The call log. `fast` loses at most 100 ms of records on SIGKILL."""
+    """The call log. `fast` loses at most 100 ms of records on SIGKILL.
+
+    `responses`: how long a response of /v1/responses can be continued since it last was; `off` keeps none.
+    """
 
     url: Annotated[str, Field(pattern=r"^sqlite:///.+")] | None = None
     durability: Literal["fast"] = "fast"
     content: Literal["on", "off"] = "off"
+    responses: Duration | Literal["off"] = 30 * 86_400.0
 
 
 class State(Section):

@@ -38,6 +38,13 @@ _MIGRATIONS = (
     CREATE INDEX feedback_by_call ON feedback (call_id);
     CREATE INDEX calls_by_model ON calls (model, started_at);
     """,
+    """
+    CREATE TABLE responses (
+        id TEXT PRIMARY KEY, tenant TEXT NOT NULL, user TEXT, previous_id TEXT, expires_at REAL NOT NULL,
+        input BLOB NOT NULL, response BLOB NOT NULL
+    );
+    CREATE INDEX responses_by_expiry ON responses (expires_at);
+    """,
 )
 _INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT DO NOTHING"
 _FIND = f"""

@@ -42,6 +42,7 @@ OPERATIONS = {
     "chat.completions": "chat",
     "completions": "text_completion",
     "messages": "chat",
+    "responses": "chat",
     "embeddings": "embeddings",
     "rerank": "rerank",
 }
@@ -49,6 +50,7 @@ PATHS = {
     "chat.completions": "/v1/chat/completions",
     "completions": "/v1/completions",
     "messages": "/v1/messages",
+    "responses": "/v1/responses",
     "embeddings": "/v1/embeddings",
     "rerank": "/v1/rerank",
 }

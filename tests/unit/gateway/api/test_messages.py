@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -36,6 +37,10 @@ def call() -> MessagesCall:
     )
 
 
+def whole(document: dict[str, Any]) -> bytes:
+    return asyncio.run(call().whole(Chunk(json.dumps(document).encode()), EXCHANGE))
+
+
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> Chunk:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     return Chunk(json.dumps({"id": "chatcmpl-1", "model": "gpt-x", "choices": [choice], **more}).encode())
@@ -44,7 +49,7 @@ def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> Chun
 def told(*chunks: Chunk) -> list[dict[str, Any]]:
     """The events after `message_start` and `ping`, and before the last two."""
     one = call()
-    data = b"".join(one.events([piece], EXCHANGE) for piece in chunks) + one.end(EXCHANGE)
+    data = b"".join(one.events([piece], EXCHANGE) for piece in chunks) + asyncio.run(one.end(EXCHANGE))
     events = []
     for event in data.strip().split(b"\n\n"):
         name, _, document = event.partition(b"\ndata: ")
@@ -156,8 +161,7 @@ def test_sources_are_citations() -> None:
     assert events[-2] == piece(0, "citations_delta", citation=LOCATION)
     assert last["rag"] == {"sources": [SOURCE]}
     message = {"role": "assistant", "content": "So [1].", "annotations": [CITED]}
-    whole = {"choices": [{"message": message, "finish_reason": "stop"}], "rag": {"sources": [SOURCE]}}
-    body = json.loads(call().whole(Chunk(json.dumps(whole).encode()), EXCHANGE))
+    body = json.loads(whole({"choices": [{"message": message, "finish_reason": "stop"}], "rag": {"sources": [SOURCE]}}))
     assert body["content"] == [{"type": "text", "text": "So [1].", "citations": [LOCATION]}]
     assert body["rag"] == {"sources": [SOURCE]}
 
@@ -174,7 +178,7 @@ def test_of_two_passages_of_a_page_the_one_that_is_named_is_cited() -> None:
 def test_a_vendors_own_annotations_are_no_marks_of_ours() -> None:
     foreign = {"type": "url_citation", "url_citation": {"url": "https://elsewhere"}}
     message = {"content": "So [1].", "annotations": [foreign, CITED, {"type": "file_citation"}]}
-    body = json.loads(call().whole(Chunk(json.dumps({"choices": [{"message": message}]}).encode()), EXCHANGE))
+    body = json.loads(whole({"choices": [{"message": message}]}))
     assert body["content"] == [{"type": "text", "text": "So [1].", "citations": None}]
 
 
@@ -191,7 +195,7 @@ def test_a_vendors_own_annotations_are_no_marks_of_ours() -> None:
     ],
 )
 def test_stop_reasons(choice: dict[str, Any], reason: tuple[str, str | None]) -> None:
-    body = json.loads(call().whole(Chunk(json.dumps({"choices": [choice]}).encode()), EXCHANGE))
+    body = json.loads(whole({"choices": [choice]}))
     assert (body["stop_reason"], body["stop_sequence"]) == reason
 
 
@@ -200,10 +204,10 @@ def test_arguments_that_are_no_object_are_a_bad_answer_unless_they_were_cut_off(
     tool = {"id": "t", "function": {"name": "look", "arguments": arguments}}
     choice = {"message": {"tool_calls": [tool]}, "finish_reason": "tool_calls"}
     with pytest.raises(UpstreamFailed):
-        call().whole(Chunk(json.dumps({"choices": [choice]}).encode()), EXCHANGE)
+        whole({"choices": [choice]})
     if arguments == "{":
         choice["finish_reason"] = "length"
-        body = json.loads(call().whole(Chunk(json.dumps({"choices": [choice]}).encode()), EXCHANGE))
+        body = json.loads(whole({"choices": [choice]}))
         assert (body["content"][0]["input"], body["stop_reason"]) == ({}, "max_tokens")
 
 

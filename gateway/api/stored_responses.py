@@ -1,0 +1,72 @@
+"""What is kept of `/v1/responses`: look at it, or have it forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.concurrency import run_in_threadpool
+
+from gateway.errors import BadRequest, NotFound
+from gateway.records.responses import ResponseStore, StoredResponse
+from gateway.values import Caller
+
+
+def router(caller: Callable[[Request], Caller], store: ResponseStore) -> APIRouter:
+    """Somebody else's response is not there."""
+    routes = APIRouter(prefix="/v1/responses", tags=["responses"])
+    who_calls = Depends(caller)
+
+    async def found(response_id: str, who: Caller) -> StoredResponse:
+        stored = await run_in_threadpool(store.find, response_id, who.tenant, who.user)
+        if stored is None:
+            raise _missing(response_id)
+        return stored
+
+    @routes.get("/{response_id}")
+    async def get(response_id: str, stream: bool = False, who: Caller = who_calls) -> dict[str, Any]:
+        """A response, as it was told."""
+        if stream:
+            raise BadRequest("A kept response is not streamed.", param="stream", code="unsupported_parameter")
+        return (await found(response_id, who)).response
+
+    @routes.delete("/{response_id}")
+    async def delete(response_id: str, who: Caller = who_calls) -> dict[str, Any]:
+        """Forget a response. What continued it can't be continued any more."""
+        if not await run_in_threadpool(store.remove, response_id, who.tenant, who.user):
+            raise _missing(response_id)
+        return {"id": response_id, "object": "response", "deleted": True}
+
+    @routes.get("/{response_id}/input_items")
+    async def input_items(
+        response_id: str,
+        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        order: Literal["asc", "desc"] = "desc",
+        after: str | None = None,
+        who: Caller = who_calls,
+    ) -> dict[str, Any]:
+        """What was asked with this response alone, page by page."""
+        stored = await found(response_id, who)
+        items = [{"id": f"in_{place}_{stored.id}", **item} for place, item in enumerate(stored.input)]
+        if order == "desc":
+            items.reverse()
+        if after is not None:
+            places = [place for place, item in enumerate(items) if item["id"] == after]
+            if not places:
+                raise BadRequest(f"There is no item '{after}' here.", param="after")
+            items = items[places[0] + 1 :]
+        page = items[:limit]
+        return {
+            "object": "list",
+            "data": page,
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+            "has_more": len(items) > limit,
+        }
+
+    return routes
+
+
+def _missing(response_id: str) -> NotFound:
+    return NotFound(f"There is no response '{response_id}', or not any more.", param="response_id")
