@@ -42,7 +42,7 @@ class MistralAnswer(Answer):
 
     def _events(self) -> list[dict[str, Any]]:
         """Theirs have the usage in the last chunk, beside its choice, asked for or not."""
-        events = super()._events()
+        events = list(super()._events())
         for event in events:
             event.pop("usage", None)
         events[-1]["usage"] = self._usage()

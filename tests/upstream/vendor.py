@@ -19,6 +19,7 @@ import struct
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -212,9 +213,10 @@ class Answer:
             "error": {"message": message, "type": kind, "param": self._how.get("param"), "code": self._how.get("code")}
         }
 
-    def frames(self) -> list[bytes]:
-        """The stream's events as they go onto the wire, in the order of their telling."""
-        return [self._sse(event) for event in self._events()] + [b"data: [DONE]" + self._newline * 2]
+    def frames(self) -> Iterable[bytes]:
+        """The stream's events as they go onto the wire, in the order of their telling; made as they are sent."""
+        yield from map(self._sse, self._events())
+        yield b"data: [DONE]" + self._newline * 2
 
     def bad_frame(self) -> bytes:
         return b'data: {"choices": [{"delta": ' + self._newline * 2
@@ -342,37 +344,35 @@ class Answer:
         ]
         return {"id": "rerank-1", "model": "mock-rerank", "usage": {"total_tokens": 9}, "results": results}
 
-    def _events(self) -> list[dict[str, Any]]:
+    def _events(self) -> Iterable[dict[str, Any]]:
         frame = self._frame("chat.completion.chunk")
 
         def event(index: int, delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
             choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
             return {**frame, "choices": [choice], "usage": None}
 
-        events = []
         size = self._how.get("piece", 4)
         for index in range(self._seen.body.get("n") or 1):
-            events.append(event(index, {"role": "assistant", "content": "", "refusal": None}))
+            yield event(index, {"role": "assistant", "content": "", "refusal": None})
             if self._seen.body.get("tools"):
                 for n, call in enumerate(self._tool_calls()):
                     arguments = call["function"]["arguments"]
                     head = {**call, "index": n, "function": {"name": call["function"]["name"], "arguments": ""}}
-                    events.append(event(index, {"tool_calls": [head]}))
-                    events += [
-                        event(index, {"tool_calls": [{"index": n, "function": {"arguments": arguments[i : i + 5]}}]})
-                        for i in range(0, len(arguments), 5)
-                    ]
-                events.append(event(index, {}, "tool_calls"))
+                    yield event(index, {"tool_calls": [head]})
+                    for i in range(0, len(arguments), 5):
+                        piece = {"index": n, "function": {"arguments": arguments[i : i + 5]}}
+                        yield event(index, {"tool_calls": [piece]})
+                yield event(index, {}, "tool_calls")
                 continue
             field_ = self._how.get("field", "content")
             text = self._text()
             cut = self._how.get("cut")
             pieces = [text[:cut], text[cut:]] if cut else [text[i : i + size] for i in range(0, len(text), size)]
-            events += [event(index, {field_: piece}) for piece in pieces]
-            events.append(event(index, {}, self._how.get("finish", "stop")))
+            for words in pieces:
+                yield event(index, {field_: words})
+            yield event(index, {}, self._how.get("finish", "stop"))
         if (self._seen.body.get("stream_options") or {}).get("include_usage"):
-            events.append({**frame, "choices": [], "usage": self._usage()})
-        return events
+            yield {**frame, "choices": [], "usage": self._usage()}
 
     # -- the wire ---------------------------------------------------------------------------------------
     async def _head(self, status: int, headers: dict[str, str]) -> None:
