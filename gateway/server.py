@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,8 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
 
     async def health() -> dict[str, str]:
         states = await services.states()
-        return {"records": "ok" if journal.healthy and routing.healthy else "unavailable", **states}
+        servers = {f"providers.{name}": state for name, state in fleet.states().items()}
+        return {"records": "ok" if journal.healthy and routing.healthy else "unavailable", **states, **servers}
 
     server = _Server(
         create_app(gateway, records, fleet, health, services.vector_stores), configuration, host, port, gateway
@@ -78,6 +80,7 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
         log.info(notice)
     background = (watch_loop(metrics), routing.run(), asyncio.to_thread(fleet.look_up_prices), *services.runs())
     tasks = [asyncio.ensure_future(task) for task in background]
+    fleet.start()
     with _reload_on_hangup(loaded.path, gateway, services, fleet, loopback=loopback):
         gc.collect()
         gc.freeze()  # what the start has made stays; the collector need not walk it again under load
@@ -87,7 +90,7 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, fleet.aclose(), return_exceptions=True)
             await asyncio.to_thread(records.close)
 
 
@@ -162,7 +165,12 @@ def _reload_on_hangup(path: Path, gateway: Gateway, services: Services, fleet: F
     It is read and compiled in a thread, since a newly configured guardrail may import libraries for seconds.
     """
     one_at_a_time = asyncio.Lock()
-    reloads: set[asyncio.Task[None]] = set()
+    running: set[asyncio.Task[None]] = set()
+
+    def beside(work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        running.add(task)
+        task.add_done_callback(running.discard)
 
     async def reload() -> None:
         async with one_at_a_time:
@@ -173,8 +181,9 @@ def _reload_on_hangup(path: Path, gateway: Gateway, services: Services, fleet: F
                     log.error("reload refused, a restart is needed for: %s", ", ".join(changed))
                     return
                 gateway.revision = await asyncio.to_thread(compile_revision, loaded, services, fleet, loopback=loopback)
+                fleet.start()
                 for line in fleet.retired():
-                    await line.aclose()
+                    beside(line.aclose())  # which lets its calls come to their end
             except ConfigError as error:
                 log.error("reload refused, revision %s stays:\n%s", gateway.revision.name, error)
             except Exception as error:
@@ -182,14 +191,9 @@ def _reload_on_hangup(path: Path, gateway: Gateway, services: Services, fleet: F
             else:
                 log.info("revision %s is in force", loaded.revision)
 
-    def begin() -> None:
-        task = asyncio.ensure_future(reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
     loop = asyncio.get_running_loop()
     if hasattr(signal, "SIGHUP"):
-        loop.add_signal_handler(signal.SIGHUP, begin)
+        loop.add_signal_handler(signal.SIGHUP, lambda: beside(reload()))
         yield
         loop.remove_signal_handler(signal.SIGHUP)
     else:

@@ -51,7 +51,9 @@ def _secret(key: str | None) -> SecretStr | None:
 
 def _http_provider(name: str, settings: HttpProvider) -> Provider:
     """A kind with a wire format of its own has its branch here, with its imports."""
-    if isinstance(settings, (kinds.OpenAI, kinds.OpenAICompatible, kinds.Vllm)):
+    if isinstance(settings, kinds.Vllm):
+        return _vllm(name, settings)
+    if isinstance(settings, (kinds.OpenAI, kinds.OpenAICompatible)):
         upstream = _upstream(settings, settings.base_url, _key(settings, "authorization", "Bearer "))
         return OpenAICompatible(upstream, settings.timeouts, _secrets(settings))
     if isinstance(settings, kinds.AzureOpenAI):
@@ -87,6 +89,20 @@ def _http_provider(name: str, settings: HttpProvider) -> Provider:
 
         return _translated(name, Cohere(), settings, settings.base_url, _key(settings, "authorization", "Bearer "))
     raise AssertionError(f"{name}: no provider is known for this kind")
+
+
+def _vllm(name: str, settings: kinds.Vllm) -> Provider:
+    from gateway.providers.vllm import Vllm
+
+    serve = settings.serve
+    if serve is None:
+        upstream = _upstream(settings, settings.base_url, _key(settings, "authorization", "Bearer "))
+        return Vllm(upstream, settings.timeouts, _secrets(settings), settings.base_url.removesuffix("/v1"))
+    from gateway.providers.vllm_server import VllmServer
+
+    server = VllmServer(name, serve.executable, serve.model, serve.args, serve.ready_within)
+    upstream = _upstream(settings, server.url + "/v1", {"authorization": f"Bearer {server.key}"})
+    return Vllm(upstream, settings.timeouts, (*_secrets(settings), server.key), server.url, server)
 
 
 def _azure(settings: kinds.AzureOpenAI) -> Provider:

@@ -180,7 +180,7 @@ def _strategy(
         }
         return Least(targets, fallbacks, lambda candidate: costs[candidate.target.label], unknown_first=False)
     if isinstance(asked, settings.LeastBusy):
-        return Least(targets, fallbacks, busy, unknown_first=True)
+        return Least(targets, fallbacks, busy(targets), unknown_first=True)
     if isinstance(asked, settings.PrefixAffinity):
         from gateway.routing.affinity import PrefixAffinity
 

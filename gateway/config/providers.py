@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway.config.quantities import Duration
 from gateway.config.section import Credential, HttpUrl, Section
@@ -236,9 +236,45 @@ class OpenAI(HttpProvider):
         return _with_key(self)
 
 
+class Serve(Section):
+    """A vLLM server that the gateway runs: `executable serve model args…`, on a port of its own choice."""
+
+    model: Annotated[str, Field(min_length=1)]
+    args: list[str] = []
+    executable: str = "vllm"
+    ready_within: Duration = 900.0
+
+    @field_validator("args")
+    @classmethod
+    def _leaves_the_address_to_us(cls, args: list[str]) -> list[str]:
+        for name in ("--host", "--port", "--api-key"):
+            if any(arg == name or arg.startswith(name + "=") for arg in args):
+                raise ValueError(f"{name} is the gateway's to choose: leave it out")
+        return args
+
+
 class Vllm(HttpProvider):
+    """A vLLM server at `base_url`; or, with `serve`, one that the gateway starts, watches and ends."""
+
     kind: Literal["vllm"]
     base_url: HttpUrl = "http://127.0.0.1:8000/v1"
+    serve: Serve | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _runs_here(cls, given: Any) -> Any:
+        """What the gateway starts on its own machine is on the premises."""
+        if isinstance(given, dict) and given.get("serve") is not None:
+            return {"residency": "on_premises", **given}
+        return given
+
+    @model_validator(mode="after")
+    def _one_server(self) -> Self:
+        if self.serve is not None:
+            for name in ("base_url", "api_key", "api_keys"):
+                if name in self.model_fields_set:
+                    raise ValueError(f"`{name}` is for a server that runs already: with `serve`, leave it out")
+        return self
 
 
 class Extractive(Section):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from gateway.chat import Chunk, Request
 from gateway.errors import BadRequest
@@ -41,3 +41,18 @@ class Provider(Protocol):
 
     async def aclose(self) -> None:
         """Drop idle connections."""
+
+
+@runtime_checkable
+class Attended(Protocol):
+    """A provider with something that runs beside its calls, until `aclose`: its own server, a look at its load."""
+
+    load: float | None  # how many calls it has, from whomever; None where that is not known
+    watched: bool  # set where some model goes by `load`
+
+    @property
+    def state(self) -> Literal["loading", "ok", "unavailable"] | None:
+        """Of a server of its own; None where it has none."""
+
+    def start(self) -> None:
+        """Begin what does not run yet. In the event loop."""

@@ -353,3 +353,8 @@ class Upstream:
             connection = self._idle.pop()
             connection._complete = False
             connection.close()
+
+    async def drained(self) -> None:
+        """Wait until no call runs any more; after `aclose`."""
+        while self._open or self._opening:
+            await asyncio.sleep(0.05)

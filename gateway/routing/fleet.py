@@ -6,9 +6,11 @@ that a reload neither forgets a broken target nor opens every connection anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import asyncio
+from collections.abc import Callable, Collection, Iterator
 
 from gateway.pricing import PriceBook
+from gateway.providers.protocol import Attended
 from gateway.routing.arms import Shared
 from gateway.routing.candidates import Candidate, Line, Traits
 from gateway.routing.health import Circuit, Patience
@@ -65,6 +67,25 @@ class Fleet:
             f"{provider}/{model}" if model else provider: circuit
             for (provider, model), (_, circuit, _) in self._health.items()
         }
+
+    def start(self) -> None:
+        """Begin what runs beside the calls of the lines in force. In the event loop."""
+        for _, provider in self._attended():
+            provider.start()
+
+    def states(self) -> dict[str, str]:
+        """Of the providers' own servers, by the provider's name."""
+        return {name: state for name, provider in self._attended() if (state := provider.state) is not None}
+
+    async def aclose(self) -> None:
+        """At the end: what was started is ended."""
+        await asyncio.gather(*(line.aclose() for _, line in self._lines.values()))
+
+    def _attended(self) -> Iterator[tuple[str, Attended]]:
+        for name, (_, line) in list(self._lines.items()):
+            for lane in line.lanes:
+                if isinstance(lane.provider, Attended):
+                    yield name, lane.provider
 
     def keep(self, names: Collection[str]) -> None:
         """Retire the lines of providers that are configured no more."""

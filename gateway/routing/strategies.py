@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gateway.chat import Request
 from gateway.exchange import Exchange
+from gateway.providers.protocol import Attended
 from gateway.routing.candidates import Candidate, Ranking
 
 
@@ -81,6 +82,21 @@ def latency(candidate: Candidate) -> float | None:
     return None if measured is None or random.random() < 0.02 else measured
 
 
-def busy(candidate: Candidate) -> float:
-    """Calls that the target has from us, drawn by lot where several have equally many."""
-    return candidate.observed.in_flight + random.random()
+def busy(targets: Sequence[Candidate]) -> Callable[[Candidate], float]:
+    """Calls that a target has from us, or from everybody where its server says so; by lot among the equally busy.
+
+    What a server says is a second old, so that what we have sent since must count too.
+    """
+    servers: dict[str, Attended] = {}
+    for candidate in targets:
+        provider = candidate.line.provider
+        if isinstance(provider, Attended):
+            provider.watched = True
+            servers[candidate.target.label] = provider
+
+    def measure(candidate: Candidate) -> float:
+        server = servers.get(candidate.target.label)
+        told = (server.load or 0.0) if server is not None else 0.0
+        return max(candidate.observed.in_flight, told) + random.random()
+
+    return measure
