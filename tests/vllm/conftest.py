@@ -24,6 +24,7 @@ VLLM_BIN = ROOT / ".venv-vllm" / "bin"
 VLLM_READY_WITHIN = 300.0
 GATEWAY_READY_WITHIN = 60.0
 CONTEXT = 32_768  # tokens: long enough that a test's long answer outlasts every wait by far
+FOR_THIS_MACHINE = (*("--dtype", "float32", "--enforce-eager", "--distributed-executor-backend", "uni"),)
 SLOTS = 2  # requests that the engine runs at once; the next one waits in its queue
 
 
@@ -75,26 +76,39 @@ def _gauge(metrics: str, name: str) -> int:
 
 
 @pytest.fixture(scope="session")
-def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A vLLM server with the tiny model as `tiny`."""
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny model in `tiny`, and an adapter of it in `adapter`."""
     if not (VLLM_BIN / "vllm").exists():
         pytest.fail("There is no vLLM environment: tests/vllm/setup.sh makes it.", pytrace=False)
+    folder = tmp_path_factory.mktemp("models")
+    maker = Path(__file__).with_name("tiny_model.py")
+    subprocess.run([VLLM_BIN / "python", maker, folder / "tiny", folder / "adapter"], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vllm(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A vLLM server with the tiny model as `tiny`."""
     folder = tmp_path_factory.mktemp("vllm")
-    model = folder / "tiny"
-    subprocess.run([VLLM_BIN / "python", Path(__file__).with_name("tiny_model.py"), model], check=True)
-    server = Server(_free_port())
+    server = Server(free_port())
     command = [
-        *(str(VLLM_BIN / "vllm"), "serve", str(model), "--served-model-name", "tiny"),
+        *(str(VLLM_BIN / "vllm"), "serve", str(models / "tiny"), "--served-model-name", "tiny"),
         *("--host", "127.0.0.1", "--port", str(server.port)),
-        *("--dtype", "float32", "--enforce-eager"),
+        *FOR_THIS_MACHINE,
         *("--max-model-len", str(CONTEXT), "--max-num-seqs", str(SLOTS)),
         # Random weights like whitespace, and JSON allows any amount of it between its tokens.
         *("--structured-outputs-config.disable_any_whitespace", "true"),
         *("--structured-outputs-config.backend", "xgrammar"),
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
-        *("--distributed-executor-backend", "uni"),
     ]
-    env = {
+    health = f"{server.root}/health"
+    with running(command, environment(), folder / "vllm.log", health, VLLM_READY_WITHIN):
+        yield server
+
+
+def environment() -> dict[str, str]:
+    """What vLLM needs on two cores without a GPU and without a network."""
+    return {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
@@ -109,8 +123,6 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": "1",
     }
-    with _running(command, env, folder / "vllm.log", f"{server.root}/health", VLLM_READY_WITHIN):
-        yield server
 
 
 @pytest.fixture(scope="session")
@@ -127,11 +139,10 @@ models:
 """,
         "utf-8",
     )
-    server = Server(_free_port())
-    program = Path(sys.executable).with_name("rag-gateway")
-    command = [str(program), "serve", "--config", str(configuration), "--port", str(server.port)]
+    server = Server(free_port())
+    command = [str(program()), "serve", "--config", str(configuration), "--port", str(server.port)]
     log = folder / "gateway.log"
-    with _running(command, dict(os.environ), log, f"{server.root}/readyz", GATEWAY_READY_WITHIN):
+    with running(command, dict(os.environ), log, f"{server.root}/readyz", GATEWAY_READY_WITHIN):
         yield server
 
 
@@ -171,14 +182,17 @@ def leave_behind(gateway: Server) -> Iterator[Callable[[bytes], http.client.HTTP
         yield send
 
 
+def program() -> Path:
+    return Path(sys.executable).with_name("rag-gateway")
+
+
 # --- processes ----------------------------------------------------------------------------------------
 @contextlib.contextmanager
-def _running(command: list[str], env: dict[str, str], log: Path, url: str, within: float) -> Iterator[None]:
+def running(command: list[str], env: dict[str, str], log: Path, url: str, within: float) -> Iterator[None]:
     """Run `command` until the block ends, or until pytest does, whichever way."""
-    supervisor = Path(__file__).with_name("until_stdin_ends.py")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(supervisor), *command],
+            [sys.executable, "-m", "gateway.providers.until_stdin_ends", *command],
             env=env,
             cwd=log.parent,
             stdin=subprocess.PIPE,
@@ -203,7 +217,7 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, within: floa
     pytest.fail(f"{process.args!r} {state} within {within:.0f} s; the end of its log:\n{tail}", pytrace=False)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,7 +1,7 @@
 """A small model that any vLLM can serve: Qwen2's shape with two layers and random weights, made in a second.
 
 It speaks nonsense, but the same nonsense each time: the weights come from a fixed seed, so that at
-temperature 0 a prompt has one answer. Runs in .venv-vllm:  python tests/vllm/tiny_model.py FOLDER
+temperature 0 a prompt has one answer. Runs in .venv-vllm:  python tests/vllm/tiny_model.py FOLDER ADAPTER_FOLDER
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ KV_HEADS = 2
 INNER = 512
 VOCABULARY = 320  # 256 bytes, the special tokens, and room up to a multiple of 64
 CONTEXT = 32768
+RANK = 8  # of the adapter
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 # Qwen's ChatML: https://huggingface.co/Qwen/Qwen2-0.5B-Instruct/blob/main/tokenizer_config.json
@@ -72,6 +73,29 @@ def make(folder: Path) -> None:
     save_file(_weights(), str(folder / "model.safetensors"), metadata={"format": "pt"})
 
 
+def make_adapter(folder: Path) -> None:
+    """Write a LoRA adapter of that model, in PEFT's layout: strong enough that it answers otherwise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "tiny",
+        "r": RANK,
+        "lora_alpha": 64 * RANK,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": ["o_proj"],
+    }
+    _write(folder / "adapter_config.json", about)
+    draw = np.random.default_rng(21)
+    weights = {}
+    for layer in range(LAYERS):
+        name = f"base_model.model.model.layers.{layer}.self_attn.o_proj"
+        weights[f"{name}.lora_A.weight"] = draw.normal(0, 0.1, (RANK, HIDDEN)).astype(np.float32)
+        weights[f"{name}.lora_B.weight"] = draw.normal(0, 0.1, (HIDDEN, RANK)).astype(np.float32)
+    save_file(weights, str(folder / "adapter_model.safetensors"), metadata={"format": "pt"})
+
+
 def _tokenizer() -> tuple[Tokenizer, int]:
     """A byte-level BPE without merges: one token is one byte, so a text has as many tokens as bytes."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -119,6 +143,5 @@ def _write(path: Path, content: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: tiny_model.py FOLDER")
     make(Path(sys.argv[1]))
+    make_adapter(Path(sys.argv[2]))
