@@ -35,9 +35,10 @@ format: .venv/ready
 
 env: .venv/ready
 
+# any-llm lies in a folder of its own, for its own tests: it asks for an older anthropic than the other tests do.
 # torch comes first and alone: the index that has CPU builds is asked for nothing else. All the rest is pinned by
 # hash in requirements.lock.
-.venv/ready: requirements.lock pyproject.toml
+.venv/ready: requirements.lock tests/any_llm.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rag-gateway needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Making the environment: about 2 GB, a few minutes the first time."
@@ -45,6 +46,7 @@ env: .venv/ready
 	  || $(PIP) install --no-deps --extra-index-url $(TORCH_INDEX) torch==2.13.0
 	$(PIP) install --quiet --require-hashes --no-deps -r requirements.lock
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	$(PIP) install --quiet --require-hashes --no-deps --upgrade --target .venv/any-llm -r tests/any_llm.lock
 	touch .venv/ready
 
 # Needs `uv` on the path; run it after a change of pyproject.toml's dependencies.

@@ -122,7 +122,7 @@ def items_of(given: str | Sequence[Item]) -> list[Item]:
     """The input as items, whichever way it was written."""
     if isinstance(given, str):
         return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
-    return [item if "type" in item else {"type": "message", **item} for item in given]
+    return [item if item.get("type") is not None else {**item, "type": "message"} for item in given]
 
 
 def chat_request(asked: ResponsesEnvelope, before: Sequence[Item]) -> ChatRequest:
@@ -161,12 +161,16 @@ def chat_request(asked: ResponsesEnvelope, before: Sequence[Item]) -> ChatReques
         if asked.text.format is not None and asked.text.format.type != "text":
             chat["response_format"] = _format(asked.text.format)
     try:
-        return ChatRequest(JSON.encode(chat))
+        request = ChatRequest(JSON.encode(chat))
     except BadRequest as fault:
         named = _CHAT_NAMES.get(re.split(r"[.\[]", fault.param or "")[0])
         if named is None:
             raise
         raise BadRequest(fault.message, param=named, code=fault.code) from None
+    # The gateway has read its labels from it, and keeps it with the response. OpenAI's chat API refuses it without
+    # `store`, which would keep the answer there.
+    request.fields.pop("metadata", None)
+    return request
 
 
 def sealed(blocks: Sequence[Mapping[str, Any]]) -> str:

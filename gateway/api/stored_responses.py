@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
-from gateway.errors import BadRequest, NotFound
+from gateway.errors import BadRequest, NotFound, StageFailed
 from gateway.records.responses import ResponseStore, StoredResponse
 from gateway.values import Caller
+
+T = TypeVar("T")
 
 
 def router(caller: Callable[[Request], Caller], store: ResponseStore) -> APIRouter:
@@ -19,7 +22,7 @@ def router(caller: Callable[[Request], Caller], store: ResponseStore) -> APIRout
     who_calls = Depends(caller)
 
     async def found(response_id: str, who: Caller) -> StoredResponse:
-        stored = await run_in_threadpool(store.find, response_id, who.tenant, who.user)
+        stored = await _asked(store.find, response_id, who.tenant, who.user)
         if stored is None:
             raise _missing(response_id)
         return stored
@@ -34,7 +37,7 @@ def router(caller: Callable[[Request], Caller], store: ResponseStore) -> APIRout
     @routes.delete("/{response_id}")
     async def delete(response_id: str, who: Caller = who_calls) -> dict[str, Any]:
         """Forget a response. What continued it can't be continued any more."""
-        if not await run_in_threadpool(store.remove, response_id, who.tenant, who.user):
+        if not await _asked(store.remove, response_id, who.tenant, who.user):
             raise _missing(response_id)
         return {"id": response_id, "object": "response", "deleted": True}
 
@@ -48,7 +51,7 @@ def router(caller: Callable[[Request], Caller], store: ResponseStore) -> APIRout
     ) -> dict[str, Any]:
         """What was asked with this response alone, page by page."""
         stored = await found(response_id, who)
-        items = [{"id": f"in_{place}_{stored.id}", **item} for place, item in enumerate(stored.input)]
+        items = listed(stored)
         if order == "desc":
             items.reverse()
         if after is not None:
@@ -66,6 +69,39 @@ def router(caller: Callable[[Request], Caller], store: ResponseStore) -> APIRout
         }
 
     return routes
+
+
+def listed(stored: StoredResponse) -> list[dict[str, Any]]:
+    """The input's items as OpenAI lists them: each with an id of its own, a message's content always in parts.
+
+    An item keeps the id that it came with, unless one before it had the same: pages are found by it.
+    """
+    taken: set[str] = set()
+    items = []
+    for place, given in enumerate(stored.input):
+        own = given.get("id")
+        name = own if isinstance(own, str) and own and own not in taken else f"in_{place}_{stored.id}"
+        taken.add(name)
+        items.append({**given, "id": name, **_parts(given)})
+    return items
+
+
+def _parts(item: dict[str, Any]) -> dict[str, Any]:
+    """A message's text as a part, where it came as a string."""
+    text = item.get("content")
+    if item["type"] != "message" or not isinstance(text, str):
+        return {}
+    if item["role"] == "assistant":
+        return {"content": [{"type": "output_text", "text": text, "annotations": []}]}
+    return {"content": [{"type": "input_text", "text": text}]}
+
+
+async def _asked(ask: Callable[..., T], *given: str | None) -> T:
+    """Ask the store in a thread. Raises StageFailed."""
+    try:
+        return await run_in_threadpool(ask, *given)
+    except sqlite3.Error:
+        raise StageFailed("The store of responses is unavailable. Try again shortly.", retry_after="2") from None
 
 
 def _missing(response_id: str) -> NotFound:

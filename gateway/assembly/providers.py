@@ -21,10 +21,19 @@ if TYPE_CHECKING:
 
 
 def line(name: str, settings: Settings, knowledge: KnowledgeService | None) -> Line:
-    """The provider that an entry of `providers` describes, with the patience that it asks for."""
+    """The provider that an entry of `providers` describes, with the patience that it asks for.
+
+    Raises ValueError for what can't be had on this machine: a credential, a package.
+    """
     if isinstance(settings, HttpProvider):
         single = [settings.model_copy(update={"api_key": _secret(key), "api_keys": None}) for key in settings.keys]
-        lanes = tuple(Lane(_http_provider(name, under_one_key)) for under_one_key in single)
+        try:
+            lanes = tuple(Lane(_http_provider(name, under_one_key)) for under_one_key in single)
+        except ImportError as missing:
+            extra = settings.kind.replace("_", "-")
+            raise ValueError(f"providers.{name}: needs {missing.name}: pip install 'rag-gateway[{extra}]'") from None
+        except ValueError as fault:
+            raise ValueError(f"providers.{name}: {fault}") from None
         retries, timeouts = settings.retries, settings.timeouts
         return Line(lanes, timeouts.total, retries.attempts, retries.backoff, retries.max_backoff, settings.residency)
     if isinstance(settings, Extractive):
@@ -88,6 +97,11 @@ def _http_provider(name: str, settings: HttpProvider) -> Provider:
         from gateway.providers.cohere import Cohere
 
         return _translated(name, Cohere(), settings, settings.base_url, _key(settings, "authorization", "Bearer "))
+    if isinstance(settings, kinds.AnyLlm):
+        from gateway.providers.any_llm import AnyLlm
+
+        key = settings.api_key.get_secret_value() if settings.api_key is not None else None
+        return AnyLlm(settings.vendor, key, settings.base_url, settings.timeouts, _secrets(settings))
     raise AssertionError(f"{name}: no provider is known for this kind")
 
 

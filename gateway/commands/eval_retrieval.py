@@ -55,7 +55,7 @@ def retrieval(
     try:
         from retrieval.evaluation import BadQuestions, read_questions
     except ImportError as error:
-        fail(f"this command needs {error.name}: pip install 'rag-gateway[evaluation]'")
+        fail(f"this command needs {error.name}: pip install 'rag-gateway[retrieval]'")
     from gateway.services import knowledge_settings
 
     try:

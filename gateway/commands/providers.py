@@ -15,6 +15,7 @@ _RELAYED = {
     "vllm": "a vLLM server",
     "azure_openai": "Azure OpenAI",
 }
+_ANY = ("`chat.completions`, `embeddings`", *["as any-llm has it"] * 5, "as any-llm has it")
 _HEAD = ("kind", "what it is", "serves", "images", "tools", "JSON schema", "reasoning", "`n`", "other chat fields")
 _IN_COLUMNS = {"tools", "response_format", "reasoning_effort"}
 
@@ -42,6 +43,7 @@ def table() -> Iterator[str]:
             "yes" if can.choices else "by calls side by side",
             fields,
         )
+    yield _row("`any_llm`", "a vendor of the long tail, through any-llm", *_ANY)
     yield ""
     noted: dict[str, list[str]] = {}
     for kind, (_, can) in dialects.items():

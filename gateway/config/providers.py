@@ -222,6 +222,23 @@ class Cohere(VendorProvider):
         return _with_key(self)
 
 
+class AnyLlm(HttpProvider):
+    """A vendor of the long tail, through any-llm. `vendor` is its name there: groq, xai, together, ollama, …"""
+
+    kind: Literal["any_llm"]
+    vendor: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,50}$")]
+    base_url: HttpUrl | None = None
+
+    @model_validator(mode="after")
+    def _leaves_the_wire_to_the_sdk(self) -> Self:
+        for name in ("headers", "max_connections"):
+            if name in self.model_fields_set:
+                raise ValueError(f"`{name}` can't be set here: the vendor's SDK makes the connections")
+        if "connect" in self.timeouts.model_fields_set:
+            raise ValueError("`timeouts.connect` can't be set here: the vendor's SDK makes the connections")
+        return self
+
+
 class OpenAICompatible(HttpProvider):
     kind: Literal["openai_compatible"]
     base_url: HttpUrl
@@ -315,6 +332,7 @@ Provider = Annotated[
     | Mistral
     | Cohere
     | Vllm
+    | AnyLlm
     | Extractive
     | LocalEmbeddings,
     Field(discriminator="kind"),

@@ -99,7 +99,7 @@ def test_a_plain_answer(sdk: openai.OpenAI, model: str) -> None:
 
 def test_what_reaches_the_vendor(sdk: openai.OpenAI, vendor: Vendor) -> None:
     picture = "data:image/png;base64,iVBORw0KGgo="
-    sdk.responses.create(
+    told = sdk.responses.create(
         model="plain",
         input=[
             {"role": "user", "content": "one"},
@@ -119,6 +119,7 @@ def test_what_reaches_the_vendor(sdk: openai.OpenAI, vendor: Vendor) -> None:
         text={"verbosity": "low"},
         metadata={"a": "b"},
     )
+    assert told.metadata == sdk.responses.retrieve(told.id).metadata == {"a": "b"}
     (seen,) = vendor.requests
     assert seen.body == {
         "model": "gpt-mock",
@@ -138,8 +139,7 @@ def test_what_reaches_the_vendor(sdk: openai.OpenAI, vendor: Vendor) -> None:
         "top_p": 0.9,
         "reasoning_effort": "low",
         "verbosity": "low",
-        "metadata": {"a": "b"},
-    }
+    }, "metadata stays here: OpenAI's chat API refuses it without `store`"
 
 
 @both
@@ -279,9 +279,16 @@ def test_a_conversation_goes_on(sdk: openai.OpenAI, vendor: Vendor) -> None:
 
 def test_the_pages_of_what_was_asked(sdk: openai.OpenAI) -> None:
     given: Any = [{"role": "user", "content": str(number)} for number in range(7)]
+    given[2] |= {"id": "msg_mine", "type": None}
+    given[5] |= {"id": "msg_mine"}  # a second time
+    given[6] |= {"id": None}
     told = sdk.responses.create(model="plain", input=given)
-    listed = sdk.responses.input_items.list(told.id, limit=3, order="asc")
-    assert [item.content for item in listed] == [str(number) for number in range(7)]  # type: ignore[union-attr]
+    for order, limit in (("asc", 1), ("desc", 3)):
+        pages: Any = sdk.responses.input_items.list(told.id, limit=limit, order=order)  # type: ignore[call-overload]
+        listed = list(pages)[:20]
+        assert len({item.id for item in listed}) == 7
+        said = [item.content[0].text for item in listed]
+        assert said == [str(number) for number in range(7)][:: 1 if order == "asc" else -1]
 
 
 def test_what_is_not_to_be_kept_is_not(sdk: openai.OpenAI, running: GatewayProcess) -> None:
@@ -327,6 +334,29 @@ def test_a_gateway_that_keeps_nothing_says_so(vendor: Vendor, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("streamed", [False, True])
+def test_what_was_told_as_completed_outlives_the_gateways_death(vendor: Vendor, tmp_path: Path, streamed: bool) -> None:
+    providers = {"mock": {"kind": "openai_compatible", "base_url": vendor.url, "api_key": vendor.api_key}}
+    with (
+        pytest.raises(AssertionError, match="status -9"),
+        GatewayProcess({"providers": providers}, tmp_path) as gateway,
+    ):
+        with sdk_of(gateway) as client:
+            if streamed:
+                for event in client.responses.create(model="mock/gpt-mock", input="x", stream=True):
+                    if event.type == "response.completed":
+                        gateway.process.kill()
+                        told = event.response
+                        break
+            else:
+                told = client.responses.create(model="mock/gpt-mock", input="x")
+                gateway.process.kill()
+            gateway.process.wait()
+    with GatewayProcess({"providers": providers}, tmp_path) as gateway, sdk_of(gateway) as client:
+        client.responses.create(model="mock/gpt-mock", input="y", previous_response_id=told.id)
+    assert [each["content"] for each in vendor.requests[-1].body["messages"]] == ["x", "echo: x", "y"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
 def test_a_store_that_refuses_costs_no_answer(vendor: Vendor, tmp_path: Path, streamed: bool) -> None:
     providers = {"mock": {"kind": "openai_compatible", "base_url": vendor.url, "api_key": vendor.api_key}}
     records = tmp_path / "calls.db"
@@ -344,6 +374,13 @@ def test_a_store_that_refuses_costs_no_answer(vendor: Vendor, tmp_path: Path, st
         assert told.output_text == "echo: x"
         assert told.model_extra is not None
         assert told.model_extra["store"] is False
+        for ask in (client.responses.retrieve, client.responses.delete, client.responses.input_items.list):
+            with pytest.raises(openai.InternalServerError, match="store of responses is unavailable") as away:
+                ask(told.id)  # type: ignore[operator]  # overloads have no type in common
+            assert away.value.status_code == 503
+        with pytest.raises(openai.InternalServerError, match="store of responses is unavailable"):
+            client.responses.create(model="mock/gpt-mock", input="y", previous_response_id=told.id)
+        assert "Traceback" not in gateway.output
 
 
 def test_what_has_expired_is_gone(vendor: Vendor, tmp_path: Path) -> None:
