@@ -12,7 +12,7 @@ from gateway.config.loading import Loaded, check_exposure, is_loopback, load
 
 HASH = "sha256:" + "0" * 64
 KINDS = (
-    "anthropic, azure_openai, bedrock, cohere, extractive, gemini, local_embeddings, mistral, openai, "
+    "anthropic, any_llm, azure_openai, bedrock, cohere, extractive, gemini, local_embeddings, mistral, openai, "
     "openai_compatible, vertex, vllm"
 )
 MOCK = "providers: {mock: {kind: openai_compatible, base_url: http://127.0.0.1:1/v1}}\n"
