@@ -134,6 +134,7 @@ _decode_rerank = msgspec.json.Decoder(RerankEnvelope).decode
 # Where a call goes and with which key is the operator's to say: a request that names either is refused whole.
 _OPERATORS_ONLY = frozenset({"api_base", "base_url", "api_key", "extra_headers", "extra_query", "custom_llm_provider"})
 _NONE: dict[str, str] = {}
+_LABELS = frozenset({"sensitivity", "conversation_id"})  # what `metadata` says to the gateway itself
 _TRUE_USAGE = b'{"include_usage":true}'
 
 
@@ -156,6 +157,8 @@ class ChatRequest:
         metadata = envelope.metadata or _NONE
         self.sensitivity: str | None = metadata.get("sensitivity")
         self.conversation: str | None = metadata.get("conversation_id") or envelope.prompt_cache_key
+        if not _LABELS.isdisjoint(metadata):
+            self._keep_labels_here(metadata)
         self.max_tokens: int | None = envelope.max_completion_tokens or envelope.max_tokens
         self.logprobs = bool(envelope.logprobs)
         self.include_usage = bool(envelope.stream_options and envelope.stream_options.include_usage)
@@ -178,6 +181,14 @@ class ChatRequest:
                 raise BadRequest("stream_options is only allowed with stream: true.", param="stream_options")
             del fields["stream_options"]
         fields.pop("rag", None)
+
+    def _keep_labels_here(self, metadata: Mapping[str, str]) -> None:
+        """They are said to the gateway; OpenAI refuses `metadata` without `store`."""
+        others = {name: value for name, value in metadata.items() if name not in _LABELS}
+        if others:
+            self.fields["metadata"] = msgspec.Raw(JSON.encode(others))
+        else:
+            del self.fields["metadata"]
 
     @property
     def messages(self) -> list[dict[str, Any]]:

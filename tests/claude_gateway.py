@@ -30,7 +30,7 @@ def claude_configuration(openai: Vendor, claude: AnthropicVendor) -> dict[str, A
         "claude-old": {"targets": ["claude/claude-sonnet-4-5"]},
         "claude-dropping": {"targets": ["claude_dropping/claude-opus-5"]},
         "claude-masked": {**masked, "targets": ["claude/claude-guarded"]},
-        "claude-cached": {**cached, "targets": ["claude/claude-cached"]},
+        "claude-cached": {**cached, "targets": ["claude_patient/claude-cached"]},
         "claude-blocked": {**models["blocked"], "targets": ["claude/claude-guarded"]},
         "claude-fallback": {"targets": ["claude/claude-first"], "fallbacks": ["mock/second"]},
     }

@@ -61,7 +61,7 @@ def gateway_configuration(vendor: Vendor) -> dict[str, Any]:
         "models": {
             "plain": {"targets": ["mock/gpt-mock"]},
             "embedder": {"targets": ["mock/mock-embed"]},
-            "cached": {"targets": ["mock/cached"], "cache": {"exact": {"ttl": "1h"}}},
+            "cached": {"targets": ["patient/cached"], "cache": {"exact": {"ttl": "1h"}}},
             "masked": {
                 "targets": ["mock/guarded"],
                 "guardrails": {"output": [{"check": "secrets", "action": "mask"}, {"check": "pii", "action": "mask"}]},

@@ -283,3 +283,11 @@ def test_the_callers_key_and_headers_never_go_upstream(http: httpx.Client, vendo
     assert set(sent) == {
         "host", "content-type", "accept-encoding", "authorization", "traceparent", "x-request-id", "content-length",
     }  # fmt: skip
+
+
+def test_what_metadata_says_to_the_gateway_stays_here(client: openai.OpenAI, vendor: Vendor) -> None:
+    """OpenAI refuses `metadata` without `store`."""
+    labels = {"conversation_id": "c1", "sensitivity": "public"}
+    client.chat.completions.create(model="plain", messages=HELLO, metadata=labels)
+    client.chat.completions.create(model="plain", messages=HELLO, metadata={**labels, "team": "search"}, store=True)
+    assert [seen.body.get("metadata") for seen in vendor.requests] == [None, {"team": "search"}]

@@ -94,7 +94,8 @@ def test_a_plain_answer(sdk: openai.OpenAI, model: str) -> None:
     assert told.usage is not None
     assert told.usage.total_tokens == told.usage.input_tokens + told.usage.output_tokens > 0
     (item,) = told.output
-    assert (item.type, item.status) == ("message", "completed")
+    assert item.type == "message"
+    assert item.status == "completed"
 
 
 def test_what_reaches_the_vendor(sdk: openai.OpenAI, vendor: Vendor) -> None:
@@ -283,8 +284,9 @@ def test_the_pages_of_what_was_asked(sdk: openai.OpenAI) -> None:
     given[5] |= {"id": "msg_mine"}  # a second time
     given[6] |= {"id": None}
     told = sdk.responses.create(model="plain", input=given)
-    for order, limit in (("asc", 1), ("desc", 3)):
-        pages: Any = sdk.responses.input_items.list(told.id, limit=limit, order=order)  # type: ignore[call-overload]
+    asked: Any = [("asc", 1), ("desc", 3)]
+    for order, limit in asked:
+        pages: Any = sdk.responses.input_items.list(told.id, limit=limit, order=order)
         listed = list(pages)[:20]
         assert len({item.id for item in listed}) == 7
         said = [item.content[0].text for item in listed]
@@ -374,9 +376,10 @@ def test_a_store_that_refuses_costs_no_answer(vendor: Vendor, tmp_path: Path, st
         assert told.output_text == "echo: x"
         assert told.model_extra is not None
         assert told.model_extra["store"] is False
-        for ask in (client.responses.retrieve, client.responses.delete, client.responses.input_items.list):
+        asks: Any = (client.responses.retrieve, client.responses.delete, client.responses.input_items.list)
+        for ask in asks:
             with pytest.raises(openai.InternalServerError, match="store of responses is unavailable") as away:
-                ask(told.id)  # type: ignore[operator]  # overloads have no type in common
+                ask(told.id)
             assert away.value.status_code == 503
         with pytest.raises(openai.InternalServerError, match="store of responses is unavailable"):
             client.responses.create(model="mock/gpt-mock", input="y", previous_response_id=told.id)
@@ -418,6 +421,38 @@ def test_the_cache_serves_it(sdk: openai.OpenAI, vendor: Vendor) -> None:
     assert again.output_text == first.output_text
     assert again.id != first.id
     assert len(vendor.requests) == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_sources_are_annotations_of_the_text(vendor: Vendor, tmp_path: Path, streamed: bool) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "leave.md").write_text("# Leave\n\nParental leave for employees is fourteen weeks.\n")
+    target = {"targets": ["mock/gpt-mock"], "prompt": "handbook@1"}
+    configuration = {
+        "prompts": {"folder": str(Path(__file__).parents[2] / "configs" / "prompts")},
+        "providers": {"mock": {"kind": "openai_compatible", "base_url": vendor.url, "api_key": vendor.api_key}},
+        "retrieval": {"collections": {"leave": {"load": [str(docs)]}}},
+        "models": {"leave": {**target, "retrieval": {"collection": "leave", "top_k": 1, "mode": "keyword"}}},
+    }
+    with GatewayProcess(configuration, tmp_path / "gateway") as gateway, sdk_of(gateway) as client:
+        told: Any
+        if streamed:
+            with client.responses.stream(model="leave", input="Is parental leave [1] long?") as stream:
+                kinds = [event.type for event in stream]
+                told = stream.get_final_response()
+            added = kinds.index("response.output_text.annotation.added")
+            assert kinds.index("response.output_text.delta") < added < kinds.index("response.output_text.done")
+        else:
+            told = client.responses.create(model="leave", input="Is parental leave [1] long?")
+        (part,) = told.output[0].content
+        (annotation,) = part.annotations
+        assert annotation.type == "url_citation"
+        assert part.text[annotation.start_index : annotation.end_index] == "[1]"
+        assert [source["document_id"] for source in told.model_extra["rag"]["sources"]] == ["docs/leave.md"]
+        kept: Any = client.responses.retrieve(told.id)
+        assert kept.output[0].content[0].annotations == part.annotations
+        assert kept.output_text == part.text
 
 
 def test_the_record_is_found_by_the_responses_id(sdk: openai.OpenAI, door: httpx.Client) -> None:

@@ -13,6 +13,7 @@ import base64
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -280,7 +281,7 @@ class MessagesAnswer(Answer):
         told = {
             "input_tokens": 8, "cache_creation_input_tokens": 2, "cache_read_input_tokens": 3,
             "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 0},
-            "output_tokens": max(1, len(self._text().split())), "service_tier": "standard",
+            "output_tokens": self._text().count(" ") + 1, "service_tier": "standard",
         }  # fmt: skip
         if (self._seen.body.get("thinking") or {}).get("type", "disabled") != "disabled":
             told["output_tokens"] += 6
@@ -337,8 +338,8 @@ class MessagesAnswer(Answer):
                 return [first, *cut("input_json_delta", "partial_json", given)]
         return []
 
-    def frames(self) -> list[bytes]:
-        return [self._sse(event, event["type"]) for event in self._events()]
+    def frames(self) -> Iterable[bytes]:
+        return (self._sse(event, event["type"]) for event in self._events())
 
     def bad_frame(self) -> bytes:
         return b'event: content_block_delta\ndata: {"type": "content_block_delta", "delta": {\n\n'
