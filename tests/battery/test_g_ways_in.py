@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -195,7 +196,10 @@ for module in pkgutil.walk_packages(gateway.__path__, "gateway."):
     if module.name != "gateway.services":
         __import__(module.name)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    with_any_llm = {**os.environ, "PYTHONPATH": str(Path(sys.prefix) / "any-llm")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, env=with_any_llm
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
