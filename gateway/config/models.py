@@ -15,6 +15,7 @@ from gateway.config.providers import Provider
 from gateway.config.quantities import Duration, Size
 from gateway.config.routing import Ab, Bandit, BlueGreen, Canary, Hedge, Priority, Residency, Strategy, StrategyName
 from gateway.config.section import Credential, HeaderName, HttpUrl, Section
+from gateway.values import Residency as Place
 
 OnFailure = Literal["continue", "refuse"]
 
@@ -94,7 +95,10 @@ class Milvus(Section):
 
 
 class Embeddings(Section):
+    """`residency`: whether what is sent to `url`, every question and document, stays on the premises."""
+
     url: HttpUrl | None = None
+    residency: Place = "external"
     api_key: Credential | None = None
     model: str = "all-MiniLM-L6-v2"
     dimension: Annotated[int, Field(gt=0)] = 384
@@ -103,9 +107,13 @@ class Embeddings(Section):
 
 
 class Reranking(Section):
-    """A server with `/rerank`: TEI, vLLM, Infinity, Cohere, Jina. `url` ends before that."""
+    """A server with `/rerank`: TEI, vLLM, Infinity, Cohere, Jina. `url` ends before that.
+
+    `residency`: whether what is sent there, questions and passages, stays on the premises.
+    """
 
     url: HttpUrl
+    residency: Place = "external"
     model: str
     api_key: Credential | None = None
 

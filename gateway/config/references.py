@@ -37,7 +37,21 @@ class _References:
         for name, model in configuration.models.items():
             self._model(name, model)
         self._keys()
+        self._residency()
         return self._faults, self._notices
+
+    def _residency(self) -> None:
+        """A question is embedded, and passages are reranked, before it is known where the call may go."""
+        knowledge = self._configuration.retrieval
+        if self._configuration.residency is None or knowledge is None:
+            return
+        for name, server in (("embeddings", knowledge.embeddings), ("rerank", knowledge.rerank)):
+            if server is not None and server.url is not None and server.residency != "on_premises":
+                self._fault(
+                    ("retrieval", name, "url"),
+                    "would be sent what may not leave, as there is a `residency` section: a server on the premises "
+                    "says `residency: on_premises`",
+                )
 
     def _model(self, name: str, model: Model) -> None:
         path: Path = ("models", name)

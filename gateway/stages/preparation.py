@@ -120,10 +120,10 @@ class RetrievalStage:
                     settings=self._settings(asked),
                     also=(asked_for,) if self.multi_query and question != asked_for else (),
                 )
+            self.breaker.worked()
         except BadFilter as fault:
             param = f"rag.filters.{fault.where}" if fault.where else "rag.filters"
             raise BadRequest(f"Invalid value for '{param}': {fault}.", param=param) from None
-            self.breaker.worked()
         except Tripped as failure:
             _degrade(exchange, "retrieval", self.on_failure, failure)
         except (TimeoutError, RetrievalUnavailable) as failure:

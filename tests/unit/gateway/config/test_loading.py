@@ -219,6 +219,13 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
             "3:1: not valid YAML: expected the node content, but found '<stream end>'",
             id="yaml",
         ),
+        pytest.param(
+            MOCK + "residency: {labels: [open, secret], stays: secret, default: open}\n"
+            "retrieval: {embeddings: {url: http://x/v1}, collections: {}}\n",
+            "3:26: retrieval.embeddings.url: would be sent what may not leave, as there is a `residency` section: a "
+            "server on the premises says `residency: on_premises`",
+            id="questions that may not leave",
+        ),
         pytest.param("a: \x00\n", "1:4: not valid YAML: the character U+0000 is not allowed", id="nul"),
         pytest.param("a: &a [*a]\n", "1:1: not valid YAML: nested too deeply", id="an alias of itself"),
         pytest.param("[" * 5000, "1:1: not valid YAML: nested too deeply", id="deep nesting"),
