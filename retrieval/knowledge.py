@@ -16,7 +16,7 @@ from retrieval.ingest import EVERYBODYS, IngestReport, Labels, Progress, ingest,
 from retrieval.loading import IN_FOLDERS, Document
 from retrieval.local_servers import LocalServers, embedding_socket
 from retrieval.parsing import Parser
-from retrieval.passages import Passage
+from retrieval.passages import Passage, RetrievalUnavailable
 from retrieval.questions import PLAIN, SearchSettings
 from retrieval.reindexing import reindex
 from retrieval.reranking import EndpointReranker
@@ -24,6 +24,8 @@ from retrieval.schema import Recipe
 from retrieval.search import Reranker, Searcher
 from retrieval.sectioning import Sectioner
 from retrieval.store import MilvusStore
+
+_ANSWERS_IN = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class Knowledge:
                 address, settings.milvus_token, settings.recipe, keywords=settings.keywords, exact=local_milvus
             )
             stack.push_async_callback(store.aclose)
+            if local_milvus:
+                await _answered(store)
             yield cls(store, embedder, reranker)
 
     async def find(
@@ -199,3 +203,13 @@ def _tokenizer() -> Path:
     assert spec is not None
     assert spec.origin is not None
     return next(Path(spec.origin).parent.rglob("tokenizer.json"))
+
+
+async def _answered(store: MilvusStore) -> None:
+    """A local server's port is open some time before it answers. Raises RetrievalUnavailable when it never does."""
+    try:
+        async with asyncio.timeout(_ANSWERS_IN):
+            while not await store.healthy():
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise RetrievalUnavailable(f"the local Milvus did not answer in {_ANSWERS_IN:.0f} s; see its log") from None

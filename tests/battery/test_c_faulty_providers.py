@@ -63,7 +63,7 @@ def test_c1_a_time_within_the_patience_is_waited_for(
     vendor.failures.clear()
     client.chat.completions.create(model="retrying/limited", messages=HELLO)
     first, second = vendor.requests
-    assert second.at - first.at >= 0.4
+    assert second.at - first.at >= 0.39  # a timer may be early by its resolution
 
 
 # -- C3 ----------------------------------------------------------------------------------------------------

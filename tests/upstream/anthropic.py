@@ -281,7 +281,7 @@ class MessagesAnswer(Answer):
         told = {
             "input_tokens": 8, "cache_creation_input_tokens": 2, "cache_read_input_tokens": 3,
             "cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": 0},
-            "output_tokens": self._text().count(" ") + 1, "service_tier": "standard",
+            "output_tokens": max(1, len(self._text()[:100_000].split())), "service_tier": "standard",
         }  # fmt: skip
         if (self._seen.body.get("thinking") or {}).get("type", "disabled") != "disabled":
             told["output_tokens"] += 6

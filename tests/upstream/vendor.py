@@ -296,7 +296,7 @@ class Answer:
         }  # fmt: skip
 
     def _usage(self) -> dict[str, Any]:
-        told = self._text().count(" ") + 1
+        told = len(self._text()[:100_000].split())  # of 50 MB nobody asks
         return {
             "prompt_tokens": 11, "completion_tokens": told, "total_tokens": 11 + told,
             "prompt_tokens_details": {"cached_tokens": 3, "audio_tokens": 0},
