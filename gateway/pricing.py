@@ -80,6 +80,11 @@ class PriceBook:
         self._known: dict[tuple[str, str], Price | None] = {}
         self._lock = threading.Lock()
 
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """As last configured."""
+        return self._providers
+
     def configure(self, providers: Mapping[str, Provider]) -> None:
         with self._lock:
             self._providers, self._known = providers, {}

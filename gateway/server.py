@@ -180,7 +180,10 @@ def _reload_on_hangup(path: Path, gateway: Gateway, services: Services, fleet: F
                 if changed:
                     log.error("reload refused, a restart is needed for: %s", ", ".join(changed))
                     return
-                gateway.revision = await asyncio.to_thread(compile_revision, loaded, services, fleet, loopback=loopback)
+                with fleet.change():
+                    gateway.revision = await asyncio.to_thread(
+                        compile_revision, loaded, services, fleet, loopback=loopback
+                    )
                 fleet.start()
                 for line in fleet.retired():
                     beside(line.aclose())  # which lets its calls come to their end

@@ -111,12 +111,14 @@ def _vllm(name: str, settings: kinds.Vllm) -> Provider:
     serve = settings.serve
     if serve is None:
         upstream = _upstream(settings, settings.base_url, _key(settings, "authorization", "Bearer "))
-        return Vllm(upstream, settings.timeouts, _secrets(settings), settings.base_url.removesuffix("/v1"))
+        root = settings.base_url.rstrip("/").removesuffix("/v1")
+        return Vllm(upstream, settings.timeouts, _secrets(settings), root, settings.load_every)
     from gateway.providers.vllm_server import VllmServer
 
     server = VllmServer(name, serve.executable, serve.model, serve.args, serve.ready_within)
     upstream = _upstream(settings, server.url + "/v1", {"authorization": f"Bearer {server.key}"})
-    return Vllm(upstream, settings.timeouts, (*_secrets(settings), server.key), server.url, server)
+    secrets = (*_secrets(settings), server.key)
+    return Vllm(upstream, settings.timeouts, secrets, server.url, settings.load_every, server)
 
 
 def _azure(settings: kinds.AzureOpenAI) -> Provider:

@@ -271,11 +271,14 @@ class Serve(Section):
 
 
 class Vllm(HttpProvider):
-    """A vLLM server at `base_url`; or, with `serve`, one that the gateway starts, watches and ends."""
+    """A vLLM server at `base_url`; or, with `serve`, one that the gateway starts, watches and ends.
+
+    `load_every`: how often its `/metrics` are asked for its load, where a `least_busy` model uses it."""
 
     kind: Literal["vllm"]
     base_url: HttpUrl = "http://127.0.0.1:8000/v1"
     serve: Serve | None = None
+    load_every: Duration = 1.0
 
     @model_validator(mode="before")
     @classmethod

@@ -60,12 +60,12 @@ class AnyLlm:
         self, vendor: str, api_key: str | None, base_url: str | None, timeouts: Timeouts, secrets: tuple[str, ...]
     ) -> None:
         """Raises ValueError for a vendor that any-llm does not know, or whose SDK is not installed."""
+        given: dict[str, Any] = {"api_key": api_key, "api_base": base_url, "unified_exceptions": True}
         try:
-            self._llm = AnyLLM.create(
-                vendor, api_key=api_key, api_base=base_url, unified_exceptions=True, max_retries=0
-            )
-        except UnsupportedParameterError:
-            self._llm = AnyLLM.create(vendor, api_key=api_key, api_base=base_url, unified_exceptions=True)
+            try:
+                self._llm = AnyLLM.create(vendor, **given, max_retries=0)
+            except UnsupportedParameterError:  # its SDK takes no such option
+                self._llm = AnyLLM.create(vendor, **given)
         except (AnyLLMError, ImportError) as fault:
             raise ValueError(f"any-llm can't serve the vendor {vendor}: {fault}") from None
         self._timeouts = timeouts

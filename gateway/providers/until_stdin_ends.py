@@ -4,6 +4,7 @@
 
 Whoever holds the other end of the pipe need not say goodbye: the kernel closes it when that process dies, in whatever
 way. vLLM alone would stay: its engine outlives its API server, and while it starts it takes no notice of SIGTERM.
+The command shares this process's group, so that whoever started it can still end the rest when this process is killed.
 """
 
 from __future__ import annotations
@@ -19,22 +20,30 @@ GRACE = 20.0  # seconds to end by itself after SIGTERM
 
 
 def main(command: list[str]) -> int:
+    """The command's exit status, when it ended by itself; what it has left is then for whoever started us to end."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    asked: list[int] = []
+    for ending in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(ending, lambda number, frame: asked.append(number))
     try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     except OSError as failure:
         print(failure)
         return 127
-    try:
-        while process.poll() is None and not select.select([sys.stdin], [], [], 0.2)[0]:
-            pass
-        return process.returncode or 0
-    finally:
+    while process.poll() is None and not asked and not _stdin_ended(0.2):
+        pass
+    if process.returncode is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # whatever is left of its group
-        process.wait()
+    if asked or _stdin_ended(0.0):
+        os.killpg(0, signal.SIGKILL)  # whatever is left of the group, and this process with it
+    return process.returncode
+
+
+def _stdin_ended(within: float) -> bool:
+    return bool(select.select([sys.stdin], [], [], within)[0])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from gateway.providers.vllm_server import State, VllmServer
     from gateway.values import Target
 
-_LOAD_EVERY = 1.0
 # https://docs.vllm.ai/en/latest/usage/metrics/
 _GAUGE = re.compile(rb"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
@@ -33,13 +32,16 @@ class Vllm(OpenAICompatible):
         timeouts: Timeouts,
         secrets: tuple[str, ...],
         root: str,
+        load_every: float,
         server: VllmServer | None = None,
     ) -> None:
-        """`root` is the server's address, without /v1. `server`: the gateway's own, which runs from `start` on."""
+        """`root` is the server's address, without /v1; `load_every`: seconds from one look at its load to the next.
+        `server`: the gateway's own, which runs from `start` on."""
         super().__init__(upstream, timeouts, secrets)
         self.load: float | None = None
         self.watched = False  # whether some model goes by the load
         self._root = root
+        self._load_every = load_every
         self._server = server
         self._tasks: dict[str, asyncio.Task[Any]] = {}
 
@@ -84,4 +86,4 @@ class Vllm(OpenAICompatible):
                     self.load = sum(map(float, found)) if found else None
                 except (httpx.HTTPError, ValueError):
                     self.load = None
-                await asyncio.sleep(_LOAD_EVERY)
+                await asyncio.sleep(self._load_every)

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 from collections import deque
@@ -59,7 +60,8 @@ class VllmServer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for the gateway, which ends it once it has drained
+            # A group of its own: Ctrl-C is for the gateway, which ends the server once it has drained.
+            start_new_session=True,
             env={**os.environ, "VLLM_API_KEY": self.key},
             limit=1 << 20,
         )
@@ -96,6 +98,8 @@ class VllmServer:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what is left of its group, should its supervisor have been killed
 
     async def _read(self, process: asyncio.subprocess.Process, tail: deque[str]) -> None:
         assert process.stdout is not None

@@ -7,6 +7,7 @@ that a reload neither forgets a broken target nor opens every connection anew.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Iterator
 
 from gateway.pricing import PriceBook
@@ -29,6 +30,26 @@ class Fleet:
         self.routing: dict[str, Shared] = {}
         self.prices = PriceBook()
         self._retired: list[Line] = []
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[None]:
+        """Compile a revision inside. When that fails, what is here belongs to the one in force again."""
+        lines, health, retired = dict(self._lines), dict(self._health), list(self._retired)
+        prices = self.prices.providers
+        routing = {
+            model: (shared, (shared.arms, shared.decide, shared.fade, shared.prepare, shared.rewards))
+            for model, shared in self.routing.items()
+        }
+        try:
+            yield
+        except BaseException:
+            self._lines, self._health, self._retired = lines, health, retired
+            self.prices.configure(prices)
+            for model in [model for model in self.routing if model not in routing]:
+                del self.routing[model]
+            for shared, kept in routing.values():
+                shared.arms, shared.decide, shared.fade, shared.prepare, shared.rewards = kept
+            raise
 
     def line(self, name: str, settings: object, make: Callable[[], Line]) -> Line:
         """The line of provider `name`: the one there is, where its settings are still the same."""

@@ -138,12 +138,26 @@ def test_a_client_that_leaves_ends_the_upstream_call(running: GatewayProcess, ve
     until(lambda: vendor.requests[-1].closed_at is not None, 3, "the end of the upstream call")
 
 
-def test_a_vendor_that_nobody_knows_is_a_fault_at_the_start(vendor: Vendor, tmp_path: Path) -> None:
-    configuration = {"providers": {"any": provider(vendor, vendor="no_such_vendor")}}
-    gateway = GatewayProcess(configuration, tmp_path, {"PYTHONPATH": str(OVERLAY)})
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no_such_vendor", "not a supported provider"),
+        ("cerebras", "any-llm-sdk[cerebras]"),  # its SDK is not installed
+        ("bedrock", "[bedrock]"),  # it takes no `max_retries`, and lacks its region all the same
+    ],
+)
+def test_a_vendor_that_can_not_be_served_is_a_fault_at_the_start(
+    vendor: Vendor, tmp_path: Path, name: str, said: str
+) -> None:
+    settings = provider(vendor, vendor=name)
+    del settings["base_url"]  # with one, Bedrock's region is not asked for
+    configuration = {"providers": {"any": settings}}
+    nowhere = {"AWS_REGION": "", "AWS_DEFAULT_REGION": "", "AWS_CONFIG_FILE": str(tmp_path / "none")}
+    gateway = GatewayProcess(configuration, tmp_path, {"PYTHONPATH": str(OVERLAY), **nowhere})
     with pytest.raises(AssertionError), gateway:
         pass
-    assert "no_such_vendor" in gateway.output
+    assert f"providers.any: any-llm can't serve the vendor {name}" in gateway.output
+    assert said in gateway.output
     assert "Traceback" not in gateway.output
 
 

@@ -133,6 +133,41 @@ def test_nothing_stays_when_the_gateway_is_killed(machine: Machine, tmp_path: Pa
         until(machine.all_gone, 40, "the end of the server and its child")
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+def test_one_whose_supervisor_is_killed_leaves_nothing_behind(
+    machine: Machine, tmp_path: Path, how: signal.Signals
+) -> None:
+    """A supervisor that went without its server would leave its port and its GPU taken for the next one."""
+    with GatewayProcess({"providers": {"gpu": machine.provider()}}, tmp_path) as gateway:
+        until(lambda: state(gateway) == "ok", 20, "the server")
+        first = machine.starts()[0]
+        supervisor = psutil.Process(first[0]).ppid()
+        os.kill(supervisor, how)
+        until(lambda: not any(map(_alive, first)), 40, "the end of the server and its child")
+        until(lambda: len(machine.starts()) == 2 and state(gateway) == "ok", 60, "another one")
+    assert machine.all_gone()
+
+
+def test_a_reload_that_is_refused_leaves_the_server_that_runs(machine: Machine, tmp_path: Path) -> None:
+    before: dict[str, Any] = {"providers": {"gpu": machine.provider()}}
+    with GatewayProcess(before, tmp_path) as gateway:
+        until(lambda: state(gateway) == "ok", 20, "the server")
+        kept = ask(gateway).text
+        absent = {"kind": "any_llm", "vendor": "openai", "api_key": "k"}  # its package is not installed here
+        gateway.configure({"providers": {"gpu": machine.provider("large"), "other": absent}})
+        gateway.reload()
+        until(lambda: "reload refused" in gateway.output, 20, "the refusal")
+        assert state(gateway) == "ok"
+        assert ask(gateway).text == kept
+        gateway.configure(before)
+        gateway.reload()
+        until(lambda: "is in force" in gateway.output, 20, "the reload")
+        assert state(gateway) == "ok"
+        assert ask(gateway).text == kept
+        assert len(machine.starts()) == 1
+    assert machine.all_gone()
+
+
 def test_a_reload_keeps_what_is_unchanged_and_replaces_the_rest(machine: Machine, tmp_path: Path) -> None:
     before: dict[str, Any] = {"providers": {"gpu": machine.provider(), "old": machine.provider("small")}}
     with GatewayProcess(before, tmp_path) as gateway:
@@ -167,15 +202,21 @@ def test_a_wrong_configuration_is_a_fault_at_the_start(provider: dict[str, Any],
 
 
 def test_the_least_busy_replica_is_the_one_whose_server_says_so(tmp_path: Path) -> None:
-    """Another gateway's calls are seen in the servers' own metrics."""
+    """Another gateway's calls are seen in the servers' own metrics; without those our own are what is known."""
     machines = []
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         machines.append(Machine(tmp_path / name))
     configuration = {
-        "providers": {name: one.provider() for name, one in zip(("one", "two"), machines, strict=True)},
+        "providers": {
+            name: one.provider() | {"load_every": "50ms"} for name, one in zip(("one", "two"), machines, strict=True)
+        },
         "models": {"free": {"targets": ["one/tiny", "two/tiny"], "strategy": "least_busy"}},
     }
+
+    def targets() -> set[str]:
+        return {ask(gateway, "free").headers["x-gateway-target"] for _ in range(10)}
+
     with GatewayProcess(configuration, tmp_path) as gateway:
         until(lambda: state(gateway, "one") == state(gateway, "two") == "ok", 30, "both servers")
         for busy, free in ((0, "two/tiny"), (1, "one/tiny")):
@@ -183,6 +224,8 @@ def test_the_least_busy_replica_is_the_one_whose_server_says_so(tmp_path: Path) 
             (machines[1 - busy].notes / "load").write_text("0")
 
             def all_go_to_the_free_one(free: str = free) -> bool:
-                return {ask(gateway, "free").headers["x-gateway-target"] for _ in range(10)} == {free}
+                return targets() == {free}
 
             until(all_go_to_the_free_one, 15, f"calls to {free}")
+        (machines[1].notes / "load").write_text("away")
+        until(lambda: targets() == {"one/tiny", "two/tiny"}, 15, "calls to both")

@@ -3,7 +3,8 @@
     python vllm_stand_in.py serve MODEL --host H --port P --notes FOLDER [--loading SECONDS]
 
 In FOLDER each start leaves a file with its process's id, and that of a child which takes no notice of SIGTERM, as
-vLLM's engine does. A file `crash` there has every start fail; `load` holds what /metrics tells.
+vLLM's engine does. A file `crash` there has every start fail; `load` holds what /metrics tells; anything but a
+number has /metrics fail.
 """
 
 from __future__ import annotations
@@ -35,10 +36,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/metrics":
             load = (options.notes / "load").read_text() if (options.notes / "load").exists() else "0"
+            if not load.isdecimal():
+                return self._answer(500, b"")
             text = f'vllm:num_requests_running{{engine="0"}} {load}\nvllm:num_requests_waiting{{engine="0"}} 0.0\n'
-            self._answer(200, text.encode())
-        else:
-            self._answer(200 if self.path == "/health" else 404, b"")
+            return self._answer(200, text.encode())
+        return self._answer(200 if self.path == "/health" else 404, b"")
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))

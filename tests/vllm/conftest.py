@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -15,8 +17,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from openai import OpenAI
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,6 +104,7 @@ def vllm(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         *("--structured-outputs-config.disable_any_whitespace", "true"),
         *("--structured-outputs-config.backend", "xgrammar"),
         *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+        *("--scheduling-policy", "priority"),
     ]
     health = f"{server.root}/health"
     with running(command, environment(), folder / "vllm.log", health, VLLM_READY_WITHIN):
@@ -186,6 +191,30 @@ def program() -> Path:
     return Path(sys.executable).with_name("rag-gateway")
 
 
+@contextlib.contextmanager
+def managed(model: Path, args: list[str], public: dict[str, Any], folder: Path) -> Iterator[Server]:
+    """A gateway whose provider `gpu` is a vLLM server that it has started itself, ready; `public` are its models."""
+    serve = {"model": str(model), "executable": str(VLLM_BIN / "vllm"), "args": [*args, *FOR_THIS_MACHINE]}
+    configuration = folder / "gateway.yaml"
+    configuration.write_text(
+        yaml.safe_dump({"providers": {"gpu": {"kind": "vllm", "serve": serve}}, "models": public}), "utf-8"
+    )
+    server = Server(free_port())
+    command = [str(program()), "serve", "--config", str(configuration), "--port", str(server.port)]
+    log = folder / "gateway.log"
+    with running(command, environment(), log, f"{server.root}/healthz", GATEWAY_READY_WITHIN):
+        deadline = time.monotonic() + VLLM_READY_WITHIN
+        while (state := _state(server)) != "ok":
+            assert time.monotonic() < deadline, (state, log.read_text("utf-8"))
+            time.sleep(0.2)
+        yield server
+
+
+def _state(server: Server) -> str:
+    with urllib.request.urlopen(f"{server.root}/readyz", timeout=5) as answer:
+        return str(json.load(answer)["components"]["providers.gpu"])
+
+
 # --- processes ----------------------------------------------------------------------------------------
 @contextlib.contextmanager
 def running(command: list[str], env: dict[str, str], log: Path, url: str, within: float) -> Iterator[None]:
@@ -200,9 +229,13 @@ def running(command: list[str], env: dict[str, str], log: Path, url: str, within
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for pytest, which then ends the block
         )
-    with process:  # closes the pipe and waits
-        _wait_until_healthy(process, url, within, log)
-        yield
+    try:
+        with process:  # closes the pipe and waits
+            _wait_until_healthy(process, url, within, log)
+            yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what a command that ended by itself has left
 
 
 def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, within: float, log: Path) -> None:

@@ -237,6 +237,33 @@ def test_a_sampling_parameter_that_openai_does_not_have_takes_effect(client: Ope
     assert text_of(client.chat.completions.create(**hot, extra_body=parameter)) == greedy
 
 
+def test_of_those_that_wait_the_one_of_the_highest_priority_runs_first(
+    leave_behind: Callable[[bytes], HTTPConnection], engine: Any
+) -> None:
+    """vLLM's own field: the lowest number goes first. https://docs.vllm.ai/en/latest/serving/openai_compatible_server/"""
+    running = [leave_behind(json.dumps(ENDLESS).encode()) for _ in range(2)]
+    engine.wait_for(running=2, waiting=0)
+    ended: list[str] = []
+
+    def wait_in_line(name: str, priority: int) -> None:
+        body = {**ENDLESS, "max_tokens": 2_000, "priority": priority}
+        leave_behind(json.dumps(body).encode()).getresponse().read()
+        ended.append(name)
+
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(wait_in_line, "early", 9)]
+        engine.wait_for(running=2, waiting=1)
+        calls.append(pool.submit(wait_in_line, "urgent", 1))
+        engine.wait_for(running=2, waiting=2)
+        running[0].close()
+        for call in calls:
+            call.result(60)
+        running[1].close()
+
+    assert ended == ["urgent", "early"]
+    engine.wait_for(running=0, waiting=0)
+
+
 def test_arguments_of_the_chat_template_take_effect(client: OpenAI) -> None:
     """The tiny model's template adds `note` to the prompt, and its tokenizer makes a token of each byte."""
 

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
+import openai
 import psutil
 import pytest
-import yaml
 from openai import OpenAI
 
-from .conftest import (
-    CONTEXT,
-    FOR_THIS_MACHINE,
-    VLLM_BIN,
-    VLLM_READY_WITHIN,
-    Server,
-    environment,
-    free_port,
-    program,
-    running,
-)
+from .conftest import CONTEXT, Server
+from .conftest import managed as started
 
 QUESTION: list[Any] = [{"role": "user", "content": "Which way to the station?"}]
 
@@ -31,32 +20,15 @@ QUESTION: list[Any] = [{"role": "user", "content": "Which way to the station?"}]
 @pytest.fixture(scope="module")
 def managed(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A gateway whose provider `gpu` is a vLLM server of its own; both are gone afterwards."""
-    folder = tmp_path_factory.mktemp("managed")
     args = [
-        *("--served-model-name", "tiny", *FOR_THIS_MACHINE, "--max-model-len", str(CONTEXT)),
+        *("--served-model-name", "tiny", "--max-model-len", str(CONTEXT)),
         *("--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"adapted={models / 'adapter'}"),
     ]
-    serve = {"model": str(models / "tiny"), "executable": str(VLLM_BIN / "vllm"), "args": args}
-    configuration = {
-        "providers": {"gpu": {"kind": "vllm", "serve": serve}},
-        "models": {"free": {"targets": ["gpu/tiny"], "strategy": "least_busy"}},
-    }
-    file = folder / "gateway.yaml"
-    file.write_text(yaml.safe_dump(configuration))
-    server = Server(free_port())
-    command = [str(program()), "serve", "--config", str(file), "--port", str(server.port)]
-    with running(command, environment(), folder / "gateway.log", f"{server.root}/healthz", 60):
-        deadline = time.monotonic() + VLLM_READY_WITHIN
-        while (state := _state(server)) != "ok":
-            assert time.monotonic() < deadline, (state, (folder / "gateway.log").read_text())
-            time.sleep(0.2)
+    free = {"free": {"targets": ["gpu/tiny"], "strategy": "least_busy"}}
+    with started(models / "tiny", args, free, tmp_path_factory.mktemp("managed")) as server:
         yield server
     left = [process.info for process in psutil.process_iter(["cmdline"]) if str(models / "adapter") in _line(process)]
     assert left == [], "vLLM goes with its gateway"
-
-
-def _state(server: Server) -> str:
-    return str(httpx.get(f"{server.root}/readyz", timeout=5).json()["components"]["providers.gpu"])
 
 
 def _line(process: psutil.Process) -> str:
@@ -82,6 +54,18 @@ def test_it_answers_under_a_key_that_nobody_else_knows(client: OpenAI, managed: 
 def test_an_adapter_is_a_model_of_its_own(client: OpenAI) -> None:
     assert answer(client, "gpu/adapted")
     assert answer(client, "gpu/adapted") != answer(client, "gpu/tiny")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
+def test_tools_that_vllm_was_not_started_for_are_refused_in_its_own_words(client: OpenAI, stream: bool) -> None:
+    tool: Any = {"type": "function", "function": {"name": "book", "parameters": {"type": "object"}}}
+
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(
+            model="gpu/tiny", messages=QUESTION, tools=[tool], tool_choice="auto", stream=stream
+        )
+
+    assert "--enable-auto-tool-choice and --tool-call-parser" in refused.value.message
 
 
 def test_a_stream_is_the_plain_answer(client: OpenAI) -> None:
