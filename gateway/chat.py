@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -128,8 +128,6 @@ class RerankEnvelope(msgspec.Struct):
 
 
 _decode_chat = msgspec.json.Decoder(ChatEnvelope).decode
-_decode_embeddings = msgspec.json.Decoder(EmbeddingsEnvelope).decode
-_decode_rerank = msgspec.json.Decoder(RerankEnvelope).decode
 
 # Where a call goes and with which key is the operator's to say: a request that names either is refused whole.
 _OPERATORS_ONLY = frozenset({"api_base", "base_url", "api_key", "extra_headers", "extra_query", "custom_llm_provider"})
@@ -224,7 +222,13 @@ class _PlainRequest:
     conversation: str | None = None
     rag: RagOptions | None = None
     __slots__ = ("fields", "model", "user")
-    fields: dict[str, msgspec.Raw]
+    envelope: ClassVar[msgspec.json.Decoder[Any]]
+
+    def __init__(self, body: bytes) -> None:
+        """Raises BadRequest naming the field at fault."""
+        envelope, self.fields = _decode(body, self.envelope.decode)
+        self.model: str = envelope.model
+        self.user: str | None = envelope.user
 
     def body_for(self, model: str) -> bytes:
         return _body(self.fields, model)
@@ -235,13 +239,8 @@ class EmbeddingsRequest(_PlainRequest):
 
     endpoint = "embeddings"
     path = b"/embeddings"
+    envelope = msgspec.json.Decoder(EmbeddingsEnvelope)
     __slots__ = ()
-
-    def __init__(self, body: bytes) -> None:
-        """Raises BadRequest naming the field at fault."""
-        envelope, self.fields = _decode(body, _decode_embeddings)
-        self.model: str = envelope.model
-        self.user: str | None = envelope.user
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -262,13 +261,8 @@ class RerankRequest(_PlainRequest):
 
     endpoint = "rerank"
     path = b"/rerank"
+    envelope = msgspec.json.Decoder(RerankEnvelope)
     __slots__ = ()
-
-    def __init__(self, body: bytes) -> None:
-        """Raises BadRequest naming the field at fault."""
-        envelope, self.fields = _decode(body, _decode_rerank)
-        self.model: str = envelope.model
-        self.user: str | None = envelope.user
 
     @property
     def messages(self) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.commands.configuration import config_option, fail, load_configuration
-from gateway.commands.eval_retrieval import evaluate_group
-from gateway.commands.evaluate import evaluate
+from gateway.commands.evaluate_retrieval import evaluate_group
+from gateway.commands.evaluate_routing import evaluate
 from gateway.commands.knowledge import ingest, reindex
 from gateway.commands.providers import providers
 from gateway.commands.report import report

@@ -6,7 +6,7 @@ It answers in OpenAI's shapes, as objects of the `openai` SDK; each vendor's own
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -145,7 +145,9 @@ class AnyLlm:
 class StreamedObjects:
     """A stream of the SDK's objects as chunks."""
 
-    def __init__(self, objects: AsyncIterator[Any], between: float, deadline: float, error: Any) -> None:
+    def __init__(
+        self, objects: AsyncIterator[Any], between: float, deadline: float, error: Callable[[Exception], GatewayError]
+    ) -> None:
         """`between`: seconds from one object to the next; `error` makes one of our errors of the SDK's."""
         self._objects = objects
         self._between = between
