@@ -17,6 +17,7 @@ from gateway.routing.health import Patience
 if TYPE_CHECKING:
     from gateway.providers.dialect import Dialect, Signer
     from gateway.providers.protocol import Provider
+    from gateway.providers.reply import Transport
     from gateway.services import KnowledgeService
 
 
@@ -179,15 +180,15 @@ def _key(settings: HttpProvider, header: str, before: str = "") -> dict[str, str
     return {} if settings.api_key is None else {header: before + settings.api_key.get_secret_value()}
 
 
-def _upstream(settings: HttpProvider, base_url: str, headers: dict[str, str]) -> Upstream:
+def _upstream(settings: HttpProvider, base_url: str, headers: dict[str, str]) -> Transport:
     """The connections to a vendor; `headers` are added to the configured ones."""
     configured = {name: value.get_secret_value() for name, value in settings.headers.items()}
-    return Upstream(
-        base_url,
-        configured | headers,
-        connect_timeout=settings.timeouts.connect,
-        max_connections=settings.max_connections,
-    )
+    connect, most = settings.timeouts.connect, settings.max_connections
+    if settings.http2:
+        from gateway.providers.http2 import Http2
+
+        return Http2(base_url, configured | headers, connect_timeout=connect, max_connections=most)
+    return Upstream(base_url, configured | headers, connect_timeout=connect, max_connections=most)
 
 
 def _secrets(settings: HttpProvider) -> tuple[str, ...]:

@@ -64,6 +64,7 @@ class HttpProvider(Section):
 
     `prices`: by model, `*` for all others; where nothing is written, the maintained price data are asked.
     `residency`: whether what is sent here stays on the premises; data that may not leave goes nowhere else.
+    `http2`: many calls over few connections, where the server agrees to it (https).
     """
 
     api_key: Credential | None = None
@@ -75,11 +76,19 @@ class HttpProvider(Section):
     circuit: Circuit = Circuit()
     prices: dict[str, Prices] = {}
     max_connections: Annotated[int, Field(ge=1)] = 1000
+    http2: bool = False
 
     @model_validator(mode="after")
     def _one_way_to_name_keys(self) -> Self:
         if self.api_key is not None and self.api_keys is not None:
             raise ValueError("`api_key` and `api_keys` are two ways to say the same: write one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _http2_is_agreed_on_by_tls(self) -> Self:
+        address = getattr(self, "base_url", None) or getattr(self, "endpoint", None)
+        if self.http2 and address is not None and not str(address).startswith("https://"):
+            raise ValueError("`http2` needs an https address: both sides agree to it in the TLS handshake")
         return self
 
     @property
@@ -231,7 +240,7 @@ class AnyLlm(HttpProvider):
 
     @model_validator(mode="after")
     def _leaves_the_wire_to_the_sdk(self) -> Self:
-        for name in ("headers", "max_connections"):
+        for name in ("headers", "max_connections", "http2"):
             if name in self.model_fields_set:
                 raise ValueError(f"`{name}` can't be set here: the vendor's SDK makes the connections")
         if "connect" in self.timeouts.model_fields_set:
@@ -291,7 +300,7 @@ class Vllm(HttpProvider):
     @model_validator(mode="after")
     def _one_server(self) -> Self:
         if self.serve is not None:
-            for name in ("base_url", "api_key", "api_keys"):
+            for name in ("base_url", "api_key", "api_keys", "http2"):
                 if name in self.model_fields_set:
                     raise ValueError(f"`{name}` is for a server that runs already: with `serve`, leave it out")
         return self

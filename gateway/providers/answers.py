@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol
 
 from gateway.chat import Chunk, has_content
 from gateway.errors import UpstreamFailed
-from gateway.providers.upstream import Connection
+from gateway.providers.reply import Reply
 
 MAX_ANSWER = 32_000_000
 
@@ -50,18 +50,18 @@ class PlainAnswer:
 class StreamedAnswer:
     """A stream, its first content already here, so that until then another target could still take over."""
 
-    __slots__ = ("_between", "_connection", "_deadline", "_decoder", "_done", "_held", "_loop")
+    __slots__ = ("_between", "_deadline", "_decoder", "_done", "_held", "_loop", "_reply")
 
     def __init__(
         self,
-        connection: Connection,
+        reply: Reply,
         decoder: Decoder,
         loop: asyncio.AbstractEventLoop,
         between: float,
         deadline: float,
     ) -> None:
         """`between`: seconds that may pass from one event to the next; `deadline`: loop time of the stream's end."""
-        self._connection = connection
+        self._reply = reply
         self._decoder = decoder
         self._loop = loop
         self._between = between
@@ -70,8 +70,8 @@ class StreamedAnswer:
         self._done = False
 
     async def begin(self, content_type: bytes) -> None:
-        """Read up to the first content. Raises UpstreamError; the connection is then the caller's to close."""
-        if not self._connection.headers.get(b"content-type", b"").startswith(content_type):
+        """Read up to the first content. Raises UpstreamError; the reply is then the caller's to close."""
+        if not self._reply.headers.get(b"content-type", b"").startswith(content_type):
             raise UpstreamFailed("The provider did not answer with a stream.", code="upstream_bad_answer")
         held: list[Chunk] = []
         while not self._done:
@@ -91,7 +91,7 @@ class StreamedAnswer:
         chunks: list[Chunk] = []
         decoder = self._decoder
         while not chunks and not self._done:
-            segment = await self._connection.segment()
+            segment = await self._reply.segment()
             if not segment:
                 if decoder.may_end:
                     self._done = True  # the provider left out its last word; every choice had its finish_reason
@@ -101,31 +101,31 @@ class StreamedAnswer:
             chunks = decoder.feed(segment)
             if decoder.done:
                 self._done = True
-                self._connection.finish()
-                self._connection = _CLOSED
+                self._reply.finish()
+                self._reply = _CLOSED
             elif chunks:
                 # Only events move the clock: a provider that sends nothing but comments is cut off too.
                 due = self._loop.time() + self._between
                 if due < self._deadline:
-                    self._connection.expect_by(due, "between_tokens")
+                    self._reply.expect_by(due, "between_tokens")
                 else:
-                    self._connection.expect_by(self._deadline, "total")
+                    self._reply.expect_by(self._deadline, "total")
         return chunks
 
     def close(self) -> None:
-        connection, self._connection = self._connection, _CLOSED
-        connection.close()
+        reply, self._reply = self._reply, _CLOSED
+        reply.close()
 
 
-async def whole(connection: Connection, limit: int = MAX_ANSWER) -> bytes:
+async def whole(reply: Reply, limit: int = MAX_ANSWER) -> bytes:
     """The rest of an answer. Raises UpstreamFailed past `limit` bytes."""
-    first = await connection.segment()
-    second = await connection.segment() if first else b""
+    first = await reply.segment()
+    second = await reply.segment() if first else b""
     if not second:
         return first
     parts = [first, second]
     size = len(first) + len(second)
-    while part := await connection.segment():
+    while part := await reply.segment():
         parts.append(part)
         size += len(part)
         if size > limit:
@@ -134,7 +134,7 @@ async def whole(connection: Connection, limit: int = MAX_ANSWER) -> bytes:
 
 
 class _Closed:
-    """In place of a connection that has been given back."""
+    """In place of a reply that has been closed."""
 
     headers: ClassVar[dict[bytes, bytes]] = {}
 
@@ -151,4 +151,4 @@ class _Closed:
         pass
 
 
-_CLOSED: Connection = _Closed()  # type: ignore[assignment]  # has all that an answer calls
+_CLOSED: Reply = _Closed()  # type: ignore[assignment]  # has all that an answer calls

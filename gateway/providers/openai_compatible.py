@@ -16,8 +16,8 @@ from gateway.errors import BadRequest, UpstreamError, UpstreamFailed, UpstreamRe
 from gateway.providers.answers import PlainAnswer, StreamedAnswer, whole
 from gateway.providers.dialect import Outgoing, Signer, signed_by
 from gateway.providers.refusals import Said, refusal, request_id, without
+from gateway.providers.reply import Transport
 from gateway.providers.sse import SseReader
-from gateway.providers.upstream import Upstream
 
 if TYPE_CHECKING:
     from gateway.config.providers import Timeouts
@@ -32,7 +32,7 @@ class OpenAICompatible:
 
     def __init__(
         self,
-        upstream: Upstream,
+        upstream: Transport,
         timeouts: Timeouts,
         secrets: tuple[str, ...] = (),
         path: Callable[[bytes, str], bytes] | None = None,
@@ -66,23 +66,23 @@ class OpenAICompatible:
         if self._signer is not None:
             signed = await signed_by(self._signer, Outgoing(path, body), by)
             extra += "".join([f"{name}: {value}\r\n" for name, value in signed]).encode("latin-1")
-        connection = await self._upstream.post(path, extra, body, by, timer)
+        reply = await self._upstream.post(path, extra, body, by, timer)
         try:
-            exchange.upstream_id = request_id(connection.headers)
-            if connection.status != 200:
-                raise await refusal(connection, read_error, self._secrets)
-            if connection.headers.get(b"content-encoding", b"identity") != b"identity":
+            exchange.upstream_id = request_id(reply.headers)
+            if reply.status != 200:
+                raise await refusal(reply, read_error, self._secrets)
+            if reply.headers.get(b"content-encoding", b"identity") != b"identity":
                 raise UpstreamFailed("The provider compressed its answer unasked.", code="upstream_bad_answer")
             if not request.stream:
-                plain = PlainAnswer(Chunk(await whole(connection)))
-                connection.close()
+                plain = PlainAnswer(Chunk(await whole(reply)))
+                reply.close()
                 return plain
             decoder = OpenAIDecoder(self._secrets)
-            answer = StreamedAnswer(connection, decoder, loop, timeouts.between_tokens, deadline)
+            answer = StreamedAnswer(reply, decoder, loop, timeouts.between_tokens, deadline)
             await answer.begin(b"text/event-stream")
             return answer
         except BaseException:
-            connection.close()
+            reply.close()
             raise
 
     async def aclose(self) -> None:

@@ -14,7 +14,7 @@ from gateway.errors import (
     UpstreamTimeout,
 )
 from gateway.providers.answers import whole
-from gateway.providers.upstream import Connection
+from gateway.providers.reply import Reply
 
 _MAX_ERROR = 65_536
 _REQUEST_ID_HEADERS = (
@@ -59,15 +59,15 @@ def without(secrets: tuple[str, ...], words: str) -> str:
     return words[:2000]
 
 
-async def refusal(connection: Connection, read: ReadError, secrets: tuple[str, ...]) -> UpstreamError:
+async def refusal(reply: Reply, read: ReadError, secrets: tuple[str, ...]) -> UpstreamError:
     """The error that an answer with a bad status means; `read` knows the vendor's shape."""
     said = Said()
     try:
-        body = await whole(connection, _MAX_ERROR)
-        said = read(connection.status, connection.headers, body)
+        body = await whole(reply, _MAX_ERROR)
+        said = read(reply.status, reply.headers, body)
     except UpstreamError:
         pass
-    return as_error(said.status or connection.status, connection.headers, said, secrets)
+    return as_error(said.status or reply.status, reply.headers, said, secrets)
 
 
 def as_error(status: int, headers: Mapping[bytes, bytes], said: Said, secrets: tuple[str, ...]) -> UpstreamError:

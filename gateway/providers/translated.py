@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.chat import JSON, Chunk
 from gateway.errors import BadRequest, UpstreamFailed
+from gateway.providers import shapes
 from gateway.providers.answers import PlainAnswer, StreamedAnswer, whole
 from gateway.providers.dialect import ByModel, signed_by
 from gateway.providers.fan_out import fan_out
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.exchange import Exchange
     from gateway.providers.dialect import Asked, Dialect, Signer
     from gateway.providers.protocol import Chunks
-    from gateway.providers.upstream import Upstream
+    from gateway.providers.reply import Transport
     from gateway.values import Target
 
 # What says something about the call to the gateway or the vendor's bookkeeping, and nothing about the answer.
@@ -56,7 +56,7 @@ class Translated:
         self,
         name: str,
         dialect: Dialect,
-        upstream: Upstream,
+        upstream: Transport,
         timeouts: Timeouts,
         secrets: tuple[str, ...] = (),
         signer: Signer | None = None,
@@ -138,22 +138,22 @@ class Translated:
         lines = [f"traceparent: 00-{exchange.trace_id}-{exchange.span_id}-{exchange.trace_flags or '00'}\r\n"]
         lines += [f"{name}: {value}\r\n" for name, value in headers]
         extra = "".join(lines).encode("latin-1")
-        connection = await self._upstream.post(outgoing.path, extra, outgoing.body, by, timer)
+        reply = await self._upstream.post(outgoing.path, extra, outgoing.body, by, timer)
         try:
-            exchange.upstream_id = request_id(connection.headers)
-            if connection.status != 200:
-                raise await refusal(connection, dialect.read_error, self._secrets)
-            if connection.headers.get(b"content-encoding", b"identity") != b"identity":
+            exchange.upstream_id = request_id(reply.headers)
+            if reply.status != 200:
+                raise await refusal(reply, dialect.read_error, self._secrets)
+            if reply.headers.get(b"content-encoding", b"identity") != b"identity":
                 raise UpstreamFailed("The provider compressed its answer unasked.", code="upstream_bad_answer")
             if not stream:
-                told = dialect.answer(request.endpoint, await whole(connection), asked)
-                connection.close()
-                return PlainAnswer(Chunk(JSON.encode(told)))
-            answer = StreamedAnswer(connection, dialect.decoder(asked), loop, timeouts.between_tokens, deadline)
+                plain = PlainAnswer(shapes.chunk(dialect.answer(request.endpoint, await whole(reply), asked)))
+                reply.close()  # last of all: a connection that is given back twice would serve two calls at once
+                return plain
+            answer = StreamedAnswer(reply, dialect.decoder(asked), loop, timeouts.between_tokens, deadline)
             await answer.begin(dialect.stream_type)
             return answer
         except BaseException:
-            connection.close()
+            reply.close()
             raise
 
 

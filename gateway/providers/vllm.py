@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gateway.config.providers import Timeouts
     from gateway.exchange import Exchange
     from gateway.providers.answers import PlainAnswer, StreamedAnswer
-    from gateway.providers.upstream import Upstream
+    from gateway.providers.reply import Transport
     from gateway.providers.vllm_server import State, VllmServer
     from gateway.values import Target
 
@@ -28,7 +28,7 @@ class Vllm(OpenAICompatible):
 
     def __init__(
         self,
-        upstream: Upstream,
+        upstream: Transport,
         timeouts: Timeouts,
         secrets: tuple[str, ...],
         root: str,

@@ -34,6 +34,11 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
     ("text", "expected"),
     [
         pytest.param(
+            "providers:\n  v: {kind: vllm, base_url: 'http://gpu/v1', http2: true}\n",
+            "2:3: providers.v: `http2` needs an https address: both sides agree to it in the TLS handshake",
+            id="HTTP/2 without TLS",
+        ),
+        pytest.param(
             "providers: {o: {kind: openai, api_key: k}}\nmodles: {}\n",
             "2:1: modles: is not a setting; allowed: access, data_dir, features, models, prompts, providers, records, "
             "residency, retrieval, server, state, telemetry; did you mean `models`?",
