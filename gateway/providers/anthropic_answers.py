@@ -70,8 +70,7 @@ def _completion(told: Mapping[str, Any]) -> dict[str, Any]:
             text.append(json.dumps(block["input"], ensure_ascii=False))
         elif kind == "tool_use":
             arguments = json.dumps(block["input"], ensure_ascii=False)
-            call = {"name": block["name"], "arguments": arguments}
-            calls.append({"id": block["id"], "type": "function", "function": call})
+            calls.append(shapes.tool_call(block["id"], block["name"], arguments))
     choice = shapes.choice(
         0,
         _finish(told.get("stop_reason"), calls=bool(calls)),
@@ -83,7 +82,7 @@ def _completion(told: Mapping[str, Any]) -> dict[str, Any]:
     )
     if told.get("stop_sequence"):
         choice["stop_reason"] = told["stop_sequence"]  # where vLLM says it too; OpenAI does not say
-    return shapes.completion(told.get("model", ""), [choice], _usage(told.get("usage") or {}), told.get("id"))
+    return shapes.completion(told.get("model") or "", [choice], _usage(told.get("usage") or {}), told.get("id"))
 
 
 def read_error(status: int, body: bytes) -> Said:
@@ -123,7 +122,7 @@ class StreamDecoder:
             event = _decoded(payload)
             try:
                 chunks += self._event(event)
-            except (KeyError, TypeError, AttributeError):
+            except (KeyError, TypeError, AttributeError, ValueError):
                 raise UpstreamFailed(
                     "The provider sent an event that can't be read.", code="upstream_bad_answer"
                 ) from None
@@ -137,7 +136,7 @@ class StreamDecoder:
             return self._delta(event["index"], event["delta"])
         if kind == "message_start":
             message = event["message"]
-            self._writer = shapes.ChunkWriter(message.get("model", ""), message.get("id"))
+            self._writer = shapes.ChunkWriter(message.get("model") or "", message.get("id"))
             self._usage |= message.get("usage") or {}
             return []
         if kind == "content_block_start":

@@ -128,9 +128,9 @@ class Bedrock:
                 reasoning_content="".join(reasoning) or None,
                 thinking_blocks=thinking or None,
             )
+            return shapes.completion(str(asked["model"]), [choice], _usage(told.get("usage") or {}))
         except (KeyError, TypeError, AttributeError):
             raise UpstreamFailed("The provider's answer can't be read.", code="upstream_bad_answer") from None
-        return shapes.completion(str(asked["model"]), [choice], _usage(told.get("usage") or {}))
 
     def decoder(self, asked: Asked) -> StreamDecoder:
         return StreamDecoder(str(asked["model"]))
@@ -373,8 +373,8 @@ def _embedded(told: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
 
 
 def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = {"name": call["name"], "arguments": json.dumps(call.get("input") or {}, ensure_ascii=False)}
-    return {"id": call.get("toolUseId") or f"call_{secrets.token_hex(12)}", "type": "function", "function": function}
+    arguments = json.dumps(call.get("input") or {}, ensure_ascii=False)
+    return shapes.tool_call(call.get("toolUseId") or f"call_{secrets.token_hex(12)}", call["name"], arguments)
 
 
 def _usage(used: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,14 +105,14 @@ class Cohere:
                 0,
                 finish,
                 content="".join(text) if text or not message.get("tool_calls") else None,
-                tool_calls=message.get("tool_calls") or (),
+                tool_calls=[_tool_call(call) for call in message.get("tool_calls") or ()],
                 logprobs=_logprobs(told.get("logprobs") or ()),
                 reasoning_content=reasoning or None,
                 citations=message.get("citations") or None,
             )
-        except (KeyError, TypeError, AttributeError):
+            return shapes.completion(str(asked["model"]), [choice], _usage(told.get("usage")), told.get("id"))
+        except (LookupError, TypeError, AttributeError, ValueError):
             raise UpstreamFailed("The provider's answer can't be read.", code="upstream_bad_answer") from None
-        return shapes.completion(str(asked["model"]), [choice], _usage(told.get("usage")), told.get("id"))
 
     def decoder(self, asked: Asked) -> StreamDecoder:
         return StreamDecoder(str(asked["model"]))
@@ -148,7 +148,7 @@ class StreamDecoder:
                 continue
             try:
                 chunks += self._event(shapes.json_object(payload))
-            except (KeyError, TypeError, AttributeError):
+            except (KeyError, TypeError, AttributeError, ValueError):
                 raise UpstreamFailed(
                     "The provider sent an event that can't be read.", code="upstream_bad_answer"
                 ) from None
@@ -270,13 +270,18 @@ def _embed(asked: Asked, model: str) -> dict[str, Any]:
 
 
 # -- what comes back --------------------------------------------------------------------------------------
+def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call["function"]
+    return shapes.tool_call(call["id"], function["name"], function.get("arguments") or "{}")
+
+
 def _reranked(told: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
     """In the shape that Cohere, Jina and vLLM share, with the documents where they were asked for."""
     results = []
     for one in told["results"]:
-        result = {"index": one["index"], "relevance_score": one["relevance_score"]}
+        document = asked["documents"][one["index"]]
+        result = {"index": one["index"], "relevance_score": float(one["relevance_score"])}
         if asked.get("return_documents"):
-            document = asked["documents"][one["index"]]
             result["document"] = {"text": document} if isinstance(document, str) else document
         results.append(result)
     units = ((told.get("meta") or {}).get("billed_units") or {}).get("search_units")

@@ -43,7 +43,7 @@ def completion(told: Mapping[str, Any]) -> dict[str, Any]:
     if not choices:
         choices = [shapes.choice(0, "content_filter", refusal=_blocked(told))]
     used = usage(told.get("usageMetadata") or {})
-    return shapes.completion(told.get("modelVersion", ""), choices, used, told.get("responseId"))
+    return shapes.completion(told.get("modelVersion") or "", choices, used, told.get("responseId"))
 
 
 def _choice(order: int, candidate: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class StreamDecoder:
                 (),
             )
         if self._writer is None:
-            self._writer = shapes.ChunkWriter(told.get("modelVersion", ""), told.get("responseId"))
+            self._writer = shapes.ChunkWriter(told.get("modelVersion") or "", told.get("responseId"))
         chunks: list[Chunk] = []
         candidates = told.get("candidates") or ()
         for order, candidate in enumerate(candidates):
@@ -161,12 +161,8 @@ def _parts(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _tool_call(part: Mapping[str, Any]) -> dict[str, Any]:
     """Their calls may have no id; OpenAI's clients need one to answer by."""
     call = part["functionCall"]
-    function = {"name": call["name"], "arguments": json.dumps(call.get("args") or {}, ensure_ascii=False)}
-    told: dict[str, Any] = {
-        "id": call.get("id") or f"call_{secrets.token_hex(12)}",
-        "type": "function",
-        "function": function,
-    }
+    arguments = json.dumps(call.get("args") or {}, ensure_ascii=False)
+    told = shapes.tool_call(call.get("id") or f"call_{secrets.token_hex(12)}", call["name"], arguments)
     if signed := _signed(part.get("thoughtSignature")):
         told["extra_content"] = signed
     return told

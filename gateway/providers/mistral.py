@@ -72,8 +72,11 @@ class Mistral:
 
     def answer(self, endpoint: str, body: bytes, asked: Asked) -> dict[str, Any]:
         told = shapes.json_object(body)
-        for choice in told.get("choices") or ():
-            _plain(choice, "message")
+        try:
+            for choice in told.get("choices") or ():
+                _plain(choice, "message")
+        except (TypeError, AttributeError):
+            raise shapes.unreadable() from None
         return told
 
     def decoder(self, asked: Asked) -> Decoder:
@@ -87,16 +90,19 @@ class Mistral:
             return Said()
         if not isinstance(told, dict):
             return Said()
+        if isinstance(told.get("message"), dict):  # a validation fault in another form
+            told = told["message"]
         faults = told.get("detail")
         if isinstance(faults, list) and faults and isinstance(faults[0], dict):
-            where = ".".join(str(part) for part in faults[0].get("loc", ()) if part != "body")
-            return Said(str(faults[0].get("msg", "")), "invalid_request_error", where or None, None, 400)
-        message = told.get("message")
-        if isinstance(message, dict):  # a validation fault in another form
-            message = str((message.get("detail") or [{}])[0].get("msg", ""))
-        code = told.get("code")
+            loc = faults[0].get("loc")
+            where = ".".join(str(part) for part in loc if part != "body") if isinstance(loc, list) else ""
+            return Said(str(faults[0].get("msg") or ""), "invalid_request_error", where or None, None, 400)
+        message, param, code = told.get("message") or faults, told.get("param"), told.get("code")
         return Said(
-            str(message or told.get("detail") or ""), None, told.get("param"), None if code is None else str(code)
+            message if isinstance(message, str) else "",
+            None,
+            None if param is None else str(param),
+            None if code is None else str(code),
         )
 
 
@@ -124,12 +130,15 @@ class Decoder:
                 continue
             told = msgspec.json.decode(chunk.data)
             used = told.pop("usage", None)
-            for choice in told.get("choices") or ():
-                _plain(choice, "delta")
+            try:
+                for choice in told.get("choices") or ():
+                    _plain(choice, "delta")
+            except (TypeError, AttributeError):
+                raise shapes.unreadable() from None
             if told.get("choices"):
-                chunks.append(Chunk(JSON.encode(told)))
+                chunks.append(shapes.chunk(told))
             if used is not None:
-                chunks.append(Chunk(JSON.encode({**told, "choices": [], "usage": used})))
+                chunks.append(shapes.chunk({**told, "choices": [], "usage": used}))
         return chunks
 
 

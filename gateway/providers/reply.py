@@ -24,10 +24,12 @@ class Reply:
     """
 
     __slots__ = (
+        "_armed_at",
         "_complete",
         "_deadline",
         "_draining",
         "_error",
+        "_lent",
         "_loop",
         "_segments",
         "_timer",
@@ -47,12 +49,14 @@ class Reply:
         self._complete = True
         self._draining = False
         self._error: Exception | None = None
+        self._lent = False  # to a call: what is closed twice must not be given back twice
 
     def _begin(self, deadline: float, timer: str) -> None:
         self._segments: list[bytes] = []
         self._unread = 0
         self._complete = False
         self._error = None
+        self._lent = True
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.expect_by(deadline, timer)
@@ -98,7 +102,10 @@ class Reply:
             self.expect_by(self._loop.time() + DRAIN, "total")
 
     def close(self) -> None:
-        """Done with this answer; one that is not read whole is cut off at once."""
+        """Done with this answer; one that is not read whole is cut off at once. A second time does nothing."""
+        if not self._lent:
+            return
+        self._lent = False
         self._draining = False
         if self._timer is not None:
             self._timer.cancel()
@@ -143,6 +150,7 @@ class Reply:
             self.close()
 
     def _arm(self) -> None:
+        self._armed_at = self._loop.time()
         self._timer_due = self._deadline  # kept here, since uvloop's handle of a time gone by does not know it
         self._timer = self._loop.call_at(self._deadline, self._due)
 
@@ -156,6 +164,10 @@ class Reply:
         if self._complete:
             self._timer = None
         elif now + 0.001 < self._deadline:
+            self._arm()
+        elif self._segments and self._timer_name != "total":
+            # It has come and was not read: whoever reads slowly has no cause to blame the provider.
+            self._deadline = now + (self._deadline - self._armed_at)
             self._arm()
         else:
             self._timer = None

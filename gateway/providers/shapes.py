@@ -14,8 +14,10 @@ from typing import Any
 
 import msgspec
 
-from gateway.chat import JSON, Chunk
+from gateway.chat import JSON, Chunk, Facts
 from gateway.errors import UpstreamFailed
+
+_decode_facts = msgspec.json.Decoder(Facts).decode
 
 
 def json_object(data: bytes) -> dict[str, Any]:
@@ -27,6 +29,23 @@ def json_object(data: bytes) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise UpstreamFailed("The provider's answer is not valid JSON.", code="upstream_bad_answer")
     return told
+
+
+def chunk(document: Mapping[str, Any]) -> Chunk:
+    """A translated answer, or a piece of one, as callers get it.
+
+    Raises UpstreamFailed where a value of the vendor's has come into it that OpenAI's format has another type for.
+    """
+    data = JSON.encode(document)
+    try:
+        return Chunk(data, _decode_facts(data))
+    except msgspec.ValidationError:
+        raise unreadable() from None
+
+
+def unreadable() -> UpstreamFailed:
+    """The error for an answer whose JSON is not of the shape that its vendor documents."""
+    return UpstreamFailed("The provider's answer can't be read.", code="upstream_bad_answer")
 
 
 def usage(
@@ -63,6 +82,13 @@ def choice(
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": finish_reason}
 
 
+def tool_call(id: str, name: str, arguments: str) -> dict[str, Any]:
+    """One call of a function. Raises UpstreamFailed for what is no text."""
+    if not (isinstance(id, str) and isinstance(name, str) and isinstance(arguments, str)):
+        raise unreadable()
+    return {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
 def completion(
     model: str, choices: Sequence[Mapping[str, Any]], used: Mapping[str, Any], id: str | None = None
 ) -> dict[str, Any]:
@@ -84,10 +110,14 @@ def embeddings(model: str, vectors: Sequence[Any], used: Mapping[str, Any]) -> d
 
 
 def vector(values: Sequence[float], encoding_format: str | None) -> list[float] | str:
-    """An embedding as floats, or as OpenAI's base64 of little-endian 32-bit ones."""
-    if encoding_format != "base64":
-        return list(values)
-    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode("ascii")
+    """An embedding as floats, or as OpenAI's base64 of little-endian 32-bit ones. Raises UpstreamFailed for others."""
+    try:
+        checked = msgspec.convert(values, list[float])
+        if encoding_format != "base64":
+            return checked
+        return base64.b64encode(struct.pack(f"<{len(checked)}f", *checked)).decode("ascii")
+    except (msgspec.ValidationError, OverflowError):
+        raise unreadable() from None
 
 
 class ChunkWriter:
@@ -118,22 +148,28 @@ class ChunkWriter:
 
     def tool_call(self, order: int, *, id: str, name: str, arguments: str = "", index: int = 0) -> Chunk:
         """The beginning of tool call `order` (0, 1, … within its choice)."""
-        function = {"name": name, "arguments": arguments}
-        return self.delta({"tool_calls": [{"index": order, "id": id, "type": "function", "function": function}]}, index)
+        return self._tool_calls(order, tool_call(id, name, arguments), index)
 
     def arguments(self, order: int, piece: str, index: int = 0) -> Chunk:
         """More of tool call `order`'s arguments."""
-        return self.delta({"tool_calls": [{"index": order, "function": {"arguments": piece}}]}, index)
+        if not isinstance(piece, str):
+            raise unreadable()
+        return self._tool_calls(order, {"function": {"arguments": piece}}, index)
+
+    def _tool_calls(self, order: int, call: Mapping[str, Any], index: int) -> Chunk:
+        if not isinstance(order, int):
+            raise unreadable()
+        return self.delta({"tool_calls": [{"index": order, **call}]}, index)
 
     def finish(self, reason: str, index: int = 0, **more: Any) -> Chunk:
         """The end of choice `index`; `more` goes into the choice."""
         return self._chunk({"index": index, "delta": {}, "logprobs": None, "finish_reason": reason, **more})
 
     def usage(self, used: Mapping[str, Any]) -> Chunk:
-        return Chunk(JSON.encode({**self._frame, "choices": [], "usage": used}))
+        return chunk({**self._frame, "choices": [], "usage": used})
 
     def _chunk(self, choice: Mapping[str, Any]) -> Chunk:
-        return Chunk(JSON.encode({**self._frame, "choices": [choice]}))
+        return chunk({**self._frame, "choices": [choice]})
 
 
 def fresh_id() -> str:

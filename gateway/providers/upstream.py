@@ -59,14 +59,21 @@ class Connection(Reply, asyncio.Protocol):
             self._transport.abort()
             self._transport = None
 
+    def drop(self) -> None:
+        """End it while no call has it."""
+        self._keep = False
+        self._release()
+
     # -- asyncio.Protocol -------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # TCP, TLS and unix sockets all give a Transport
 
     def data_received(self, data: bytes) -> None:
         if self._complete:
-            self._keep = False  # bytes that nobody asked for: the connection is out of step
-            self.close()
+            # Bytes that nobody asked for: the connection is out of step.
+            self._keep = False
+            if not self._lent:
+                self.drop()
             return
         try:
             self._parser.feed_data(data)
@@ -188,9 +195,7 @@ class Upstream:
         """Drop the idle connections now, and each of the others when its call has ended."""
         self._closing = True
         while self._idle:
-            connection = self._idle.pop()
-            connection._complete = False
-            connection.close()
+            self._idle.pop().drop()
 
     async def drained(self) -> None:
         """Wait until no call runs any more; after `aclose`."""

@@ -10,6 +10,7 @@ import binascii
 import json
 import re
 import struct
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
@@ -38,9 +39,26 @@ _BLOCKS = {
 REASONING = {"reasoningText": {"text": "I think so.", "signature": "c2ln"}}
 
 
+def _event(kind: str) -> dict[str, str]:
+    return {":message-type": "event", ":event-type": kind, ":content-type": "application/json"}
+
+
+def frame(headers: dict[str, str], payload: bytes) -> bytes:
+    """https://docs.aws.amazon.com/lexv2/latest/dg/event-stream-encoding.html"""
+    told = b"".join(
+        bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
+        for name, value in headers.items()
+    )
+    prelude = struct.pack(">II", 16 + len(told) + len(payload), len(told))
+    prelude += struct.pack(">I", binascii.crc32(prelude))
+    return prelude + told + payload + struct.pack(">I", binascii.crc32(prelude + told + payload))
+
+
 class BedrockAnswer(Answer):
     request_id = "x-amzn-RequestId: amzn_upstream"
     stream_type = "application/vnd.amazon.eventstream"
+    # Their framing has no comments; what clients must pass over is an event of a type that they do not know.
+    keepalive = frame(_event("ping"), b"{}")
 
     def model_of(self, seen: Seen) -> str:
         found = _PATH.fullmatch(seen.path)
@@ -100,7 +118,7 @@ class BedrockAnswer(Answer):
             "metrics": {"latencyMs": 5},
         }
 
-    def frames(self) -> list[bytes]:
+    def frames(self) -> Iterable[bytes]:
         events: list[tuple[str, dict[str, Any]]] = [("messageStart", {"role": "assistant"})]
         for index, block in enumerate(self._blocks()):
             at = {"contentBlockIndex": index}
@@ -124,16 +142,22 @@ class BedrockAnswer(Answer):
             events.append(("contentBlockStop", at))
         events.append(("messageStop", {"stopReason": self._stop()}))
         events.append(("metadata", {"usage": self._usage(), "metrics": {"latencyMs": 5}}))
-        frames = [frame({":message-type": "event", ":event-type": kind, ":content-type": "application/json"}, event)
-                  for kind, event in events]  # fmt: skip
+        last = self._how.get("exception_after", 0) if "exception" in self._how else len(events)
+        for kind, event in events[:last]:
+            yield frame(_event(kind), self._json_of(event))
         if "exception" in self._how:
             told = {":message-type": "exception", ":exception-type": self._how["exception"]}
-            frames[self._how.get("exception_after", 0) :] = [frame(told, {"message": "it went wrong"})]
-        return frames
+            yield frame(told, self._json_of({"message": "it went wrong"}))
 
     def bad_frame(self) -> bytes:
-        good = frame({":message-type": "event", ":event-type": "contentBlockDelta"}, {"contentBlockIndex": 0})
+        good = frame(_event("contentBlockDelta"), b'{"contentBlockIndex": 0}')
         return good[:-1] + bytes([good[-1] ^ 1])  # its checksum is wrong
+
+    def framed(self, payload: bytes) -> bytes:
+        return frame(_event("contentBlockDelta"), payload)
+
+    def _json_of(self, event: dict[str, Any]) -> bytes:
+        return json.dumps(self._spoilt(event), ensure_ascii=False).encode()
 
     def _blocks(self) -> list[dict[str, Any]]:
         body = self._seen.body
@@ -148,7 +172,8 @@ class BedrockAnswer(Answer):
             ]  # fmt: skip
         content = body["messages"][-1]["content"]
         said = " ".join(block.get("text") or json.dumps(block, sort_keys=True) for block in content)
-        return [*blocks, {"text": str(self._how.get("text", f"echo: {said}"))}]
+        told = str(self._how["text"]) * int(self._how.get("repeat", 1)) if "text" in self._how else f"echo: {said}"
+        return [*blocks, {"text": told}]
 
     def _stop(self) -> str:
         return str(self._how.get("finish", "tool_use" if self._seen.body.get("toolConfig") else "end_turn"))
@@ -189,15 +214,3 @@ def _messages(body: dict[str, Any]) -> str | None:
             if "image" in block:
                 binascii.a2b_base64(block["image"]["source"]["bytes"], strict_mode=True)
     return None
-
-
-def frame(headers: dict[str, str], payload: dict[str, Any]) -> bytes:
-    """https://docs.aws.amazon.com/lexv2/latest/dg/event-stream-encoding.html"""
-    told = b"".join(
-        bytes([len(name)]) + name.encode() + b"\x07" + struct.pack(">H", len(value)) + value.encode()
-        for name, value in headers.items()
-    )
-    body = json.dumps(payload, ensure_ascii=False).encode()
-    prelude = struct.pack(">II", 16 + len(told) + len(body), len(told))
-    prelude += struct.pack(">I", binascii.crc32(prelude))
-    return prelude + told + body + struct.pack(">I", binascii.crc32(prelude + told + body))

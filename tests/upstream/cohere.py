@@ -6,6 +6,7 @@ Start it with `Vendor(answers=CohereAnswer)`.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from upstream.vendor import Answer
@@ -30,6 +31,9 @@ _RERANK = {"model", "query", "documents", "top_n", "max_tokens_per_doc"}
 
 
 class CohereAnswer(Answer):
+    breakable = '"delta"'
+    last_word = b""
+
     def error(self, status: int, message: str) -> dict[str, Any]:
         return {"id": "err_1", "message": message}
 
@@ -74,7 +78,7 @@ class CohereAnswer(Answer):
             message["content"] = content
         return {"id": "c1", "finish_reason": self._finish(), "message": message, "usage": self._used()}
 
-    def frames(self) -> list[bytes]:
+    def frames(self) -> Iterable[bytes]:
         body = self._seen.body
         events: list[dict[str, Any]] = [
             {"type": "message-start", "id": "c1", "delta": {"message": {"role": "assistant", "content": []}}}
@@ -101,7 +105,7 @@ class CohereAnswer(Answer):
             ]
             events.append({"type": "content-end", "index": 0})
         events.append({"type": "message-end", "delta": {"finish_reason": self._finish(), "usage": self._used()}})
-        return [self._sse(event, event["type"]) for event in events]
+        return (self._sse(event, event["type"]) for event in events)
 
     def bad_frame(self) -> bytes:
         return b'data: {"type": "content-' + self._newline * 2
@@ -116,7 +120,7 @@ class CohereAnswer(Answer):
 
     def _words(self) -> str:
         if "text" in self._how:
-            return str(self._how["text"])
+            return str(self._how["text"]) * int(self._how.get("repeat", 1))
         content = self._seen.body["messages"][-1]["content"]
         said = content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
         return f"echo: {said}"

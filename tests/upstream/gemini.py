@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -71,6 +72,7 @@ class GeminiVendor(Vendor):
 class GeminiAnswer(Answer):
     request_id = "x-goog-request-id: goog_upstream"
     breakable = '"candidates"'
+    last_word = b""
     _vendor: GeminiVendor
 
     def model_of(self, seen: Seen) -> str:
@@ -132,7 +134,7 @@ class GeminiAnswer(Answer):
             return {"promptFeedback": {"blockReason": self._how["block"]}, **self._meta()}
         return {"candidates": [self._candidate(index) for index in range(self._count())], **self._meta()}
 
-    def frames(self) -> list[bytes]:
+    def frames(self) -> Iterable[bytes]:
         if "block" in self._how:
             return [self._sse(self.document())]
         if "error_event" in self._how:
@@ -153,7 +155,7 @@ class GeminiAnswer(Answer):
         events = []
         for step in range(max(map(len, told))):  # the candidates' pieces come by turns
             events += [{"candidates": [one[step]], **self._meta()} for one in told if step < len(one)]
-        return [self._sse(event) for event in events]
+        return map(self._sse, events)
 
     def _pieces(self, part: dict[str, Any]) -> list[dict[str, Any]]:
         text, size = part["text"], self._how.get("piece", 4)

@@ -21,6 +21,8 @@ _ID = re.compile(r"[a-zA-Z0-9]{9}").fullmatch
 
 class MistralAnswer(Answer):
     def error(self, status: int, message: str) -> dict[str, Any]:
+        if status == 422:
+            return {"detail": [{"type": "missing", "loc": ["body", "messages"], "msg": message, "input": {}}]}
         return {"object": "error", "message": message, "type": "invalid_request_error", "param": None, "code": "1500"}
 
     def _refusal(self) -> str | None:

@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import httptools
@@ -47,6 +48,7 @@ class Seen:
     at: float
     closed_at: float | None = None
     answered: bool = False
+    sent: int = 0  # bytes of a stream that the other side had room for
 
 
 @dataclass
@@ -176,6 +178,11 @@ async def _read_request(reader: asyncio.StreamReader) -> tuple[str, dict[str, st
     return collector.url.decode(), collector.headers, collector.body
 
 
+@cache
+def _bomb() -> bytes:
+    return gzip.compress(b"0" * 50_000_000)
+
+
 class Answer:
     """One answer, by the book or as commanded."""
 
@@ -194,6 +201,7 @@ class Answer:
     stream_type = "text/event-stream"
     breakable = '"choices"'  # where `multiline` puts a line break into an event's JSON
     keepalive = b": ping\n\n"
+    last_word = b"data: [DONE]\n\n"  # what ends a stream beside its last event
 
     def model_of(self, seen: Seen) -> str:
         return str(seen.body.get("model", ""))
@@ -221,6 +229,10 @@ class Answer:
     def bad_frame(self) -> bytes:
         return b'data: {"choices": [{"delta": ' + self._newline * 2
 
+    def framed(self, payload: bytes) -> bytes:
+        """A stream of one event that holds this, whatever it is."""
+        return b"data: " + payload + b"\n\n" + self.last_word
+
     # ----------------------------------------------------------------------------------------------------
     @property
     def _newline(self) -> bytes:
@@ -229,7 +241,7 @@ class Answer:
     def _sse(self, event: dict[str, Any], name: str | None = None) -> bytes:
         """One server-sent event, as plain or as odd as the behaviour asks for."""
         how = self._how
-        text = json.dumps(event, ensure_ascii=False)
+        text = json.dumps(self._spoilt(event), ensure_ascii=False)
         if how.get("multiline"):
             text = text.replace(self.breakable, "\n" + self.breakable, 1)
         lines = [b"data: " + line.encode() for line in text.split("\n")]
@@ -238,6 +250,10 @@ class Answer:
         if how.get("comments"):
             lines.insert(0, b": a comment")
         return self._newline.join(lines) + self._newline * 2
+
+    def _spoilt(self, document: dict[str, Any]) -> Any:
+        """What is told in place of an answer's or an event's JSON; `spoil`, a function of it, is the test's."""
+        return self._how["spoil"](document) if "spoil" in self._how else document
 
     async def give(self) -> bool:
         """Answer; True when the connection may go on."""
@@ -248,11 +264,7 @@ class Answer:
             return await self._error(401, "Incorrect API key provided: {key}")
         if "delay" in how:
             await asyncio.sleep(how["delay"])
-        failing = "status" in how
-        if failing and "fail_times" in how:
-            self._vendor.failures[self._model] += 1
-            failing = self._vendor.failures[self._model] <= how["fail_times"]
-        if failing:
+        if "status" in how and self._still_fails():
             message = how.get("message", "The server had an error")
             return await self._error(how["status"], message.replace("{key}", self._vendor.api_key))
         if "body" in how:
@@ -260,6 +272,13 @@ class Answer:
         if self.streams():
             return await self._stream()
         return await self._json(self.document())
+
+    def _still_fails(self) -> bool:
+        """Whether a fault is to be; `fail_times` limits how often one is."""
+        if "fail_times" not in self._how:
+            return True
+        self._vendor.failures[self._model] += 1
+        return self._vendor.failures[self._model] <= int(self._how["fail_times"])
 
     def _refusal(self) -> str | None:
         seen, body = self._seen, self._seen.body
@@ -381,13 +400,13 @@ class Answer:
         await self._writer.drain()
 
     async def _json(self, document: dict[str, Any]) -> bool:
-        data = json.dumps(document, ensure_ascii=False).encode()
+        data = json.dumps(self._spoilt(document), ensure_ascii=False).encode()
         await self._head(200, {"content-type": "application/json", "content-length": str(len(data))})
         await self._write(data)
         return True
 
     async def _error(self, status: int, message: str) -> bool:
-        data = json.dumps(self.error(status, message)).encode()
+        data = json.dumps(self._spoilt(self.error(status, message))).encode()
         headers = {"content-type": "application/json", "content-length": str(len(data))}
         if "retry_after" in self._how:
             headers["retry-after"] = str(self._how["retry_after"])
@@ -416,7 +435,7 @@ class Answer:
         if how.get("bom"):
             await self._chunk(b"\xef\xbb\xbf")
         for count, frame in enumerate(self.frames()):
-            if how.get("die_after") == count:
+            if how.get("die_after") == count and self._still_fails():
                 return await self._die(how.get("how", "reset"))
             if how.get("stall_after") == count:
                 await self._stall()
@@ -433,6 +452,7 @@ class Answer:
             part = data[start : start + segment]
             self._writer.write(b"%x\r\n%b\r\n" % (len(part), part))
             await self._writer.drain()
+            self._seen.sent += len(part)
             if self._how.get("segment"):
                 await asyncio.sleep(0)
 
@@ -474,10 +494,10 @@ class Answer:
         if kind == "html":
             headers["content-type"] = "text/html"
         if kind == "gzip":
-            data = gzip.compress(b"0" * 50_000_000)
+            data = _bomb()
             headers["content-encoding"] = "gzip"
         if stream and kind not in ("html", "gzip"):
-            data = b"data: " + data + b"\n\ndata: [DONE]\n\n"
+            data = self.framed(data)
         length = len(data) + {"short": 50, "long": -11}.get(kind, 0)
         headers["content-length"] = str(length)
         await self._head(200, headers)

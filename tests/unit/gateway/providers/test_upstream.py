@@ -56,3 +56,40 @@ async def test_a_provider_that_is_silent_is_timed_out_by_name() -> None:
             await upstream.post(b"/x", b"", b"", loop.time() + 0.05, "first_token")
         assert timeout.value.code == "upstream_timeout_first_token"
         await upstream.aclose()
+
+
+async def test_an_answer_that_is_closed_twice_is_given_back_once() -> None:
+    loop = asyncio.get_running_loop()
+    async with server(answers=True) as url:
+        upstream = Upstream(url, {}, connect_timeout=1, max_connections=5)
+        connection = await upstream.post(b"/x", b"", b"", loop.time() + 1, "total")
+        assert await connection.segment() == b"ok"
+        connection.close()
+        connection.close()
+        first = asyncio.create_task(upstream.post(b"/x", b"", b"", loop.time() + 1, "total"))
+        second = asyncio.create_task(upstream.post(b"/x", b"", b"", loop.time() + 1, "total"))
+        done, _ = await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
+        assert len({id(task.result()) for task in done}) == len(done)
+        assert len(upstream._open) == 2, "two calls have two connections"
+        for task in (first, second):
+            task.cancel()
+        await asyncio.gather(first, second, return_exceptions=True)
+        for task in (first, second):
+            if not task.cancelled() and task.exception() is None:
+                task.result().close()
+        await upstream.aclose()
+
+
+async def test_who_reads_slowly_does_not_time_the_provider_out() -> None:
+    loop = asyncio.get_running_loop()
+    async with server(answers=True) as url:
+        upstream = Upstream(url, {}, connect_timeout=1, max_connections=1)
+        connection = await upstream.post(b"/x", b"", b"", loop.time() + 1, "first_token")
+        connection._complete = False  # as if more were to come behind what lies here unread
+        connection.expect_by(loop.time() + 0.05, "between_tokens")
+        await asyncio.sleep(0.2)
+        assert await connection.segment() == b"ok"
+        with pytest.raises(UpstreamTimeout):
+            await connection.segment()
+        connection.close()
+        await upstream.aclose()
