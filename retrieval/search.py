@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ from retrieval.filters import clause as filter_clause
 from retrieval.filters import part_clause
 from retrieval.fusion import Vectors, distinct, diverse, reciprocal_ranks, unit, weighted
 from retrieval.passages import Passage, RetrievalUnavailable
-from retrieval.questions import Mode, SearchSettings
+from retrieval.questions import Freshness, Mode, SearchSettings
 from retrieval.schema import row_id
 from retrieval.store import Found, MilvusStore
 
@@ -81,6 +82,8 @@ class Searcher:
             found, vectors = [found[place] for place in kept], vectors[kept]
         if settings.rerank and self._reranker is not None:
             found, vectors = await self._reranked(queries[0], found, vectors, settings.rerank_budget)
+        if settings.freshness is not None:
+            found, vectors = _newer_first(found, vectors, settings.freshness)
         if settings.diversity and len(found) > top_k:
             chosen = diverse([candidate.score for candidate in found], vectors, top_k, settings.diversity)
             found = [found[place] for place in chosen]
@@ -186,6 +189,17 @@ class Searcher:
         }
         rows = await self._store.rows(collection, clause, list(ids))
         return {_beside(row, 0) or "": row for row in rows}
+
+
+def _newer_first(found: list[_Candidate], vectors: Vectors, freshness: Freshness) -> tuple[list[_Candidate], Vectors]:
+    """By relevance and age: scores are first scaled to 0..1, since cosines and a reranker's may be below zero."""
+    now = time.time()
+    low, high = min(each.score for each in found), max(each.score for each in found)
+    for candidate in found:
+        relevance = (candidate.score - low) / (high - low) if high > low else 1.0
+        candidate.score = relevance * freshness.factor(candidate.fields["attributes"] or {}, now)
+    order = sorted(range(len(found)), key=lambda place: found[place].score, reverse=True)
+    return [found[place] for place in order], vectors[order]
 
 
 def _document(candidate: _Candidate) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from gateway.access.keyring import Keyring
 from gateway.assembly.routes import Routes
 from gateway.assembly.services import Services
 from gateway.cache.exact import AnswerCache
-from gateway.config.models import Configuration, GuardrailRule, Model
+from gateway.config.models import AskedModel, Configuration, GuardrailRule, Model
 from gateway.pipeline import Pipeline
 from gateway.runtime import Revision
 
@@ -108,7 +108,7 @@ def _journey(
         endpoints=routes.endpoints(model),
         targets=targets,
         features=_feature_stage(model, services.features),
-        retrieval=_retrieval_stage(model, prompt, services.knowledge),
+        retrieval=_retrieval_stage(model, prompt, services.knowledge, routes),
         input_guard=_input_guard(input_policy),
         prompt=prompt,
         cache=AnswerCache(scope, model.cache.exact.ttl, model.cache.exact.max_bytes) if model.cache else None,
@@ -135,18 +135,19 @@ def _feature_stage(model: Model, features: FeatureService | None) -> FeatureStag
 
 
 def _retrieval_stage(
-    model: Model, prompt: PromptStage | None, knowledge: KnowledgeService | None
+    model: Model, prompt: PromptStage | None, knowledge: KnowledgeService | None, routes: Routes
 ) -> RetrievalStage | None:
     if model.retrieval is None or knowledge is None or prompt is None:
         return None
     from gateway.stages.preparation import RetrievalStage
-    from retrieval.questions import SearchSettings
-    from retrieval.rewriting import heuristic
+    from retrieval.questions import Freshness, SearchSettings
 
     asked = model.retrieval
+    fresh = asked.freshness
     settings = SearchSettings(
         asked.mode, asked.fusion, asked.dense_weight, asked.candidates, asked.near_duplicates, asked.diversity,
         asked.neighbours, asked.rerank, asked.rerank_budget,
+        Freshness(fresh.attribute, fresh.half_life, fresh.weight) if fresh is not None else None,
     )  # fmt: skip
     return RetrievalStage(
         knowledge,
@@ -156,7 +157,9 @@ def _retrieval_stage(
         asked.budget,
         asked.on_failure,
         settings,
-        heuristic if asked.rewrite == "heuristic" else None,
+        asked.rewrite != "off",
+        routes.helper(asked.rewrite, "rewrite") if isinstance(asked.rewrite, AskedModel) else None,
+        routes.helper(asked.hyde, "hyde") if asked.hyde is not None else None,
         asked.multi_query,
     )
 

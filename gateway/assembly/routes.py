@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, TypeVar
 from gateway.assembly.providers import line, patience
 from gateway.config import routing as settings
 from gateway.routing.arms import Arms, ByShare, BySwitch, Chooser
+from gateway.routing.beside import ModelHelper
 from gateway.routing.candidates import Candidate, Traits
 from gateway.routing.dispatch import Calls, Dispatcher, Filter
 from gateway.routing.strategies import Least, Priority, Strategy, Weighted, busy, latency
 from gateway.values import Target, Usage
 
 if TYPE_CHECKING:
-    from gateway.config.models import Configuration, Model, TargetEntry
+    from gateway.config.models import AskedModel, Configuration, Model, TargetEntry
     from gateway.pricing import PriceBook
     from gateway.routing.fleet import Fleet
     from gateway.services import KnowledgeService
@@ -135,6 +136,11 @@ class Routes:
         candidate = self._candidate(Target(provider, model), Traits())
         filters = (self._residency,) if self._residency is not None else ()
         return Dispatcher(Priority([candidate], []), self._fleet.budget(provider + "/"), filters)
+
+    def helper(self, asked: AskedModel, purpose: str) -> ModelHelper:
+        """A model that a stage asks."""
+        provider, _, upstream = asked.model.partition("/")
+        return ModelHelper(self.plain(provider, upstream), asked.model, purpose, asked.budget)
 
     def candidate(self, entry: TargetEntry) -> Candidate:
         traits = Traits(entry.context_length, entry.images, entry.tools)

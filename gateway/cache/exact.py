@@ -102,6 +102,8 @@ class AnswerCache:
         for name in sorted(fields):
             if name not in _NOT_SHAPING:
                 parts += (name.encode(), bytes(fields[name]))
+        for passage in exchange.passages:  # whose versions the kept answer's sources tell
+            parts += (passage.collection.encode(), passage.section_id.encode(), passage.version.encode())
         return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).digest()
 
 

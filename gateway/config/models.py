@@ -203,6 +203,24 @@ class ModelFeatures(Section):
     on_failure: OnFailure = "continue"
 
 
+class AskedModel(Section):
+    """A `provider/model` that a stage asks for help, and how long it is waited for."""
+
+    model: Annotated[str, Field(pattern=r"^[^/]+/.+$")]
+    budget: Duration = 2.0
+
+
+class Freshness(Section):
+    """Newer documents first: `attribute` tells a document's time, as a date or in seconds since 1970.
+
+    After `half_life` what its age adds to a score is halved; `weight` is the share of the score that age decides.
+    """
+
+    attribute: Annotated[str, Field(min_length=1, max_length=256)] = "updated_at"
+    half_life: Duration = 7_776_000.0
+    weight: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
 class ModelRetrieval(Section):
     """How a model searches; docs/retrieval.md says what each setting does, and what was measured of it."""
 
@@ -218,8 +236,10 @@ class ModelRetrieval(Section):
     neighbours: Annotated[int, Field(ge=0, le=5)] = 0
     rerank: bool = False
     rerank_budget: Duration = 1.0
-    rewrite: Literal["off", "heuristic"] = "heuristic"
+    rewrite: Literal["off", "heuristic"] | AskedModel = "heuristic"
     multi_query: bool = False
+    hyde: AskedModel | None = None
+    freshness: Freshness | None = None
     budget: Duration = 5.0
     on_failure: OnFailure = "refuse"
 

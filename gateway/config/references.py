@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.config.document import Document, Path
 from gateway.config.faults import ConfigFault, nearest
-from gateway.config.models import Configuration, Model, TargetEntry
+from gateway.config.models import AskedModel, Configuration, Model, TargetEntry
 from gateway.config.providers import HttpProvider, LocalEmbeddings
 from gateway.config.routing import BestOf
 
@@ -42,9 +42,18 @@ class _References:
 
     def _residency(self) -> None:
         """A question is embedded, and passages are reranked, before it is known where the call may go."""
-        knowledge = self._configuration.retrieval
-        if self._configuration.residency is None or knowledge is None:
+        residency, knowledge = self._configuration.residency, self._configuration.retrieval
+        if residency is None or knowledge is None:
             return
+        for name, collection in knowledge.collections.items():
+            if collection.sensitivity not in residency.labels:
+                path: Path = ("retrieval", "collections", name)
+                self._fault(
+                    (*path, "sensitivity") if (*path, "sensitivity") in self._document.marks else path,
+                    f"its documents' sensitivity `{collection.sensitivity}` is not one of residency.labels",
+                    tuple(residency.labels),
+                    nearest(collection.sensitivity, residency.labels),
+                )
         for name, server in (("embeddings", knowledge.embeddings), ("rerank", knowledge.rerank)):
             if server is not None and server.url is not None and server.residency != "on_premises":
                 self._fault(
@@ -72,8 +81,11 @@ class _References:
             for key in ("judge", "embedder"):
                 helper = getattr(model.strategy, key)
                 if helper is not None:
-                    provider, _, upstream = helper.partition("/")
-                    self._target((*path, "strategy", key), TargetEntry(provider=provider, model=upstream))
+                    self._helper((*path, "strategy", key), helper)
+        if model.retrieval is not None:
+            for key in ("rewrite", "hyde"):
+                if isinstance(asked := getattr(model.retrieval, key), AskedModel):
+                    self._helper((*path, "retrieval", key, "model"), asked.model)
         if model.prompt is not None and not (configuration.prompts.folder / f"{model.prompt}.yaml").is_file():
             folder = configuration.prompts.folder
             known = sorted(file.stem for file in folder.glob("*@*.yaml")) if folder.is_dir() else []
@@ -107,6 +119,14 @@ class _References:
             )
         elif isinstance(provider, HttpProvider) and not target.model:
             self._fault(path, f"say which model of `{target.provider}`: {target.provider}/MODEL")
+
+    def _helper(self, path: Path, name: str) -> None:
+        """A `provider/model` that is asked for help; it has to be there."""
+        provider, _, upstream = name.partition("/")
+        self._target(path, TargetEntry(provider=provider, model=upstream))
+        configured = self._configuration.providers.get(provider)
+        if configured is not None and configured.switched_off:
+            self._fault(path, "its provider is switched off: give it an api_key, or leave this out")
 
     def _keys(self) -> None:
         configuration = self._configuration

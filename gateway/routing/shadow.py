@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
-import logging
 import random
 
-from gateway.chat import ChatRequest, Request, read_usage
+from gateway.chat import ChatRequest, Request
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
+from gateway.routing.beside import told
 from gateway.routing.dispatch import Calls
-
-log = logging.getLogger(__name__)
 
 
 class Shadowed:
@@ -54,30 +53,8 @@ class Shadowed:
             task.add_done_callback(self._running.discard)
 
     async def _run(self, calls: Calls, request: ChatRequest, made: Exchange) -> None:
-        try:
-            chunks = await calls.call(request, made)
-            try:
-                (chunk,) = await chunks.next()
-            finally:
-                chunks.close()
-            made.status = 200
-            facts = chunk.facts
-            made.answer_id, made.served_model, made.usage = facts.id, facts.model, read_usage(facts)
-            if facts.choices:
-                made.finish_reason = facts.choices[0].finish_reason
-                message = facts.choices[0].message
-                made.answer_text = message.content if made.record_content and message is not None else None
-        except GatewayError as error:
-            made.outcome, made.status = "error", error.status
-            made.error_code, made.error_message = error.code or error.type, error.message
-        except asyncio.CancelledError:
-            made.outcome = "cancelled"
-            raise
-        except Exception:
-            made.outcome, made.error_code = "error", "internal_error"
-            log.exception("a shadow call failed")
-        finally:
-            made.settle()
+        with contextlib.suppress(GatewayError):  # it is in the record, and no caller's concern
+            await told(calls, request, made)
 
     def _within_the_day(self) -> bool:
         today = datetime.datetime.now(datetime.UTC).date()

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from features.vector import FeatureReader, FeaturesUnavailable
 from gateway.chat import RagOptions, Request, last_question, text_of
@@ -15,7 +15,7 @@ from gateway.exchange import Exchange
 from retrieval.filters import BadFilter
 from retrieval.passages import RetrievalUnavailable, Retriever
 from retrieval.questions import PLAIN, SearchSettings
-from retrieval.rewriting import Rewrite
+from retrieval.rewriting import Complete, hypothetical, rewritten, standalone
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,16 @@ class FeatureStage:
             _degrade(exchange, "features", self.on_failure, failure)
         finally:
             exchange.stage("features", started)
+
+
+class Helper(Protocol):
+    """A model that a stage asks, for `budget` seconds."""
+
+    @property
+    def budget(self) -> float: ...
+
+    async def complete(self, prompt: str, exchange: Exchange, sensitivity: str | None) -> str:
+        """Its answer to a prompt that is as sensitive as the request it was made of. Raises GatewayError."""
 
 
 class Tripped(RetrievalUnavailable):
@@ -81,7 +91,9 @@ class Breaker:
 class RetrievalStage:
     """Finds the passages for a question that the caller may read.
 
-    `rewrite` makes a follow-up a question that stands alone; with `multi_query` it is searched for as it was asked too.
+    With `follow_ups`, one that leans on the conversation is made to stand alone, by `rewriter` where there is one; with
+    `multi_query` it is searched for as it was asked too. `hyde` writes a passage that might answer, to be searched for
+    beside the question.
     """
 
     retriever: Retriever
@@ -91,9 +103,16 @@ class RetrievalStage:
     budget: float
     on_failure: Literal["continue", "refuse"]
     settings: SearchSettings = PLAIN
-    rewrite: Rewrite | None = None
+    follow_ups: bool = False
+    rewriter: Helper | None = None
+    hyde: Helper | None = None
     multi_query: bool = False
     breaker: Breaker = field(default_factory=lambda: Breaker())
+
+    @property
+    def asks_a_model(self) -> bool:
+        """Whether the caller's words are sent to a model: they have to be screened before."""
+        return self.rewriter is not None or self.hyde is not None
 
     async def find(self, request: Request, exchange: Exchange) -> None:
         assert exchange.caller is not None
@@ -107,7 +126,7 @@ class RetrievalStage:
                 return
             self.breaker.check()
             async with asyncio.timeout(self.budget):
-                question = await self._question(request, asked_for)
+                question, *others = await self._questions(request, exchange, asked_for)
                 exchange.passages = await self.retriever.find(
                     question,
                     collection=self.collection,
@@ -118,7 +137,7 @@ class RetrievalStage:
                     min_score=max(floors, default=None),
                     filters=asked.filters if asked else None,
                     settings=self._settings(asked),
-                    also=(asked_for,) if self.multi_query and question != asked_for else (),
+                    also=others,
                 )
             self.breaker.worked()
         except BadFilter as fault:
@@ -132,12 +151,22 @@ class RetrievalStage:
         finally:
             exchange.stage("retrieval", started)
 
-    async def _question(self, request: Request, asked_for: str) -> str:
-        wish = request.rag.rewrite_query if request.rag else None
-        if self.rewrite is None or wish is False:
-            return asked_for
-        turns = [(str(message.get("role")), text_of(message)) for message in request.messages]
-        return await self.rewrite(turns) or asked_for
+    async def _questions(self, request: Request, exchange: Exchange, asked_for: str) -> list[str]:
+        """What is searched for, what matters most first."""
+        question = asked_for
+        if self.follow_ups and (request.rag is None or request.rag.rewrite_query is not False):
+            turns = [(str(message.get("role")), text_of(message)) for message in request.messages]
+            if self.rewriter is not None:
+                question = await rewritten(turns, _asking(self.rewriter, request, exchange), self.rewriter.budget)
+            else:
+                question = standalone(turns)
+        questions = [question or asked_for]
+        if self.multi_query and question != asked_for:
+            questions.append(asked_for)
+        if self.hyde is not None:
+            passage = await hypothetical(questions[0], _asking(self.hyde, request, exchange), self.hyde.budget)
+            questions += [passage] if passage else []
+        return questions
 
     def _settings(self, asked: RagOptions | None) -> SearchSettings:
         """A caller may choose among what the model's entry has set up; a reranker that is not there can't be asked."""
@@ -145,6 +174,13 @@ class RetrievalStage:
             return self.settings
         rerank = self.settings.rerank and asked.rerank is not False
         return replace(self.settings, mode=asked.mode or self.settings.mode, rerank=rerank)
+
+
+def _asking(helper: Helper, request: Request, exchange: Exchange) -> Complete:
+    async def complete(prompt: str) -> str:
+        return await helper.complete(prompt, exchange, request.sensitivity)
+
+    return complete
 
 
 def _degrade(exchange: Exchange, stage: str, on_failure: str, failure: Exception) -> None:

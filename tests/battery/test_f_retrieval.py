@@ -173,7 +173,7 @@ class Backwards:
 
 async def test_every_sub_request_is_bound_to_the_tenant(canaries: Knowledge, monkeypatch: pytest.MonkeyPatch) -> None:
     """F6: of a hybrid search with two questions, neighbours, diversity and reranking, nothing goes out unbound."""
-    store: Any = canaries._store
+    store: Any = canaries.store
     spy = Spy(await store._connected())
     monkeypatch.setattr(store, "_client", spy)
     monkeypatch.setattr(canaries, "_reranker", Backwards())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from gateway_process import GatewayProcess
@@ -37,7 +38,16 @@ def office(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> I
         name: {"targets": ["mock/gpt-mock"], "prompt": "handbook@1", "retrieval": {"collection": name, "top_k": 2}}
         for name in collections
     }
+    helped = {"collection": "leave", "top_k": 1, "mode": "dense"}
+    models["rewritten"] = {
+        **models["leave"],
+        "retrieval": {**helped, "rewrite": {"model": "mock/rewriter", "budget": "500ms"}},
+        "guardrails": {"input": [{"check": "secrets", "action": "mask"}]},
+    }
+    models["imagined"] = {**models["leave"], "retrieval": {**helped, "hyde": {"model": "mock/imagine"}}}
     configuration = {
+        "residency": {"labels": ["public", "internal"], "default": "public", "stays": "internal"},
+        "records": {"content": "on"},
         "access": {
             "open_on_loopback": False,
             "user_header": "x-user",
@@ -121,6 +131,44 @@ def test_a_follow_up_is_searched_with_what_it_follows(office: GatewayProcess, ve
     assert documents(ask(office, "leave", *said))[0] == "leave/contractors.md"
     asked = {"top_k": 1, "mode": "keyword", "rewrite_query": False}
     assert documents(ask(office, "leave", *said[:2], "Why employees?", extra_body={"rag": asked})) == ["leave/leave.md"]
+
+
+def test_a_model_rewrites_a_follow_up_that_was_screened_before(office: GatewayProcess, vendor: Vendor) -> None:
+    vendor.behaviours["rewriter"] = {"text": "How long is the parental leave of contractors?"}
+    said = ("How long is parental leave?", "Fourteen weeks.", f"And what of the others, ghp_{'b7' * 18}?")
+    answer = ask(office, "rewritten", *said)
+
+    assert documents(answer) == ["leave/contractors.md"]
+    asked, answered = vendor.requests
+    assert asked.body["model"] == "rewriter"
+    assert "And what of the others" in str(asked.body)
+    assert "ghp_" not in str(asked.body), "a guardrail has seen it before any model does"
+    assert answered.body["model"] == "gpt-mock"
+    headers = {"authorization": f"Bearer {KEYS['admin']}"}
+    listed = httpx.get(f"{office.url}/v1/calls/{answer._request_id or ''}", headers=headers)
+    assert listed.status_code in (200, 404)
+
+
+def test_a_model_that_does_not_answer_delays_the_search_and_no_more(office: GatewayProcess, vendor: Vendor) -> None:
+    vendor.behaviours["rewriter"] = {"delay": 30}
+    said = ("How long is parental leave for employees?", "Fourteen weeks [1].", "And for contractors?")
+    assert documents(ask(office, "rewritten", *said)) == ["leave/contractors.md"]
+    vendor.behaviours["rewriter"] = {"status": 500}
+    assert documents(ask(office, "rewritten", *said)) == ["leave/contractors.md"]
+
+
+def test_what_may_not_leave_is_rewritten_by_nobody_outside(office: GatewayProcess, vendor: Vendor) -> None:
+    said = ("How long is parental leave?", "Fourteen weeks.", "And for contractors?")
+    with pytest.raises(openai.PermissionDeniedError):
+        ask(office, "rewritten", *said, metadata={"sensitivity": "internal"})
+    assert vendor.requests == []
+
+
+def test_an_imagined_passage_is_searched_for_beside_the_question(office: GatewayProcess, vendor: Vendor) -> None:
+    question = "What are freelancers entitled to?"
+    vendor.behaviours["imagine"] = {"text": "Contractors have parental leave of two weeks."}
+    assert documents(ask(office, "imagined", question)) == ["leave/contractors.md"]
+    assert [seen.body["model"] for seen in vendor.requests] == ["imagine", "gpt-mock"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -36,16 +36,22 @@ class Counting:
         return await self.inner.embed(texts, kind=kind)
 
 
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of `knowledge`; whoever opens it too has the same embedding process."""
+    return tmp_path_factory.mktemp("knowledge")
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def knowledge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Knowledge]:
-    async with Knowledge.open(KnowledgeSettings(tmp_path_factory.mktemp("knowledge"))) as opened:
+async def knowledge(data_dir: Path) -> AsyncIterator[Knowledge]:
+    async with Knowledge.open(KnowledgeSettings(data_dir)) as opened:
         yield opened
 
 
 @pytest.fixture
 def counting(knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Counting:
-    counted = Counting(knowledge._embedder)
-    monkeypatch.setattr(knowledge, "_embedder", counted)
+    counted = Counting(knowledge.embedder)
+    monkeypatch.setattr(knowledge, "embedder", counted)
     return counted
 
 

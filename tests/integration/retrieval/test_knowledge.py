@@ -227,10 +227,10 @@ async def test_any_query_is_only_a_text(knowledge: Knowledge, collection: str, d
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_a_quoted_name_means_itself_and_nothing_more(knowledge: Knowledge, name: str) -> None:
     """Asked of Milvus itself: as many rows are found as have this very name."""
-    client = knowledge._store._connected()
+    client = knowledge.store._connected()
     client = await client if asyncio.iscoroutine(client) else client
-    await knowledge._store.ensure("quoting")
-    physical = knowledge._store.physical("quoting")
+    await knowledge.store.ensure("quoting")
+    physical = knowledge.store.physical("quoting")
     row = {**blank(384), "id": "fuzz", "tenant": "fuzz", "document_id": name, "title": "fuzz"}
     await client.upsert(physical, [row])
 
@@ -246,7 +246,7 @@ async def test_a_collection_of_another_model_is_refused_and_says_what_to_do(
     knowledge: Knowledge, collection: str, docs: Path
 ) -> None:
     await load(knowledge, collection, docs)
-    store = knowledge._store
+    store = knowledge.store
     other = MilvusStore(store._address, None, Recipe("another-model", 384))
 
     with pytest.raises(RetrievalUnavailable) as refused:

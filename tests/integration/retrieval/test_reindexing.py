@@ -23,9 +23,9 @@ async def test_another_recipe_is_refused_until_reindex_and_the_old_serves_meanwh
     knowledge: Knowledge, collection: str, docs: Path
 ) -> None:
     await knowledge.ingest([docs], collection=collection, tenant="acme", on_progress=lambda *_: None)
-    store: Any = knowledge._store
+    store: Any = knowledge.store
     new_store = MilvusStore(store._address, None, Recipe("all-MiniLM-L6-v2", 384, "query: ", "passage: "), exact=True)
-    inner: Any = knowledge._embedder
+    inner: Any = knowledge.embedder
     new = Knowledge(new_store, inner)
 
     async def find(opened: Knowledge) -> list[str]:
@@ -63,8 +63,8 @@ async def test_another_recipe_is_refused_until_reindex_and_the_old_serves_meanwh
 
 async def test_a_collection_of_the_first_version_keeps_its_documents(knowledge: Knowledge, collection: str) -> None:
     """Its layout, as version 0.1 made it."""
-    store: Any = knowledge._store
-    embedder: EndpointEmbedder = knowledge._embedder
+    store: Any = knowledge.store
+    embedder: EndpointEmbedder = knowledge.embedder
     (vector,) = await embedder.embed(["The night train leaves from platform nine."], kind="document")
     row = {
         "tenant": "acme", "document_id": "docs/trains.md", "version": "0123456789abcdef.2", "title": "Trains",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from retrieval.ingest import Labels
 from retrieval.knowledge import Knowledge
 from retrieval.loading import Document
 from retrieval.passages import Passage, RetrievalUnavailable
-from retrieval.questions import SearchSettings
+from retrieval.questions import Freshness, SearchSettings
 from retrieval.store import MilvusStore
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -262,5 +263,23 @@ async def test_a_load_that_broke_off_anywhere_ends_as_if_it_had_not(
 
     assert broken >= 5, broken
     assert (report.unchanged, report.added, report.updated) == (3, 0, 0)
-    rows = await knowledge._store._all(knowledge._store.physical(collection), 'tenant == "acme"', ["section_id"])
+    rows = await knowledge.store._all(knowledge.store.physical(collection), 'tenant == "acme"', ["section_id"])
     assert len(rows) == len({row["section_id"] for row in rows}), "no section is there twice"
+
+
+async def test_newer_documents_come_first_where_both_fit(knowledge: Knowledge, collection: str) -> None:
+    now = time.time()
+    for name, attributes in {
+        "old": {"updated_at": "2019-03-01"}, "new": {"updated_at": now}, "undated": {}, "odd": {"updated_at": "soon"},
+    }.items():  # fmt: skip
+        await put(knowledge, collection, {name: f"The canteen opens at noon, says the {name} notice."}, attributes=attributes)
+    await put(knowledge, collection, {"bees": TEXTS["bees"]}, attributes={"updated_at": now})
+
+    for mode in ("dense", "keyword", "hybrid"):
+        fresh = Freshness("updated_at", half_life=90 * 86_400, weight=0.5)
+        found = await find(
+            knowledge, collection, "When does the canteen open?", 5, mode=mode, freshness=fresh, near_duplicates=None
+        )
+        names = [passage.document_id for passage in found]
+        assert names[0] == "new"
+        assert "bees" not in names[:3], "what is new and does not answer stays behind what does"

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from retrieval.rewriting import ModelRewriter, Turn, standalone
+from retrieval.rewriting import Turn, hypothetical, rewritten, standalone
 
 
 def user(*said: str) -> list[Turn]:
@@ -47,14 +47,37 @@ def test_a_model_rewrites_and_the_heuristic_takes_over_where_it_fails() -> None:
     async def empty(prompt: str) -> str:
         return " "
 
-    async def rewritten() -> list[str]:
-        return [await ModelRewriter(each, budget=0.01)(conversation) for each in (good, bad, slow, empty)]
+    async def ask() -> list[str]:
+        return [await rewritten(conversation, each, 0.01) for each in (good, bad, slow, empty)]
 
     plain = standalone(conversation)
-    assert asyncio.run(rewritten()) == ["How much parental leave do contractors have?", plain, plain, plain]
+    assert asyncio.run(ask()) == ["How much parental leave do contractors have?", plain, plain, plain]
     assert "And for contractors?" in prompts[0]
 
     async def single() -> str:
-        return await ModelRewriter(bad)(user("What is open mode?"))
+        return await rewritten(user("What is open mode?"), bad, 1.0)
 
     assert asyncio.run(single()) == "What is open mode?", "a first question asks no model"
+
+
+def test_a_hypothetical_passage_is_asked_of_a_model_that_may_fail() -> None:
+    prompts: list[str] = []
+
+    async def good(prompt: str) -> str:
+        prompts.append(prompt)
+        return " Contractors have two weeks. "
+
+    async def long(prompt: str) -> str:
+        return "x" * 5_000
+
+    async def slow(prompt: str) -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def ask() -> list[str | None]:
+        return [await hypothetical("How much leave?", each, 0.01) for each in (good, long, slow)]
+
+    assert asyncio.run(ask()) == ["Contractors have two weeks.", None, None]
+    fence = prompts[0].rsplit("</", 1)[1].rstrip(">")
+    assert prompts[0].count(f"<{fence}>\nHow much leave?\n</{fence}>") == 1
+    assert len(fence) == 16, "nobody who wrote the question knew it"

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from retrieval.knowledge import _tokenizer
+from retrieval.knowledge import tokenizer_file
 from retrieval.loading import Document
 from retrieval.sectioning import Section, Sectioner
 
-SECTIONER = Sectioner(_tokenizer(), most_tokens=60)
-COUNTER = Tokenizer.from_file(str(_tokenizer()))
+SECTIONER = Sectioner(tokenizer_file(), most_tokens=60)
+COUNTER = Tokenizer.from_file(str(tokenizer_file()))
 COUNTER.no_truncation()
 COUNTER.no_padding()
 
@@ -99,5 +99,5 @@ def test_no_section_is_longer_than_the_model_reads_and_no_word_is_lost(lines: li
 
 
 def test_the_tokenizer_is_found_without_loading_torch() -> None:
-    assert _tokenizer().name == "tokenizer.json"
-    assert isinstance(_tokenizer(), Path)
+    assert tokenizer_file().name == "tokenizer.json"
+    assert isinstance(tokenizer_file(), Path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
 from gateway.providers.replay import Replayed
 from gateway.values import Caller
+from retrieval.passages import Passage
 
 
 def answer(text: str = "hello", finish: str = "stop") -> Chunk:
@@ -45,15 +47,30 @@ class Upstream:
         return Replayed([self.chunk])
 
 
-async def ask(cache: AnswerCache, upstream: Upstream, *, tenant: str = "a", **fields: Any) -> str:
+async def ask(
+    cache: AnswerCache, upstream: Upstream, *, tenant: str = "a", passages: Sequence[Passage] = (), **fields: Any
+) -> str:
     request = ChatRequest(json.dumps({"model": "m", "messages": [{"role": "user", "content": "q"}], **fields}).encode())
     exchange = Exchange("chat.completions")
     exchange.caller = Caller("key", tenant)
+    exchange.passages = passages
     chunks = await cache.answer(request, exchange, upstream)
     while await chunks.next():
         pass
     chunks.close()
     return exchange.cache
+
+
+async def test_passages_of_other_versions_shape_another_answer() -> None:
+    """The prompt may be the same, word for word; the sources that the answer tells are not."""
+    cache, upstream = AnswerCache("m", 60, 10_000), Upstream()
+    upstream.go.set()
+
+    async def ask_with(version: str) -> str:
+        passage = Passage("d", version, "d#0", "c", 0.5, "title", "url", "text")
+        return await ask(cache, upstream, passages=[passage])
+
+    assert [await ask_with(version) for version in ("1", "1", "2", "2")] == ["miss", "hit", "miss", "hit"]
 
 
 async def test_equal_calls_share_and_others_do_not() -> None:
