@@ -1,4 +1,4 @@
-"""SQuAD's questions as a test of retrieval: `python -m retrieval.squad dev-v2.0.json FOLDER [--questions N]`.
+"""SQuAD's questions as a test of retrieval: `python benchmarks/squad.py dev-v2.0.json FOLDER [--questions N]`.
 
 Each paragraph becomes a text file in FOLDER/documents, each question that has an answer a line of
 FOLDER/questions.jsonl with the paragraph that answers it and the words that do. The data is
