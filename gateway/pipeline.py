@@ -95,7 +95,7 @@ class Pipeline:
             work.append(self.retrieval.find(request, exchange))
         await _side_by_side(work)
         if self.input_guard is not None and exchange.passages:
-            await self.input_guard.screen_passages(request, exchange)
+            await self.input_guard.screen_passages(exchange)
 
 
 async def _side_by_side(work: list[Coroutine[Any, Any, None]]) -> None:
