@@ -109,6 +109,7 @@ class EmbeddingsEnvelope(msgspec.Struct):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
     user: str | None = None
+    metadata: dict[str, str] | None = None
 
 
 class _Text(msgspec.Struct):
@@ -156,7 +157,7 @@ class ChatRequest:
         self.sensitivity: str | None = metadata.get("sensitivity")
         self.conversation: str | None = metadata.get("conversation_id") or envelope.prompt_cache_key
         if not _LABELS.isdisjoint(metadata):
-            self._keep_labels_here(metadata)
+            _keep_labels_here(self.fields, metadata)
         self.max_tokens: int | None = envelope.max_completion_tokens or envelope.max_tokens
         self.logprobs = bool(envelope.logprobs)
         self.include_usage = bool(envelope.stream_options and envelope.stream_options.include_usage)
@@ -180,14 +181,6 @@ class ChatRequest:
             del fields["stream_options"]
         fields.pop("rag", None)
 
-    def _keep_labels_here(self, metadata: Mapping[str, str]) -> None:
-        """They are said to the gateway; OpenAI refuses `metadata` without `store`."""
-        others = {name: value for name, value in metadata.items() if name not in _LABELS}
-        if others:
-            self.fields["metadata"] = msgspec.Raw(JSON.encode(others))
-        else:
-            del self.fields["metadata"]
-
     @property
     def messages(self) -> list[dict[str, Any]]:
         """The conversation as plain dicts; decoded when a stage first needs it."""
@@ -210,6 +203,15 @@ class ChatRequest:
         made.fields = {name: value for name, value in self.fields.items() if name not in ("stream", "stream_options")}
         made.stream = False
         return made
+
+
+def _keep_labels_here(fields: dict[str, msgspec.Raw], metadata: Mapping[str, str]) -> None:
+    """They are said to the gateway; OpenAI refuses `metadata` without `store`, and knows none beside embeddings."""
+    others = {name: value for name, value in metadata.items() if name not in _LABELS}
+    if others:
+        fields["metadata"] = msgspec.Raw(JSON.encode(others))
+    else:
+        del fields["metadata"]
 
 
 class _PlainRequest:
@@ -240,7 +242,14 @@ class EmbeddingsRequest(_PlainRequest):
     endpoint = "embeddings"
     path = b"/embeddings"
     envelope = msgspec.json.Decoder(EmbeddingsEnvelope)
-    __slots__ = ()
+    __slots__ = ("sensitivity",)
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        metadata: dict[str, str] = _decode_any(self.fields["metadata"]) or _NONE if "metadata" in self.fields else _NONE
+        self.sensitivity: str | None = metadata.get("sensitivity")
+        if not _LABELS.isdisjoint(metadata):
+            _keep_labels_here(self.fields, metadata)
 
     @property
     def messages(self) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.commands.configuration import config_option, fail, load_configuration
+from gateway.commands.evaluate_answers import answers
 from gateway.commands.evaluate_retrieval import evaluate_group
 from gateway.commands.evaluate_routing import evaluate
 from gateway.commands.knowledge import ingest, reindex
@@ -41,6 +42,7 @@ main.add_command(report)
 main.add_command(providers)
 main.add_command(ingest)
 main.add_command(reindex)
+evaluate_group.add_command(answers)
 main.add_command(evaluate_group)
 
 

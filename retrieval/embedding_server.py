@@ -2,8 +2,9 @@
 
     python -m retrieval.embedding_server --socket PATH
 
-The model is all-MiniLM-L6-v2 from its pip package, checked against the published file before it is loaded. Live
-queries go before documents, so that loading a collection does not slow the calls that are being answered.
+The model is all-MiniLM-L6-v2 from its pip package, checked against the published file before it is loaded. The
+questions of searches go before what callers have embedded, and that before documents, so that neither slows the calls
+that are being answered.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import logging
 import os
 import socket
 from array import array
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,10 +32,12 @@ MODEL = "all-MiniLM-L6-v2"
 # Of `model.safetensors` as published at https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-_BATCH = 64  # live queries
+_QUERY, _OTHERS, _DOCUMENT = range(3)
+_RANKS = {b"query": _QUERY, b"document": _DOCUMENT}  # by `x-embedding-kind`; others are callers of /v1/embeddings
+_BATCH = 64  # queries
 _DOCUMENT_BATCH = 4  # a query that comes meanwhile waits for one batch; larger ones are no faster on the CPU
 _GATHER = 0.002  # seconds that a batch waits for company
-_MOST_WAITING = 4096
+_MOST_WAITING = 4096  # texts of one rank
 _MOST_TEXTS = 2048
 _LONGEST_TEXT = 100_000
 _MOST_BYTES = 20_000_000
@@ -55,17 +59,19 @@ class Batcher:
         self._model = model
         self._waiting: asyncio.PriorityQueue[tuple[int, int, str, asyncio.Future[tuple[bytes, int]]]]
         self._waiting = asyncio.PriorityQueue()
+        self._held = Counter[int]()  # texts that wait, by rank
         self._order = itertools.count()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
-    async def embed(self, texts: Sequence[str], *, live: bool) -> list[tuple[bytes, int]]:
-        """Raises Overfull."""
-        if self._waiting.qsize() + len(texts) > _MOST_WAITING:
+    async def embed(self, texts: Sequence[str], *, rank: int) -> list[tuple[bytes, int]]:
+        """Those of a lower rank go first. Raises Overfull."""
+        if self._held[rank] + len(texts) > _MOST_WAITING:
             raise Overfull
+        self._held[rank] += len(texts)
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in texts]
         for text, future in zip(texts, futures, strict=True):
-            self._waiting.put_nowait((0 if live else 1, next(self._order), text, future))
+            self._waiting.put_nowait((rank, next(self._order), text, future))
         return list(await asyncio.gather(*futures))
 
     async def run(self) -> None:
@@ -84,6 +90,7 @@ class Batcher:
                     self._waiting.put_nowait(entry)
                     break
                 batch.append(entry)
+            self._held[rank] -= len(batch)
             wanted = [(text, future) for _, _, text, future in batch if not future.done()]
             if not wanted:
                 continue
@@ -141,8 +148,8 @@ def create_app(batcher: Batcher) -> Callable[..., Awaitable[None]]:
             return
         try:
             texts, encoded = _read(await _body(receive))
-            live = dict(scope["headers"]).get(b"x-embedding-kind") != b"document"
-            vectors = await batcher.embed(texts, live=live)
+            rank = _RANKS.get(dict(scope["headers"]).get(b"x-embedding-kind"), _OTHERS)
+            vectors = await batcher.embed(texts, rank=rank)
         except BadInput as error:
             await _send(send, 400, _error(str(error)))
         except Overfull:

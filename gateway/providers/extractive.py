@@ -25,57 +25,11 @@ if TYPE_CHECKING:
 _WORD = re.compile(r"[^\W_]+(?:[-_'][^\W_]+)*")
 _SENTENCE = re.compile(r"(?<=[.!?:])\s+(?=[A-Z`*\[(])")
 _FENCE = re.compile(r"```.*?```", re.DOTALL)
-_STOP = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "can",
-        "do",
-        "does",
-        "for",
-        "from",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "my",
-        "of",
-        "on",
-        "or",
-        "our",
-        "should",
-        "that",
-        "the",
-        "their",
-        "there",
-        "this",
-        "to",
-        "use",
-        "was",
-        "we",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-    ]
-)
+_STOP = frozenset([
+    "a", "an", "and", "are", "as", "at", "be", "by", "can", "do", "does", "for", "from", "how", "i", "if", "in",
+    "into", "is", "it", "its", "my", "of", "on", "or", "our", "should", "that", "the", "their", "there", "this",
+    "to", "use", "was", "we", "what", "when", "where", "which", "who", "why", "will", "with", "would", "you", "your"
+])  # fmt: skip
 
 
 class Extractive:
@@ -123,7 +77,8 @@ def extract(question: str, passages: Sequence[Passage], count: int) -> str:
     best = sorted(scored, key=lambda entry: -entry[0])[:count]
     best = [entry for entry in best if entry[0] >= 0.5 * best[0][0]]
     best.sort(key=lambda entry: (entry[1], entry[2]))
-    return "\n\n".join(f"{unit} [{n}]" for _, n, _, unit in best)
+    # A fence ends with nothing behind it: its mark stands below.
+    return "\n\n".join(f"{unit}{chr(10) * 2 if unit.endswith('```') else ' '}[{n}]" for _, n, _, unit in best)
 
 
 def _units(text: str) -> list[str]:

@@ -7,7 +7,7 @@ https://platform.openai.com/docs/api-reference/chat/object#chat/object-choices-m
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,7 +18,6 @@ from gateway.providers.protocol import Chunks
 from retrieval.passages import Passage
 
 _decode = msgspec.json.Decoder().decode
-_MARK = re.compile(r"\[(\d{1,2})\]")
 _QUOTE = 300  # characters of a passage shown with its source
 _CONTEXT = 200  # characters
 
@@ -115,9 +114,9 @@ class Marks:
     """
 
     _MAY_BECOME = re.compile(r" ?\[\d{0,2}\Z| \Z")
-    _PART = re.compile(r"`+|\[\d{1,2}\]")
+    PART = re.compile(r"`+|\[\d{1,2}\]")
     # A name, a parenthesis or another bracket, and any marks behind it: `[1][7]` are two marks, `a[1][7]` is an index.
-    _INDEXED = re.compile(r"[\w)\]](?<!\[\d\])(?<!\[\d\d\])(\[\d{1,2}\])*\Z")
+    INDEXED = re.compile(r"[\w)\]](?<!\[\d\])(?<!\[\d\d\])(\[\d{1,2}\])*\Z")
 
     def __init__(self, count: int) -> None:
         self.removed = 0
@@ -129,6 +128,13 @@ class Marks:
     @property
     def waits(self) -> bool:
         return bool(self._held)
+
+    @staticmethod
+    def behind(fence: str, ticks: str) -> str:
+        """The backticks that are open after `ticks`, where `fence` were before."""
+        if not fence:
+            return ticks
+        return "" if fence == ticks else fence
 
     def feed(self, text: str) -> str:
         """What can be shown now."""
@@ -149,14 +155,11 @@ class Marks:
         at = 0
         context = self._before + text
         shift = len(self._before)
-        for part in self._PART.finditer(text):
+        for part in self.PART.finditer(text):
             if part[0].startswith("`"):
-                if not self._fence:
-                    self._fence = part[0]
-                elif self._fence == part[0]:
-                    self._fence = ""
+                self._fence = self.behind(self._fence, part[0])
                 continue
-            if self._fence or self._INDEXED.search(context, 0, part.start() + shift):
+            if self._fence or self.INDEXED.search(context, 0, part.start() + shift):
                 continue
             if 1 <= int(part[0][1:-1]) <= self._count:
                 continue
@@ -171,8 +174,8 @@ class Marks:
 def citations(text: str, passages: Sequence[Passage]) -> list[dict[str, Any]]:
     """One `url_citation` for each mark that names a passage; positions in characters of `text`."""
     found = []
-    for mark in _MARK.finditer(text):
-        n = int(mark[1])
+    for mark in _marks(text):
+        n = int(mark[0][1:-1])
         if 1 <= n <= len(passages):
             passage = passages[n - 1]
             citation = {
@@ -183,6 +186,16 @@ def citations(text: str, passages: Sequence[Passage]) -> list[dict[str, Any]]:
             }
             found.append({"type": "url_citation", "url_citation": citation})
     return found
+
+
+def _marks(text: str) -> Iterator[re.Match[str]]:
+    """The marks of a whole text; see Marks for what is none."""
+    fence = ""
+    for part in Marks.PART.finditer(text):
+        if part[0].startswith("`"):
+            fence = Marks.behind(fence, part[0])
+        elif not fence and not Marks.INDEXED.search(text, max(part.start() - _CONTEXT, 0), part.start()):
+            yield part
 
 
 def sources(passages: Sequence[Passage]) -> list[dict[str, Any]]:

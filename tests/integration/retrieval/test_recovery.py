@@ -182,10 +182,10 @@ async def test_documents_go_in_small_batches_apart_from_queries() -> None:
 
     batcher = Batcher(Scribe())
     running = asyncio.create_task(batcher.run())
-    first = asyncio.create_task(batcher.embed(["first"], live=True))
+    first = asyncio.create_task(batcher.embed(["first"], rank=0))
     assert await asyncio.to_thread(entered.wait, 10)
-    documents = asyncio.create_task(batcher.embed(list("abcdef"), live=False))
-    queries = asyncio.create_task(batcher.embed(["q1", "q2"], live=True))
+    documents = asyncio.create_task(batcher.embed(list("abcdef"), rank=2))
+    queries = asyncio.create_task(batcher.embed(["q1", "q2"], rank=0))
     async with asyncio.timeout(10):
         while batcher._waiting.qsize() < 8:
             await asyncio.sleep(0)

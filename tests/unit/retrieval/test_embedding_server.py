@@ -50,7 +50,7 @@ async def running(model: Scribe) -> AsyncIterator[Batcher]:
 async def held(model: Scribe, batcher: Batcher) -> asyncio.Task[Any]:
     """The model is busy with one text until its gate opens."""
     model.gate.clear()
-    first = asyncio.create_task(batcher.embed(["first"], live=True))
+    first = asyncio.create_task(batcher.embed(["first"], rank=0))
     await asyncio.to_thread(model.entered.wait, 10)
     return first
 
@@ -65,21 +65,24 @@ async def test_queries_that_come_later_go_before_documents_that_wait() -> None:
     model = Scribe()
     async with running(model) as batcher:
         first = await held(model, batcher)
-        documents = asyncio.create_task(batcher.embed([f"d{number}" for number in range(100)], live=False))
+        documents = asyncio.create_task(batcher.embed([f"d{number}" for number in range(100)], rank=2))
         await waiting(batcher, 100)
-        query = asyncio.create_task(batcher.embed(["query"], live=True))
+        caller = asyncio.create_task(batcher.embed(["caller"], rank=1))
         await waiting(batcher, 101)
+        query = asyncio.create_task(batcher.embed(["query"], rank=0))
+        await waiting(batcher, 102)
         model.gate.set()
-        await asyncio.gather(first, documents, query)
+        await asyncio.gather(first, documents, caller, query)
 
-    assert [text for batch in model.batches[1:] for text in batch] == ["query", *(f"d{n}" for n in range(100))]
+    told = [text for batch in model.batches[1:] for text in batch]
+    assert told == ["query", "caller", *(f"d{n}" for n in range(100))]
 
 
 async def test_callers_share_a_batch_and_each_gets_its_own_vectors() -> None:
     model = Scribe()
     async with running(model) as batcher:
         first = await held(model, batcher)
-        calls = [asyncio.create_task(batcher.embed(["x" * number, "y"], live=True)) for number in range(1, 21)]
+        calls = [asyncio.create_task(batcher.embed(["x" * number, "y"], rank=0)) for number in range(1, 21)]
         await waiting(batcher, 40)
         model.gate.set()
         await first
@@ -93,8 +96,8 @@ async def test_a_caller_that_left_is_not_worked_for() -> None:
     model = Scribe()
     async with running(model) as batcher:
         first = await held(model, batcher)
-        left = asyncio.create_task(batcher.embed(["left"], live=True))
-        stays = asyncio.create_task(batcher.embed(["stays"], live=True))
+        left = asyncio.create_task(batcher.embed(["left"], rank=0))
+        stays = asyncio.create_task(batcher.embed(["stays"], rank=0))
         await waiting(batcher, 2)
         left.cancel()
         await asyncio.gather(left, return_exceptions=True)
@@ -108,21 +111,23 @@ async def test_a_failure_of_the_model_ends_that_batch_and_not_the_server() -> No
     model = Scribe()
     async with running(model) as batcher:
         with pytest.raises(RuntimeError, match="the model failed"):
-            await batcher.embed(["poison"], live=True)
-        assert await batcher.embed(["well"], live=True) == [(struct.pack("<2f", 4, 1), 1)]
+            await batcher.embed(["poison"], rank=0)
+        assert await batcher.embed(["well"], rank=0) == [(struct.pack("<2f", 4, 1), 1)]
 
 
 async def test_the_queue_is_bounded_and_nothing_of_a_refused_call_stays_in_it() -> None:
     model = Scribe()
     async with running(model) as batcher:
         first = await held(model, batcher)
-        fills = [asyncio.create_task(batcher.embed(["d"] * 2048, live=False)) for _ in range(2)]
+        fills = [asyncio.create_task(batcher.embed(["d"] * 2048, rank=2)) for _ in range(2)]
         await waiting(batcher, 4096)
         with pytest.raises(Overfull):
-            await batcher.embed(["one more"], live=True)
+            await batcher.embed(["one more"], rank=2)
         assert batcher._waiting.qsize() == 4096
+        query = asyncio.create_task(batcher.embed(["q"], rank=0))  # documents take nobody's room but their own
         model.gate.set()
-        await asyncio.gather(first, *fills)
+        await asyncio.gather(first, query, *fills)
+        assert await batcher.embed(["d"] * 2048, rank=2)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.chat import Chunk
 from gateway.exchange import Exchange
-from gateway.stages.citing import CitedAnswer, Marks
+from gateway.stages.citing import CitedAnswer, Marks, citations
 from retrieval.passages import Passage
 
 TWO = [Passage(f"doc-{n}", "v", f"doc-{n}#0", "c", 0.5, f"Title {n}", f"url-{n}", f"Text {n}.") for n in (1, 2)]
@@ -90,3 +90,11 @@ def test_a_stream_with_a_mark_in_pieces() -> None:
     assert chunks[-1]["rag"]["invalid_citations"] == 1
     (annotation,) = chunks[-1]["choices"][0]["delta"]["annotations"]
     assert (annotation["url_citation"]["start_index"], annotation["url_citation"]["end_index"]) == (5, 8)
+
+
+def test_only_marks_are_annotated_not_brackets_in_code() -> None:
+    text = "So `rows[1]` it is [1].\n\n```\na[2] [2]\n```\n\n[2] and list[1], twice [1][2]."
+    found = [each["url_citation"] for each in citations(text, TWO)]
+    assert [text[each["start_index"] : each["end_index"]] for each in found] == ["[1]", "[2]", "[1]", "[2]"]
+    assert [text[: each["start_index"]].count("\n") for each in found] == [0, 6, 6, 6]
+    assert [each["url"] for each in found] == ["url-1", "url-2", "url-1", "url-2"]

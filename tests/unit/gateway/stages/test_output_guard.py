@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.chat import Chunk
+from gateway.chat import ChatRequest, Chunk
 from gateway.errors import UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.providers.replay import Replayed
@@ -19,8 +19,16 @@ SECRET = "AKIAIOSFODNN7EXAMPLE"
 GUARD = OutputGuard(Policy([Rule(build_check("secrets", {}), "mask")]))
 
 
+REQUEST = ChatRequest(b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "hello"}]}')
+
+
+async def never(*_: Any) -> Any:
+    raise AssertionError("nothing is asked again here")
+
+
 async def told(*documents: dict[str, Any]) -> str:
-    chunks = GUARD.screen(Replayed([Chunk(json.dumps(d).encode()) for d in documents]), Exchange("chat.completions"))
+    replayed = Replayed([Chunk(json.dumps(d).encode()) for d in documents])
+    chunks = GUARD.screen(replayed, REQUEST, Exchange("chat.completions"), never)
     out = b""
     while burst := await chunks.next():
         out += b"".join(chunk.data for chunk in burst)
