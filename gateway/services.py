@@ -68,6 +68,7 @@ class KnowledgeService:
         assert configuration.retrieval is not None
         self._load = {name: entry for name, entry in configuration.retrieval.collections.items() if entry.load}
         self.data_dir = configuration.data_dir
+        self.keywords = self._settings.keywords  # whether the store can search by words
         self._knowledge: Knowledge | None = None
         self._starting = True
 

@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ COLLECTION = "rag_gateway_vector_stores"
 LARGEST_FILE = 100_000_000
 _LONGEST_NAME = 255
 _RETRY = 5.0  # seconds until a file is tried again that Milvus or the embedder was away for
-_HYBRID = SearchSettings(mode="hybrid")
+_SEARCH = SearchSettings(mode="hybrid")
 
 
 class VectorStores:
@@ -174,7 +175,7 @@ class VectorStores:
         top_k: int,
         filters: Mapping[str, Any] | None = None,
         min_score: float | None = None,
-        settings: SearchSettings = _HYBRID,
+        settings: SearchSettings = _SEARCH,
     ) -> list[Passage]:
         """The best passages of one vector store; a passage's `document_id` is STORE/FILE. Raises GatewayError."""
         store = await self.store(who, store_id)
@@ -190,7 +191,7 @@ class VectorStores:
                 top_k=top_k,
                 min_score=min_score,
                 filters=filters,
-                settings=settings,
+                settings=settings if self._knowledge.keywords else replace(settings, mode="dense"),
                 also=queries[1:],
                 within=store_id,
             )

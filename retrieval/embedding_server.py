@@ -148,7 +148,7 @@ def create_app(batcher: Batcher) -> Callable[..., Awaitable[None]]:
             return
         try:
             texts, encoded = _read(await _body(receive))
-            rank = _RANKS.get(dict(scope["headers"]).get(b"x-embedding-kind"), _OTHERS)
+            rank = _RANKS.get(dict(scope["headers"]).get(b"x-embedding-kind", b""), _OTHERS)
             vectors = await batcher.embed(texts, rank=rank)
         except BadInput as error:
             await _send(send, 400, _error(str(error)))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 
+_HELD = re.compile(r'(\w+) like "%\|(\w+)\|%"')
 _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
@@ -45,3 +47,12 @@ def holds(field: str, each: str) -> str:
     """
     assert each.isalnum(), "a token has no character that LIKE or a literal reads as its own"
     return f'{field} like "%|{each}|%"'
+
+
+def in_arrays(clause: str) -> str:
+    """The clause for a collection whose token sets are arrays.
+
+    No literal is taken for what `holds` wrote: a quotation mark inside one comes after a backslash, and the one that
+    ends it comes before no `%`.
+    """
+    return _HELD.sub(r'array_contains(\1, "\2")', clause)

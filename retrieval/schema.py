@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pymilvus import DataType, Function, FunctionType, MilvusClient
 
+from retrieval.expressions import token_set
+from retrieval.passages import RetrievalUnavailable
+
 FORMAT = 2
 LONGEST_TEXT = 16_000  # characters; Milvus counts 65,535 bytes
+_MOST_ELEMENTS = 4_096  # that an array can have
+_NEWEST = (99, 0)
 
 SECTION_FIELDS = (
     "tenant", "document_id", "version", "section_id", "position", "title", "url", "heading", "text", "body_at",
     "sensitivity", "attributes",
 )  # fmt: skip
+
+_TOKEN_SETS = ("readers", "attribute_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +59,51 @@ def is_of(physical: str, collection: str) -> bool:
     )
 
 
+def has_arrays(described: Mapping[str, Any]) -> bool:
+    """Whether the collection keeps its token sets as arrays, by what Milvus tells of it."""
+    return any(field["name"] in _TOKEN_SETS and field["type"] == DataType.ARRAY for field in described["fields"])
+
+
+def with_arrays(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row for a collection that has arrays."""
+    return {**row, **{name: [each for each in row[name].split("|") if each] for name in _TOKEN_SETS}}
+
+
+def with_texts(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row as every other part of this library knows it."""
+    return {**row, **{name: token_set(row[name]) for name in _TOKEN_SETS if isinstance(row.get(name), list)}}
+
+
 def create(client: MilvusClient, name: str, dimension: int, *, keywords: bool, exact: bool, timeout: float) -> None:
-    """Make the collection. `keywords`: with a BM25 index, which servers before 2.5 do not have.
+    """Make the collection. `keywords`: with a BM25 index; raises RetrievalUnavailable where the server has none.
 
     `exact` compares with every vector. Milvus Lite would choose HNSW, which under a filter, or among vectors that are
     alike, leaves out rows that should be found; and its searches take most of their time elsewhere.
+
+    A server before 2.4 finds no token inside a text (its LIKE knows prefixes only), so that its token sets are arrays.
+    And it upserts into the partition of the primary key, where nobody looks for the tenant: no partition key there
+    (https://github.com/milvus-io/milvus/pull/30772). Tenants are kept apart by the clause of every read, as anywhere.
     """
+    version = _NEWEST if exact else _version(client, timeout)
+    if keywords and version < (2, 5):
+        raise RetrievalUnavailable(
+            f"Milvus {version[0]}.{version[1]} has no keyword search, 2.5 has: set `bm25: false`, and `mode: dense`"
+        )
+    arrays = version < (2, 4)
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
-    schema.add_field("tenant", DataType.VARCHAR, max_length=300, is_partition_key=True)
+    schema.add_field("tenant", DataType.VARCHAR, max_length=300, is_partition_key=not arrays)
     for field, longest in (("document_id", 4_200), ("version", 64), ("section_id", 4_300), ("title", 4_000)):
         schema.add_field(field, DataType.VARCHAR, max_length=longest)
     for field, longest in (("url", 4_200), ("heading", 16_000), ("sensitivity", 64), ("text_hash", 64)):
         schema.add_field(field, DataType.VARCHAR, max_length=longest)
     schema.add_field("text", DataType.VARCHAR, max_length=65_535, enable_analyzer=keywords)
-    schema.add_field("readers", DataType.VARCHAR, max_length=65_535)
-    schema.add_field("attribute_tokens", DataType.VARCHAR, max_length=2_000)
+    for field, longest in zip(_TOKEN_SETS, (65_535, 2_000), strict=True):
+        if arrays:
+            text = {"element_type": DataType.VARCHAR, "max_length": 32}
+            schema.add_field(field, DataType.ARRAY, max_capacity=_MOST_ELEMENTS, **text)
+        else:
+            schema.add_field(field, DataType.VARCHAR, max_length=longest)
     schema.add_field("attributes", DataType.JSON)
     schema.add_field("position", DataType.INT64)
     schema.add_field("body_at", DataType.INT64)
@@ -84,6 +122,12 @@ def create(client: MilvusClient, name: str, dimension: int, *, keywords: bool, e
         )
         index.add_index("keywords", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
     client.create_collection(name, schema=schema, index_params=index, timeout=timeout)
+
+
+def _version(client: MilvusClient, timeout: float) -> tuple[int, int]:
+    """The server's, such as (2, 5); a server that tells none is taken for a new one."""
+    told = re.search(r"(\d+)\.(\d+)", client.get_server_version(timeout=timeout))
+    return (int(told[1]), int(told[2])) if told else _NEWEST
 
 
 def row_id(*parts: str | int) -> str:

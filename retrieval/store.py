@@ -19,11 +19,22 @@ import grpc
 from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 
 from retrieval.access import HIDDEN, SHARED, audience, records_clause, records_of
-from retrieval.expressions import any_of, quoted
+from retrieval.expressions import any_of, in_arrays, quoted
 from retrieval.filters import attribute_tokens
 from retrieval.loading import Document
 from retrieval.passages import RetrievalUnavailable
-from retrieval.schema import LONGEST_TEXT, SECTION_FIELDS, Recipe, blank, create, is_of, row_id
+from retrieval.schema import (
+    LONGEST_TEXT,
+    SECTION_FIELDS,
+    Recipe,
+    blank,
+    create,
+    has_arrays,
+    is_of,
+    row_id,
+    with_arrays,
+    with_texts,
+)
 from retrieval.sectioning import Section
 
 __all__ = ["SHARED", "DocumentRecord", "Found", "MilvusStore", "quoted"]
@@ -34,6 +45,8 @@ _WRITTEN = 500  # rows a request
 # pymilvus asks every ten seconds whether an idle connection lives; Milvus Lite's server takes that for an attack and
 # closes it ("too_many_pings"), so that every client that was idle for half a minute would fail once.
 _NO_PINGS = {"grpc.keepalive_time_ms": 2**31 - 1, "grpc.keepalive_permit_without_calls": False}
+# A server's reads may be some moments behind its writes. Those that decide what is written next wait for all of them.
+_NOW = {"consistency_level": "Strong"}
 _READY, _BUILDING = "ready", "building"
 
 
@@ -86,6 +99,7 @@ class MilvusStore:
         self._options: dict[str, Any] = {"grpc_options": _NO_PINGS} if exact else {}
         self._client: AsyncMilvusClient | None = None
         self._ready: set[str] = set()
+        self._arrays: set[str] = set()
 
     # --- collections ------------------------------------------------------------------------------------
     def physical(self, collection: str) -> str:
@@ -105,11 +119,11 @@ class MilvusStore:
                         f"{self._recipe}: run `rag-gateway reindex --collection {collection}`"
                     )
                 await self._make(name, _READY)
-            await client.load_collection(name, timeout=_TIMEOUT)
+            await self._load(name)
             state = await self._state(name)
         if state is None:  # its making broke off before it was marked
             with self._told():
-                await client.upsert(name, [self._mark(_READY)], timeout=_TIMEOUT)
+                await self._put(name, [self._mark(_READY)])
         elif state == _BUILDING:
             raise RetrievalUnavailable(f"the collection {collection} is being made anew: wait for `reindex` to end")
         self._ready.add(collection)
@@ -128,13 +142,13 @@ class MilvusStore:
             client = await self._connected()
             if not await client.has_collection(name, timeout=_TIMEOUT):
                 await self._make(name, _BUILDING)
-            await client.load_collection(name, timeout=_TIMEOUT)
+            await self._load(name)
 
     async def end_form(self, collection: str) -> None:
         """This form is whole: it is the collection from now on, and the others go."""
         with self._told():
             client = await self._connected()
-            await client.upsert(self.physical(collection), [self._mark(_READY)], timeout=_TIMEOUT)
+            await self._put(self.physical(collection), [self._mark(_READY)])
             for name in await self.other_forms(collection):
                 await client.drop_collection(name, timeout=_TIMEOUT)
 
@@ -147,16 +161,16 @@ class MilvusStore:
         fields = [field["name"] for field in described["fields"] if field["name"] not in ("vector", "keywords")]
         for part in range(256):
             with self._told():
-                rows = await self._all(name, f"tenant != {quoted(HIDDEN)}", fields, f"{part:02x}")
+                # What the first read waited for, the others see.
+                seen = {} if part else _NOW
+                rows = await self._all(name, f"tenant != {quoted(HIDDEN)}", fields, f"{part:02x}", **seen)
             if rows:
-                yield rows
+                yield [with_texts(row) for row in rows]
 
     async def write(self, collection: str, rows: Sequence[dict[str, Any]]) -> None:
         """Rows as they are."""
         with self._told():
-            client = await self._connected()
-            for start in range(0, len(rows), _WRITTEN):
-                await client.upsert(self.physical(collection), list(rows[start : start + _WRITTEN]), timeout=_TIMEOUT)
+            await self._put(self.physical(collection), rows)
 
     async def drop_collection(self, collection: str) -> None:
         self._ready.discard(collection)
@@ -167,17 +181,27 @@ class MilvusStore:
                 await client.drop_collection(name, timeout=_TIMEOUT)
 
     async def settle(self, collection: str) -> None:
-        """Have what was written laid down: Milvus Lite searches what it still holds in memory twenty times slower."""
+        """After the last write. Milvus Lite is told to lay it down: it searches what it still holds in memory twenty
+        times slower. A server does that by itself (newer ones refuse to be told often); its searches may be some
+        moments behind, so that it is waited for until they are not.
+        """
         with self._told():
             await self._connected()
-            await asyncio.to_thread(self._flush, self.physical(collection))
+            if self._exact:
+                await asyncio.to_thread(self._flush, self.physical(collection))
+            else:
+                await self._seen(collection)
+
+    async def _seen(self, collection: str) -> None:
+        """Wait until searches see what was written: this read does not answer before."""
+        await self._state(self.physical(collection))
 
     # --- documents --------------------------------------------------------------------------------------
     async def records(self, collection: str, tenant: str) -> dict[str, DocumentRecord]:
         """The documents of the tenant's own that are in force."""
         fields = ["document_id", "version", "title", "position", "url"]
         with self._told():
-            rows = await self._all(self.physical(collection), records_clause(tenant), fields)
+            rows = await self._all(self.physical(collection), records_clause(tenant), fields, **_NOW)
         return {
             row["document_id"]: DocumentRecord(
                 row["document_id"], row["version"], row["title"], row["position"], row["url"]
@@ -246,10 +270,8 @@ class MilvusStore:
         }
         name = self.physical(collection)
         with self._told():
-            client = await self._connected()
-            for start in range(0, len(rows), _WRITTEN):
-                await client.upsert(name, rows[start : start + _WRITTEN], timeout=_TIMEOUT)
-            await client.upsert(name, [record], timeout=_TIMEOUT)
+            await self._put(name, rows)
+            await self._put(name, [record])
         if not is_new:
             await self.drop_versions(collection, tenant, document.document_id, but=version)
 
@@ -266,6 +288,8 @@ class MilvusStore:
             await client.delete(name, ids=[row_id(HIDDEN, tenant, document_id)], timeout=_TIMEOUT)
             clause = f"tenant == {quoted(tenant)} and document_id == {quoted(document_id)}"
             await client.delete(name, filter=clause, timeout=_TIMEOUT)
+            if not self._exact:
+                await self._seen(collection)
 
     async def vectors(self, collection: str, tenant: str, document_id: str) -> dict[str, list[float]]:
         """The vectors of a document's sections by their texts' hashes: what need not be embedded again."""
@@ -280,7 +304,9 @@ class MilvusStore:
         return await self._search(collection, clause, list(vector), "vector", "COSINE", limit)
 
     async def keywords(self, collection: str, clause: str, text: str, limit: int) -> list[Found]:
-        """By BM25, above 0. Raises RetrievalUnavailable where the server has no BM25."""
+        """By BM25, above 0. Raises RetrievalUnavailable where collections are made without."""
+        if not self._keywords:
+            raise RetrievalUnavailable("there is no keyword search here (`bm25: false`); search with mode `dense`")
         found = await self._search(collection, clause, text, "keywords", "BM25", limit)
         # Milvus Lite tells BM25 as a distance, below zero; a server tells it as it is.
         return [Found(hit.row_id, abs(hit.score), hit.vector, hit.fields) for hit in found]
@@ -308,7 +334,7 @@ class MilvusStore:
         with self._told():
             found: list[dict[str, Any]] = await (await self._connected()).query(
                 self.physical(collection),
-                filter=f"id in {any_of(ids)} and {clause}",
+                filter=self._where(self.physical(collection), f"id in {any_of(ids)} and {clause}"),
                 output_fields=list(SECTION_FIELDS),
                 timeout=_TIMEOUT,
             )
@@ -320,9 +346,10 @@ class MilvusStore:
         """The versions of these documents that the reader's clause reaches: what may still be shown."""
         found: dict[str, set[str]] = {}
         await self.ensure(collection)
-        where = f"position == 0 and document_id in {any_of(document_ids)} and {clause}"
+        name = self.physical(collection)
+        where = self._where(name, f"position == 0 and document_id in {any_of(document_ids)} and {clause}")
         with self._told():
-            rows = await self._all(self.physical(collection), where, ["document_id", "version"])
+            rows = await self._all(name, where, ["document_id", "version"])
         for row in rows:
             found.setdefault(row["document_id"], set()).add(row["version"])
         return found
@@ -336,7 +363,7 @@ class MilvusStore:
                 self.physical(collection),
                 data=[data],
                 anns_field=field,
-                filter=clause,
+                filter=self._where(self.physical(collection), clause),
                 limit=limit,
                 output_fields=[*SECTION_FIELDS, "vector"],
                 search_params={"metric_type": metric},
@@ -382,30 +409,49 @@ class MilvusStore:
             self._ready.clear()
             raise RetrievalUnavailable(f"the vector store did not answer ({type(error).__name__})") from error
 
-    async def _all(self, name: str, clause: str, fields: list[str], prefix: str = "") -> list[dict[str, Any]]:
+    async def _all(
+        self, name: str, clause: str, fields: list[str], prefix: str = "", **seen: str
+    ) -> list[dict[str, Any]]:
         """Every row that the clause reaches: row ids are evenly spread, so their first digits part what is too much."""
         where = f'{clause} and id like "{prefix}%"' if prefix else clause
         client = await self._connected()
         rows: list[dict[str, Any]] = await client.query(
-            name, filter=where, output_fields=fields, limit=_MOST_ROWS, timeout=_TIMEOUT
+            name, filter=where, output_fields=fields, limit=_MOST_ROWS, timeout=_TIMEOUT, **seen
         )
         if len(rows) < _MOST_ROWS:
             return rows
         rows = []
         for digit in "0123456789abcdef":
-            rows += await self._all(name, clause, fields, prefix + digit)
+            rows += await self._all(name, clause, fields, prefix + digit, **seen)
         return rows
 
     async def _make(self, name: str, state: str) -> None:
         await asyncio.to_thread(self._create, name)
+        await self._load(name)
+        await self._put(name, [self._mark(state)])
+
+    async def _load(self, name: str) -> None:
+        """Have Milvus hold it ready, and see how it is laid out."""
         client = await self._connected()
         await client.load_collection(name, timeout=_TIMEOUT)
-        await client.upsert(name, [self._mark(state)], timeout=_TIMEOUT)
+        if not self._exact:
+            arrays = has_arrays(await client.describe_collection(name, timeout=_TIMEOUT))
+            self._arrays = self._arrays | {name} if arrays else self._arrays - {name}
+
+    async def _put(self, name: str, rows: Sequence[dict[str, Any]]) -> None:
+        client = await self._connected()
+        for start in range(0, len(rows), _WRITTEN):
+            part = rows[start : start + _WRITTEN]
+            data = [with_arrays(row) for row in part] if name in self._arrays else list(part)
+            await client.upsert(name, data, timeout=_TIMEOUT)
+
+    def _where(self, name: str, clause: str) -> str:
+        return in_arrays(clause) if name in self._arrays else clause
 
     async def _state(self, name: str) -> str | None:
         client = await self._connected()
         rows = await client.query(
-            name, filter=f"tenant == {quoted(HIDDEN)}", output_fields=["text"], limit=1, timeout=_TIMEOUT
+            name, filter=f"tenant == {quoted(HIDDEN)}", output_fields=["text"], limit=1, timeout=_TIMEOUT, **_NOW
         )
         return rows[0]["text"] if rows else None
 

@@ -107,6 +107,7 @@ class RetrievalStage:
     rewriter: Helper | None = None
     hyde: Helper | None = None
     multi_query: bool = False
+    keywords: bool = True
     breaker: Breaker = field(default_factory=lambda: Breaker())
 
     @property
@@ -172,6 +173,8 @@ class RetrievalStage:
         """A caller may choose among what the model's entry has set up; a reranker that is not there can't be asked."""
         if asked is None or (asked.mode is None and asked.rerank is None):
             return self.settings
+        if not self.keywords and asked.mode in ("keyword", "hybrid"):
+            raise BadRequest("This gateway's vector store has no search by words: mode is 'dense'.", param="rag.mode")
         rerank = self.settings.rerank and asked.rerank is not False
         return replace(self.settings, mode=asked.mode or self.settings.mode, rerank=rerank)
 

@@ -272,7 +272,9 @@ async def test_newer_documents_come_first_where_both_fit(knowledge: Knowledge, c
     for name, attributes in {
         "old": {"updated_at": "2019-03-01"}, "new": {"updated_at": now}, "undated": {}, "odd": {"updated_at": "soon"},
     }.items():  # fmt: skip
-        await put(knowledge, collection, {name: f"The canteen opens at noon, says the {name} notice."}, attributes=attributes)
+        await put(
+            knowledge, collection, {name: f"The canteen opens at noon, says the {name} notice."}, attributes=attributes
+        )
     await put(knowledge, collection, {"bees": TEXTS["bees"]}, attributes={"updated_at": now})
 
     for mode in ("dense", "keyword", "hybrid"):
