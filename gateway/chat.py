@@ -49,6 +49,25 @@ class _Tool(msgspec.Struct):
     function: _Function | None = None
 
 
+class _Ranking(msgspec.Struct, forbid_unknown_fields=True):
+    ranker: str | None = None
+    score_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    hybrid_search: dict[str, float] | None = None
+
+
+class FileSearch(msgspec.Struct, forbid_unknown_fields=True):
+    """The `file_search` tool: the gateway searches these vector stores before it asks the model.
+
+    https://platform.openai.com/docs/api-reference/responses/create#responses-create-tools
+    """
+
+    type: Literal["file_search"]
+    vector_store_ids: Annotated[list[str], msgspec.Meta(min_length=1, max_length=10)]
+    max_num_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
+    filters: dict[str, Any] | None = None
+    ranking_options: _Ranking | None = None
+
+
 class _ResponseFormat(msgspec.Struct):
     type: str
 
@@ -128,6 +147,26 @@ class RerankEnvelope(msgspec.Struct):
     user: str | None = None
 
 
+class _Picture(msgspec.Struct):
+    url: str
+
+
+class _ModeratedText(msgspec.Struct, tag="text", tag_field="type"):
+    text: str
+
+
+class _ModeratedPicture(msgspec.Struct, tag="image_url", tag_field="type"):
+    image_url: _Picture
+
+
+class ModerationsEnvelope(msgspec.Struct):
+    """What is checked of a moderation request."""
+
+    input: str | Annotated[list[str | _ModeratedText | _ModeratedPicture], msgspec.Meta(min_length=1, max_length=2048)]
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] = "omni-moderation-latest"
+    user: str | None = None
+
+
 _decode_chat = msgspec.json.Decoder(ChatEnvelope).decode
 
 # Where a call goes and with which key is the operator's to say: a request that names either is refused whole.
@@ -143,7 +182,7 @@ class ChatRequest:
     endpoint = "chat.completions"
     path = b"/chat/completions"
     __slots__ = (
-        "_messages", "conversation", "fields", "include_usage", "logprobs", "max_tokens", "model", "rag", "sensitivity",
+        "_messages", "conversation", "fields", "file_search", "include_usage", "logprobs", "max_tokens", "model", "rag", "sensitivity",
         "stream", "user",
     )  # fmt: skip
 
@@ -164,6 +203,9 @@ class ChatRequest:
         self.rag: RagOptions | None = envelope.rag
         self._messages: list[dict[str, Any]] | None = None
         fields = self.fields
+        self.file_search: FileSearch | None = None
+        if envelope.tools and any(tool.type == "file_search" for tool in envelope.tools):
+            self.file_search = _take_file_search(fields)
         if envelope.guided_regex is not None:
             _check_regex(envelope.guided_regex)
         if self.stream:
@@ -223,6 +265,7 @@ class _PlainRequest:
     sensitivity: str | None = None
     conversation: str | None = None
     rag: RagOptions | None = None
+    file_search: FileSearch | None = None
     __slots__ = ("fields", "model", "user")
     envelope: ClassVar[msgspec.json.Decoder[Any]]
 
@@ -289,7 +332,62 @@ class RerankRequest(_PlainRequest):
         self.fields["documents"] = msgspec.Raw(JSON.encode(screened))
 
 
-Request = ChatRequest | EmbeddingsRequest | RerankRequest
+class ModerationsRequest(_PlainRequest):
+    """One `POST /v1/moderations`: https://platform.openai.com/docs/api-reference/moderations/create."""
+
+    endpoint = "moderations"
+    path = b"/moderations"
+    envelope = msgspec.json.Decoder(ModerationsEnvelope)
+    __slots__ = ()
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        given = _decode_any(self.fields["input"])
+        if isinstance(given, list) and len({isinstance(one, str) for one in given}) > 1:
+            raise BadRequest("Either texts, or the parts of one input, please.", param="input")
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """The texts, each seen as a message; texts and pictures that belong together as one of several parts."""
+        given = _decode_any(self.fields["input"])
+        contents = given if isinstance(given, list) and isinstance(given[0], str) else [given]
+        return [{"role": "user", "content": content} for content in contents]
+
+    @messages.setter
+    def messages(self, messages: list[dict[str, Any]]) -> None:
+        contents = [message["content"] for message in messages]
+        given = _decode_any(self.fields["input"])
+        several = isinstance(given, list) and isinstance(given[0], str)
+        self.fields["input"] = msgspec.Raw(JSON.encode(contents if several else contents[0]))
+
+
+Request = ChatRequest | EmbeddingsRequest | RerankRequest | ModerationsRequest
+
+
+def _take_file_search(fields: dict[str, msgspec.Raw]) -> FileSearch:
+    """The tool, taken out of `fields`: it is the gateway's to run. Raises BadRequest."""
+    tools: list[dict[str, Any]] = _decode_any(fields["tools"])
+    (order, asked), *more = [(n, tool) for n, tool in enumerate(tools) if tool.get("type") == "file_search"]
+    if more:
+        raise BadRequest(
+            "There is one file_search at most: name all vector stores in it.", param=f"tools[{more[0][0]}]"
+        )
+    try:
+        found = msgspec.convert(asked, FileSearch)
+    except msgspec.ValidationError as fault:
+        raise field_fault(
+            str(fault).replace("`$", f"`$.tools[{order}]") if "`$" in str(fault) else f"{fault} - at `$.tools[{order}]`"
+        ) from None
+    others = [tool for tool in tools if tool is not asked]
+    choice = _decode_any(fields["tool_choice"]) if "tool_choice" in fields else None
+    if others:
+        fields["tools"] = msgspec.Raw(JSON.encode(others))
+    else:
+        for name in ("tools", "parallel_tool_calls"):
+            fields.pop(name, None)
+    if not others or (isinstance(choice, dict) and choice.get("type") == "file_search"):
+        fields.pop("tool_choice", None)
+    return found
 
 
 def _body(fields: dict[str, msgspec.Raw], model: str) -> bytes:

@@ -14,6 +14,7 @@ import click
 
 from gateway.commands.configuration import config_option, fail, load_configuration
 from gateway.commands.evaluate_answers import answers
+from gateway.commands.evaluate_guardrails import guardrails
 from gateway.commands.evaluate_retrieval import evaluate_group
 from gateway.commands.evaluate_routing import evaluate
 from gateway.commands.knowledge import ingest, reindex
@@ -43,6 +44,7 @@ main.add_command(providers)
 main.add_command(ingest)
 main.add_command(reindex)
 evaluate_group.add_command(answers)
+evaluate_group.add_command(guardrails)
 main.add_command(evaluate_group)
 
 

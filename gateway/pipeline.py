@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gateway.providers.protocol import Chunks
     from gateway.routing.arms import Arms
     from gateway.routing.dispatch import Calls
+    from gateway.stages.file_search import FileSearchStage
     from gateway.stages.guarding import InputGuard, OutputGuard
     from gateway.stages.preparation import FeatureStage, RetrievalStage
     from gateway.stages.rendering import PromptStage
@@ -35,6 +36,7 @@ class Pipeline:
     targets: Calls
     features: FeatureStage | None = None
     retrieval: RetrievalStage | None = None
+    file_search: FileSearchStage | None = None
     input_guard: InputGuard | None = None
     prompt: PromptStage | None = None
     cache: AnswerCache | None = None
@@ -47,9 +49,10 @@ class Pipeline:
         if self.arms is not None:
             return await self.arms.choose(request, exchange).answer(request, exchange)
         self._admit(request, exchange)
-        if self.prompt is not None:
+        prompt = self._prompt_of(request)
+        if prompt is not None:
             await self._prepare(request, exchange)
-            self.prompt.render(request, exchange)
+            prompt.render(request, exchange)
         elif self.input_guard is not None:
             await self.input_guard.screen(request, exchange)
         if self.record_content:
@@ -65,15 +68,24 @@ class Pipeline:
         chunks = await self.targets.call(request, exchange)
         if self.output_guard is not None:
             chunks = self.output_guard.screen(chunks, request, exchange, self.targets.call)
-        if self.prompt is not None:
-            chunks = self.prompt.cite(chunks, exchange)
+        prompt = self._prompt_of(request)
+        if prompt is not None:
+            chunks = prompt.cite(chunks, exchange)
         return chunks
+
+    def _prompt_of(self, request: Request) -> PromptStage | None:
+        """The model's own; or, where files are searched, the one that shows what was found."""
+        if self.prompt is None and request.file_search is not None and self.file_search is not None:
+            return self.file_search.prompt
+        return self.prompt
 
     def _admit(self, request: Request, exchange: Exchange) -> None:
         if request.endpoint not in self.endpoints:
             raise BadRequest(f"The model {self.model} does not serve {request.endpoint}.", param="model")
         if request.rag is not None and self.retrieval is None:
             raise BadRequest(f"The model {self.model} has no retrieval: leave `rag` out.", param="rag")
+        if request.file_search is not None and self.file_search is None:
+            raise BadRequest("This gateway has no retrieval: leave the tool file_search out.", param="tools")
         if self.output_guard is not None:
             self.output_guard.check(request)
         exchange.record_content = self.record_content
@@ -93,9 +105,11 @@ class Pipeline:
             work.append(self.features.fetch(exchange))
         if self.retrieval is not None:
             work.append(self.retrieval.find(request, exchange))
+        if self.file_search is not None and request.file_search is not None:
+            work.append(self.file_search.find(request.file_search, request, exchange))
         await _side_by_side(work)
         if self.input_guard is not None and exchange.passages:
-            await self.input_guard.screen_passages(exchange)
+            await self.input_guard.screen_passages(request, exchange)
 
 
 async def _side_by_side(work: list[Coroutine[Any, Any, None]]) -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Revision:
     """One configuration, compiled. Immutable: a reload makes another, and calls in flight keep theirs.
 
-    `plain` makes (and keeps) the pipeline of a `provider/model` name that has no entry of its own.
+    `plain` makes (and keeps) the pipeline of a `provider/model` name that has no entry of its own; `tightened` makes
+    (and keeps) a pipeline with the guardrails that a key adds, named as `Caller.guardrails` does.
     """
 
     name: str
@@ -33,12 +34,15 @@ class Revision:
     pipelines: Mapping[str, Pipeline]
     plain: Callable[[str], Pipeline | None]
     user_header: bytes | None
+    tightened: Callable[[Pipeline, str], Pipeline] | None = None
 
     def pipeline(self, model: str, caller: Caller) -> Pipeline:
         """The journey of a public model. Raises NotFound alike for a model that is not and one not allowed."""
         if caller.models is None or caller.may_use(model):
             pipeline = self.pipelines.get(model) or self.plain(model)
             if pipeline is not None:
+                if caller.guardrails and self.tightened is not None:
+                    return self.tightened(pipeline, caller.guardrails)
                 return pipeline
         raise NotFound(
             f"The model '{model}' does not exist or this key may not use it. GET /v1/models lists what it may.",

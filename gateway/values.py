@@ -14,7 +14,8 @@ class Caller:
     """Who calls, as proved by the key; never by anything the request's body claims.
 
     `models` is None where the key may use every model. `user` is the key's own user unless the key may
-    speak for users. `groups` are the key's own, for documents that name them as readers. `key_name` is the label an operator gave the key, safe to log.
+    speak for users. `groups` are the key's own, for documents that name them as readers. `key_name` is the label an operator gave the key, safe to log. `guardrails` names the rules that this key adds
+    to every model's; "" where it adds none.
     """
 
     key_name: str
@@ -25,6 +26,7 @@ class Caller:
     sensitivity: str | None = None
     speaks_for_users: bool = False
     groups: frozenset[str] = frozenset()
+    guardrails: str = ""
 
     def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models

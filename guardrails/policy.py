@@ -13,13 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from guardrails.json_text import JsonPlace
+from guardrails.judging import Judges
+from guardrails.masks import masked
 from guardrails.pseudonyms import Pseudonyms
+from guardrails.rules import Terms, sampled
 from guardrails.runs import Run, Runs
 from guardrails.verdicts import Action, Finding, Screened, Verdict
 
 _TOKEN = re.compile(r"[\w.+/=~%-]*")
 _SEAMS = " \t\r\n\"'`,;<>()[]{}|\\"  # characters that no secret contains
 _KEY_END = re.compile(r"-----END[A-Z0-9 ]{0,40}KEY-----")
+_KEY_END_IN_JSON = re.compile(r'-----END[A-Z0-9 ]{0,40}KEY-----|(?=")')  # no string goes on behind its quote
 _LONGEST_KEY = 20_000  # characters after which a private key that never ends is taken to have ended
 
 
@@ -49,36 +54,63 @@ PRIVATE_KEY = "private_key"
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Terms):
+    """What is done about what one check of runs finds."""
+
     check: Check
     action: Action
 
 
 class Policy:
-    """`version` changes whenever the same text might be judged otherwise; it belongs into cache keys."""
+    """Rules of both kinds: over runs (`rules`), and over whole texts (`judges`, None where there are none).
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    `version` changes whenever the same text might be judged otherwise; it belongs into cache keys.
+    """
+
+    def __init__(self, rules: Sequence[Rule], judges: Judges | None = None) -> None:
         self.rules = tuple(rules)
-        told = "\0".join(f"{rule.check.name} {rule.check.version} {rule.action}" for rule in self.rules)
-        self.version = hashlib.sha256(told.encode()).hexdigest()[:16]
+        self.judges = judges
+        told = [f"{rule.check.name} {rule.check.version} {rule.action} {rule.terms}" for rule in self.rules]
+        told.append(judges.version if judges is not None else "")
+        self.version = hashlib.sha256("\0".join(told).encode()).hexdigest()[:16]
         self.pseudonymises = any(rule.action == "pseudonymise" for rule in self.rules)
+        self._sampled = any(rule.sample < 1 for rule in self.rules)
 
-    def screen(self, text: str, pseudonyms: Pseudonyms | None = None) -> Screened:
-        """`pseudonyms` are the call's, where a rule asks for them."""
-        stream = StreamScreen(self.rules, pseudonyms)
+    def with_rules_of(self, other: Policy) -> Policy:
+        """Both policies' rules: whatever either of them stops is stopped."""
+        mine, theirs = self.judges, other.judges
+        judges = mine.beside(theirs) if mine is not None and theirs is not None else mine or theirs
+        return Policy([*self.rules, *other.rules], judges)
+
+    def for_call(self, call_id: str) -> Policy:
+        """The rules that look at this call: all but those whose sample it is not in."""
+        judges = self.judges.for_call(call_id) if self.judges is not None else None
+        if not self._sampled and judges is self.judges:
+            return self
+        rules = [rule for order, rule in enumerate(self.rules) if sampled(rule, call_id, order)]
+        return Policy(rules, judges)
+
+    def screen(self, text: str, pseudonyms: Pseudonyms | None = None, *, in_json: bool = False) -> Screened:
+        """What the rules over runs make of a text. `pseudonyms` are the call's, where a rule asks for them.
+
+        `in_json`: the text is JSON, and is still JSON once it is masked.
+        """
+        stream = StreamScreen(self.rules, pseudonyms, in_json=in_json)
         told = stream.feed(text) + stream.finish()
         return Screened(told, stream.verdicts, told != text)
 
-    def stream(self) -> StreamScreen:
-        return StreamScreen(self.rules)
+    def stream(self, *, in_json: bool = False) -> StreamScreen:
+        return StreamScreen(self.rules, in_json=in_json)
 
 
 class StreamScreen:
     """One text on its way. What `feed` and `finish` return may leave; after `blocked`, nothing more does."""
 
-    def __init__(self, rules: Sequence[Rule], pseudonyms: Pseudonyms | None = None) -> None:
+    def __init__(self, rules: Sequence[Rule], pseudonyms: Pseudonyms | None = None, *, in_json: bool = False) -> None:
         self._rules = rules
         self._pseudonyms = pseudonyms
+        self._json = JsonPlace() if in_json else None
+        self._key_end = _KEY_END_IN_JSON if in_json else _KEY_END
         self._runs = Runs()
         self._findings: list[list[Finding]] = [[] for _ in rules]
         self._key: tuple[int, Finding] | None = None  # (rule, finding) of a private key that has not ended
@@ -89,7 +121,7 @@ class StreamScreen:
     def verdicts(self) -> tuple[Verdict, ...]:
         """One for each rule, on what has been seen so far."""
         return tuple(
-            Verdict(rule.check.name, rule.action if found else "allow", tuple(found), rule.check.version)
+            rule.verdict(rule.check, rule.action, tuple(found))
             for rule, found in zip(self._rules, self._findings, strict=True)
         )
 
@@ -138,6 +170,8 @@ class StreamScreen:
             rule = self._rules[order]
             placed = Finding(finding.kind, run.start + finding.start, run.start + min(finding.end, cut), finding.score)
             self._findings[order].append(placed)
+            if rule.monitor:
+                continue
             if rule.action == "block":
                 self.blocked = True
                 return ""
@@ -149,7 +183,9 @@ class StreamScreen:
                 if self._key is None and _is_open(finding, text):
                     self._key = (order, placed)
         self._rest_masked = not run.whole and self._key is None and any(end == len(text) for _, end, _ in spans)
-        return _masked(text[:cut], spans)
+        if self._json is not None:
+            spans = self._json.fit(text[:cut], spans)
+        return masked(text[:cut], spans)
 
     def _find(self, text: str) -> list[tuple[int, Finding]]:
         """What every rule finds; a private key that is masked reaches to its END line, or beyond the run."""
@@ -158,8 +194,10 @@ class StreamScreen:
             if not rule.check.worth(text):
                 continue
             for finding in rule.check.find(text):
-                if finding.kind == PRIVATE_KEY and rule.action == "mask":
-                    closed = _KEY_END.search(text, finding.end)
+                if finding.score < rule.threshold:
+                    continue
+                if finding.kind == PRIVATE_KEY and rule.action == "mask" and not rule.monitor:
+                    closed = self._key_end.search(text, finding.end)
                     end = closed.end() if closed else len(text)
                     finding = Finding(finding.kind, finding.start, end, finding.score)
                 found.append((order, finding))
@@ -169,7 +207,7 @@ class StreamScreen:
         """Leave out what belongs to a private key: up to and with its END line."""
         assert self._key is not None
         order, key = self._key
-        closed = _KEY_END.search(run.text)
+        closed = self._key_end.search(run.text)
         stop = closed.end() if closed else len(run.text) - run.overlap
         self._runs.give_back(len(run.text) - stop)
         longer = Finding(key.kind, key.start, run.start + stop, key.score)
@@ -213,19 +251,3 @@ def _where_to_cut(run: Run, found: list[Finding]) -> int:
                 return limit  # the END line may be cut in two
             cut = reached
     return cut
-
-
-def _masked(text: str, spans: list[tuple[int, int, str]]) -> str:
-    """`text` with its spans replaced; where they overlap, the first and longest one names the whole."""
-    if not spans:
-        return text
-    out: list[str] = []
-    at = 0
-    for start, end, mask in sorted(spans, key=lambda span: (span[0], -span[1], span[2])):
-        if start >= at:
-            out += (text[at:start], mask)
-            at = end
-        elif end > at:
-            at = end
-    out.append(text[at:])
-    return "".join(out)

@@ -21,12 +21,25 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One check's word on one text. `version` names the check's rules, for the record."""
+    """One check's word on one text. `version` names the check's rules, for the record.
+
+    `would`: what a rule that only watches would have done. `message`: the operator's own words for a block.
+    `failure`: why the check could not judge; where the rule fails `closed`, the text may not go on without it.
+    """
 
     check: str
-    action: Literal["allow", "flag", "mask", "pseudonymise", "block"]
+    action: Literal["allow", "flag", "mask", "pseudonymise", "block", "unavailable"]
     findings: tuple[Finding, ...]
     version: str
+    would: Action | None = None
+    message: str | None = None
+    failure: str | None = None
+    closed: bool = False
+
+    @property
+    def stops(self) -> bool:
+        """Whether the text may not go on."""
+        return self.action == "block" or self.closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,4 +52,4 @@ class Screened:
 
     @property
     def blocked(self) -> bool:
-        return any(verdict.action == "block" for verdict in self.verdicts)
+        return any(verdict.stops for verdict in self.verdicts)

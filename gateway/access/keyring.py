@@ -30,6 +30,7 @@ class Keyring:
                 key.sensitivity,
                 key.speaks_for_users,
                 frozenset(key.groups),
+                key.guardrails.digest if key.guardrails is not None else "",
             )
             for key in access.keys
         }

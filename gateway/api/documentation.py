@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from gateway.api.completions import CompletionEnvelope
 from gateway.api.messages_request import MessagesEnvelope
 from gateway.api.responses_request import ResponsesEnvelope
-from gateway.chat import ChatEnvelope, EmbeddingsEnvelope, RerankEnvelope
+from gateway.chat import ChatEnvelope, EmbeddingsEnvelope, ModerationsEnvelope, RerankEnvelope
 
 _PATHS = {
     "/v1/chat/completions": (ChatEnvelope, "Chat completion, streamed or not", "chat"),
@@ -19,6 +19,7 @@ _PATHS = {
     "/v1/responses": (ResponsesEnvelope, "OpenAI's Responses API, streamed or not", "responses"),
     "/v1/embeddings": (EmbeddingsEnvelope, "Embeddings", "embeddings"),
     "/v1/rerank": (RerankEnvelope, "Documents by their relevance to a query", "rerank"),
+    "/v1/moderations": (ModerationsEnvelope, "What is harmful in texts and pictures", "moderations"),
 }
 
 

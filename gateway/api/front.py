@@ -14,7 +14,7 @@ from typing import Any
 from gateway.api.answering import write_error, write_plain, write_stream
 from gateway.api.errors import internal
 from gateway.api.inbound import Inbound, Told
-from gateway.chat import ChatRequest, EmbeddingsRequest, Request, RerankRequest
+from gateway.chat import ChatRequest, EmbeddingsRequest, ModerationsRequest, Request, RerankRequest
 from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge
 from gateway.exchange import Exchange
 from gateway.runtime import Gateway
@@ -30,6 +30,7 @@ _ROUTES: dict[str, type[Request]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/embeddings": EmbeddingsRequest,
     "/v1/rerank": RerankRequest,
+    "/v1/moderations": ModerationsRequest,
 }
 
 

@@ -16,9 +16,10 @@ import msgspec
 
 from gateway.api.responses_output import Event, Output, consume
 from gateway.api.responses_request import Item, ResponsesEnvelope, chat_request, items_of, read
-from gateway.chat import JSON, Chunk
+from gateway.chat import JSON, Chunk, last_question
 from gateway.errors import BadRequest, GatewayError, NotFound, StageFailed
 from gateway.exchange import Exchange
+from gateway.records.files import file_of
 from gateway.records.responses import ResponseStore, StoredResponse
 from gateway.values import Caller
 
@@ -86,6 +87,7 @@ class ResponseCall:
     async def whole(self, chunk: Chunk, exchange: Exchange) -> bytes:
         document: dict[str, Any] = _decode(chunk.data)
         output = self._begin(exchange)
+        consume(self._searched(exchange))
         self._note(document)
         (choice, *_) = document.get("choices") or [{}]
         consume(output.take(choice.get("message") or {}))
@@ -100,6 +102,7 @@ class ResponseCall:
             self._begin(exchange)
             frame = {"response": self._document(exchange)}
             told += self._numbered([("response.created", frame), ("response.in_progress", frame)])
+            told += self._numbered(self._searched(exchange))
         assert self._output is not None
         for chunk in chunks:
             document: dict[str, Any] = _decode(chunk.data)
@@ -148,8 +151,29 @@ class ResponseCall:
 
     def _begin(self, exchange: Exchange) -> Output:
         self._exchange = exchange
-        self._output = Output(exchange.call_id.removeprefix("call_"))
+        files = [
+            (file_id, passage.url) if (file_id := file_of(passage.document_id)) is not None else None
+            for passage in exchange.passages
+        ]
+        self._output = Output(exchange.call_id.removeprefix("call_"), files)
         return self._output
+
+    def _searched(self, exchange: Exchange) -> Iterable[Event]:
+        """The events of the file search, where one was asked for."""
+        assert self._output is not None
+        if self.request.file_search is None:
+            return ()
+        results = None
+        if "file_search_call.results" in (self._asked.include or ()):
+            results = [
+                {
+                    "file_id": file_id, "filename": passage.url, "score": round(passage.score, 4), "text": passage.text,
+                    "attributes": {}, "vector_store_id": passage.document_id.partition("/")[0],
+                }
+                for passage in exchange.passages
+                if (file_id := file_of(passage.document_id)) is not None
+            ]  # fmt: skip
+        return self._output.searched(last_question(self.request.messages), results)
 
     def _note(self, document: dict[str, Any]) -> None:
         if document.get("model"):

@@ -5,11 +5,14 @@ https://platform.openai.com/docs/api-reference/responses-streaming
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.api.responses_request import sealed
 from gateway.errors import UpstreamFailed
+
+CitedFile = tuple[str, str]
+"""A file's id and its name."""
 
 Event = tuple[str, dict[str, Any]]
 """An event's type and its fields, without its number."""
@@ -22,8 +25,9 @@ class Output:
     tool calls may have begun.
     """
 
-    def __init__(self, unique: str) -> None:
-        """`unique` makes the items' ids."""
+    def __init__(self, unique: str, files: Sequence[CitedFile | None] = ()) -> None:
+        """`unique` makes the items' ids. `files`: what stands behind each passage's mark, where that is a file."""
+        self._files = files
         self.items: list[dict[str, Any]] = []
         self._unique = unique
         self._reasoning: int | None = None
@@ -33,6 +37,16 @@ class Output:
         self._unnamed: dict[int, dict[str, Any]] = {}  # calls whose name has not come
         self._thoughts: dict[int, dict[str, Any]] = {}
         self._pieces: dict[tuple[int, int], list[str]] = {}  # texts, by item and part
+
+    def searched(self, question: str, results: list[dict[str, Any]] | None) -> Iterator[Event]:
+        """The file search that came before the answer."""
+        item: dict[str, Any] = {"id": f"fs_{self._unique}", "type": "file_search_call", "queries": [question]}
+        yield from self._begin({**item, "results": None})
+        place = {"item_id": item["id"], "output_index": len(self.items) - 1}
+        for step in ("in_progress", "searching", "completed"):
+            yield f"response.file_search_call.{step}", place
+        self.items[-1] |= {"results": results, "status": "completed"}
+        yield "response.output_item.done", {"output_index": len(self.items) - 1, "item": _copy(self.items[-1])}
 
     def take(self, said: Mapping[str, Any]) -> Iterator[Event]:
         """A stream's delta, or a whole message. Consume it to the end."""
@@ -57,6 +71,8 @@ class Output:
         if self._unnamed and whole:
             raise UpstreamFailed("The provider sent a tool call without a name.", code="upstream_bad_answer")
         for at, item in enumerate(self.items):
+            if item["type"] == "file_search_call":
+                continue  # told whole when it began
             place = {"item_id": item["id"], "output_index": at}
             if item["type"] == "function_call":
                 item["arguments"] = self._joined(at, 0)
@@ -140,6 +156,8 @@ class Output:
         at, order = self._message, self._parts["output_text"]
         told = {name: cited.get(name) for name in ("url", "title", "start_index", "end_index")}
         told = {"type": "url_citation", **told, "title": told["title"] or ""}
+        if (file := self._cited_file(self._joined(at, order), told)) is not None:
+            told = {"type": "file_citation", "index": told["end_index"], "file_id": file[0], "filename": file[1]}
         annotations = self.items[at]["content"][order]["annotations"]
         annotations.append(told)
         place = {"item_id": self.items[at]["id"], "output_index": at, "content_index": order}
@@ -147,6 +165,12 @@ class Output:
             "response.output_text.annotation.added",
             {**place, "annotation_index": len(annotations) - 1, "annotation": told},
         )
+
+    def _cited_file(self, text: str, told: Mapping[str, Any]) -> CitedFile | None:
+        """The file that the mark at this place names; None where that is another kind of document."""
+        number = text[(told["start_index"] or 0) + 1 : (told["end_index"] or 0) - 1]
+        place = int(number) - 1 if number.isdecimal() else -1
+        return self._files[place] if 0 <= place < len(self._files) else None
 
     def _begin(self, item: dict[str, Any]) -> Iterator[Event]:
         item["status"] = "in_progress"
@@ -170,7 +194,7 @@ class Output:
         return "".join(self._pieces.get((at, order), ()))
 
 
-def consume(events: Iterator[Event]) -> None:
+def consume(events: Iterable[Event]) -> None:
     """For an answer that is not streamed: only what its events leave in the items counts."""
     for _ in events:
         pass

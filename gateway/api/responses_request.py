@@ -55,6 +55,10 @@ class _Tool(msgspec.Struct):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    vector_store_ids: Any = None
+    max_num_results: Any = None
+    filters: Any = None
+    ranking_options: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -288,9 +292,13 @@ def _string(item: Mapping[str, Any], name: str, where: str) -> str:
 
 
 def _tool(tool: _Tool, order: int) -> dict[str, Any]:
+    if tool.type == "file_search":
+        names = ("vector_store_ids", "max_num_results", "filters", "ranking_options")
+        asked = {name: value for name in names if (value := getattr(tool, name)) is not None}
+        return {"type": "file_search", **asked}
     if tool.type != "function":
         raise BadRequest(
-            f"Tools of type '{tool.type}' are not served here: 'function' is.",
+            f"Tools of type '{tool.type}' are not served here: 'function' and 'file_search' are.",
             param=f"tools[{order}].type",
             code="unsupported_parameter",
         )
@@ -306,9 +314,11 @@ def _tool(tool: _Tool, order: int) -> dict[str, Any]:
 def _choice(choice: str | _Choice) -> Any:
     if isinstance(choice, str):
         return choice
+    if choice.type == "file_search":
+        return {"type": "file_search"}
     if choice.type != "function" or choice.name is None:
         raise BadRequest(
-            "tool_choice names a function, or is auto, none or required.",
+            "tool_choice names a function or file_search, or is auto, none or required.",
             param="tool_choice",
             code="unsupported_parameter",
         )

@@ -16,6 +16,7 @@ from gateway.routing.health import Patience
 
 if TYPE_CHECKING:
     from gateway.providers.dialect import Dialect, Signer
+    from gateway.providers.media import MediaHosts
     from gateway.providers.protocol import Provider
     from gateway.providers.reply import Transport
     from gateway.services import KnowledgeService
@@ -65,7 +66,7 @@ def _http_provider(name: str, settings: HttpProvider) -> Provider:
         return _vllm(name, settings)
     if isinstance(settings, (kinds.OpenAI, kinds.OpenAICompatible)):
         upstream = _upstream(settings, settings.base_url, _key(settings, "authorization", "Bearer "))
-        return OpenAICompatible(upstream, settings.timeouts, _secrets(settings))
+        return OpenAICompatible(upstream, settings.timeouts, _secrets(settings), media=_media(settings))
     if isinstance(settings, kinds.AzureOpenAI):
         return _azure(settings)
     if isinstance(settings, kinds.Anthropic):
@@ -109,17 +110,17 @@ def _http_provider(name: str, settings: HttpProvider) -> Provider:
 def _vllm(name: str, settings: kinds.Vllm) -> Provider:
     from gateway.providers.vllm import Vllm
 
-    serve = settings.serve
+    serve, media = settings.serve, _media(settings)
     if serve is None:
         upstream = _upstream(settings, settings.base_url, _key(settings, "authorization", "Bearer "))
         root = settings.base_url.rstrip("/").removesuffix("/v1")
-        return Vllm(upstream, settings.timeouts, _secrets(settings), root, settings.load_every)
+        return Vllm(upstream, settings.timeouts, _secrets(settings), root, settings.load_every, media=media)
     from gateway.providers.vllm_server import VllmServer
 
     server = VllmServer(name, serve.executable, serve.model, serve.args, serve.ready_within)
     upstream = _upstream(settings, server.url + "/v1", {"authorization": f"Bearer {server.key}"})
     secrets = (*_secrets(settings), server.key)
-    return Vllm(upstream, settings.timeouts, secrets, server.url, settings.load_every, server)
+    return Vllm(upstream, settings.timeouts, secrets, server.url, settings.load_every, server, media)
 
 
 def _azure(settings: kinds.AzureOpenAI) -> Provider:
@@ -189,6 +190,18 @@ def _upstream(settings: HttpProvider, base_url: str, headers: dict[str, str]) ->
 
         return Http2(base_url, configured | headers, connect_timeout=connect, max_connections=most)
     return Upstream(base_url, configured | headers, connect_timeout=connect, max_connections=most)
+
+
+def _media(settings: HttpProvider) -> MediaHosts | None:
+    """Where the server may fetch from; None where that is its own concern."""
+    if not isinstance(settings, kinds.MediaFetcher):
+        return None
+    ours = settings.residency == "on_premises" or isinstance(settings, kinds.Vllm)
+    if settings.media_hosts is None and not ours:
+        return None
+    from gateway.providers.media import MediaHosts
+
+    return MediaHosts(settings.media_hosts or ())
 
 
 def _secrets(settings: HttpProvider) -> tuple[str, ...]:

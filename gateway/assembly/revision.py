@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.access.keyring import Keyring
+from gateway.assembly.guards import Guards, input_guard, output_guard
 from gateway.assembly.routes import Routes
 from gateway.assembly.services import Services
 from gateway.cache.exact import AnswerCache
-from gateway.config.models import AskedModel, Configuration, GuardrailRule, Model
+from gateway.config.models import AskedModel, Configuration, Model
 from gateway.pipeline import Pipeline
 from gateway.runtime import Revision
 
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
     from gateway.routing.dispatch import Calls
     from gateway.routing.fleet import Fleet
     from gateway.services import FeatureService, KnowledgeService
-    from gateway.stages.guarding import InputGuard, OutputGuard
+    from gateway.stages.file_search import FileSearchStage
     from gateway.stages.preparation import FeatureStage, RetrievalStage
     from gateway.stages.rendering import PromptStage
-    from guardrails.policy import Policy
 
 _PLAIN_NAMES = 1_000  # `provider/model` pipelines kept; names beyond are compiled for their call only
 
@@ -39,8 +39,10 @@ def compile_revision(loaded: Loaded, services: Services, fleet: Fleet, *, loopba
     open_mode = loopback and access.open_on_loopback and not access.keys
     routes = Routes(configuration, fleet, services.knowledge)
     library = _library(configuration)
+    guards = Guards(configuration, routes, services)
+    file_search = _file_search(services)
     pipelines = {
-        name: _pipeline(name, model, routes, configuration, library, services)
+        name: _pipeline(name, model, routes, configuration, library, services, guards, file_search)
         for name, model in configuration.models.items()
     }
     user_header = access.user_header
@@ -49,8 +51,9 @@ def compile_revision(loaded: Loaded, services: Services, fleet: Fleet, *, loopba
         configuration=configuration,
         keyring=Keyring(access, open=open_mode),
         pipelines=pipelines,
-        plain=_plain(routes),
+        plain=_plain(routes, file_search, guards),
         user_header=user_header.lower().encode("ascii") if user_header else None,
+        tightened=guards.tightener(),
     )
 
 
@@ -69,16 +72,20 @@ def _pipeline(
     configuration: Configuration,
     library: TemplateLibrary | None,
     services: Services,
+    guards: Guards,
+    file_search: FileSearchStage | None,
 ) -> Pipeline:
     if not model.has_arms:
-        return _journey(name, model, routes.calls(name, model), routes, configuration, library, services)
+        return _journey(
+            name, model, routes.calls(name, model), routes, configuration, library, services, guards, file_search
+        )
     branches = {}
     for entry in routes.switched_on(model):
         # The arm's own settings in place of the model's: what differs shapes its cache's scope too.
         update = {"targets": [entry], "prompt": entry.prompt or model.prompt}
         arm = model.model_copy(update=update)
         branches[entry.arm_name] = _journey(
-            name, arm, routes.arm(name, model, entry), routes, configuration, library, services
+            name, arm, routes.arm(name, model, entry), routes, configuration, library, services, guards, file_search
         )
     first = next(iter(branches.values()))
     endpoints = frozenset.intersection(*(branch.endpoints for branch in branches.values()))
@@ -93,11 +100,14 @@ def _journey(
     configuration: Configuration,
     library: TemplateLibrary | None,
     services: Services,
+    guards: Guards,
+    file_search: FileSearchStage | None,
 ) -> Pipeline:
     """The stages of one public model, or of one of its arms."""
     prompt = _prompt(model, library)
-    input_policy = _policy(model.guardrails.input)
-    output_policy = _policy(model.guardrails.output)
+    asked = model.guardrails
+    input_policy = guards.policy(asked.input, "input", asked.budget)
+    output_policy = guards.policy(asked.output, "output", asked.budget)
     record = model.record_content
     shaping = [name, model.model_dump_json(exclude={"description", "record_content"})]
     shaping += [prompt.template.content_hash if prompt else ""]
@@ -109,10 +119,11 @@ def _journey(
         targets=targets,
         features=_feature_stage(model, services.features),
         retrieval=_retrieval_stage(model, prompt, services.knowledge, routes),
-        input_guard=_input_guard(input_policy),
+        file_search=file_search,
+        input_guard=input_guard(input_policy),
         prompt=prompt,
         cache=AnswerCache(scope, model.cache.exact.ttl, model.cache.exact.max_bytes) if model.cache else None,
-        output_guard=_output_guard(output_policy),
+        output_guard=output_guard(output_policy),
         record_content=configuration.records.content == "on" if record is None else record,
     )
 
@@ -161,41 +172,23 @@ def _retrieval_stage(
         routes.helper(asked.rewrite, "rewrite") if isinstance(asked.rewrite, AskedModel) else None,
         routes.helper(asked.hyde, "hyde") if asked.hyde is not None else None,
         asked.multi_query,
+        knowledge.keywords,
     )
 
 
-def _policy(rules: list[GuardrailRule]) -> Policy | None:
-    if not rules:
+def _file_search(services: Services) -> FileSearchStage | None:
+    """For every model, where there are vector stores."""
+    if services.vector_stores is None:
         return None
-    from guardrails.assembly import build_check
-    from guardrails.policy import Policy, Rule
+    from gateway.prompts.library import built_in
+    from gateway.stages.file_search import FileSearchStage
+    from gateway.stages.rendering import PromptStage
 
-    built = []
-    for rule in rules:
-        settings = rule.model_dump(include={"entities", "min_score"}, exclude_none=True)
-        check = build_check(rule.check, settings)
-        built.append(Rule(check, rule.action or check.default_action))
-    return Policy(built)
+    return FileSearchStage(services.vector_stores, PromptStage(built_in("file_search@1")))
 
 
-def _input_guard(policy: Policy | None) -> InputGuard | None:
-    if policy is None:
-        return None
-    from gateway.stages.guarding import InputGuard
-
-    return InputGuard(policy)
-
-
-def _output_guard(policy: Policy | None) -> OutputGuard | None:
-    if policy is None:
-        return None
-    from gateway.stages.guarding import OutputGuard
-
-    return OutputGuard(policy)
-
-
-def _plain(routes: Routes) -> Callable[[str], Pipeline | None]:
-    """Pipelines for `provider/model` names: a plain proxy, compiled when first asked for."""
+def _plain(routes: Routes, file_search: FileSearchStage | None, guards: Guards) -> Callable[[str], Pipeline | None]:
+    """Pipelines for `provider/model` names: a plain proxy, compiled when first asked for; and for named guardrails."""
     known: dict[str, Pipeline] = {}
 
     def plain(name: str) -> Pipeline | None:
@@ -203,9 +196,12 @@ def _plain(routes: Routes) -> Callable[[str], Pipeline | None]:
         if pipeline is None:
             provider, slash, model = name.partition("/")
             line = routes.lines.get(provider)
+            if line is None and provider == "guardrails" and (moderation := guards.moderation(model)) is not None:
+                known[name] = Pipeline(name, frozenset({"moderations"}), moderation)
+                return known[name]
             if line is None or not slash or not model:
                 return None
-            pipeline = Pipeline(name, line.provider.endpoints, routes.plain(provider, model))
+            pipeline = Pipeline(name, line.provider.endpoints, routes.plain(provider, model), file_search=file_search)
             if len(known) < _PLAIN_NAMES:
                 known[name] = pipeline
         return pipeline

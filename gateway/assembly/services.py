@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,14 @@ from gateway.records.journal import CallJournal
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
+    from gateway.guard_http import HttpPosts
     from gateway.pricing import PriceBook
     from gateway.records.feedback import FeedbackStore
     from gateway.records.responses import ResponseStore
     from gateway.records.routing import RoutingStore
     from gateway.services import FeatureService, KnowledgeService
     from gateway.vector_stores import VectorStores
+    from guardrails.outside import Post
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +30,37 @@ class Services:
     knowledge: KnowledgeService | None
     features: FeatureService | None
     vector_stores: VectorStores | None = None
+    guard_posts: GuardPosts = field(default_factory=lambda: GuardPosts())
 
     def runs(self) -> list[Coroutine[None, None, None]]:
-        services = (self.knowledge, self.features, self.vector_stores)
+        services = (self.knowledge, self.features, self.vector_stores, self.guard_posts)
         return [service.run() for service in services if service is not None]
 
     async def states(self) -> dict[str, str]:
         named = {"knowledge": self.knowledge, "features": self.features}
         return {name: await service.state() for name, service in named.items() if service is not None}
+
+
+class GuardPosts:
+    """HTTP for the guardrails that ask a server: made when a configuration first has one, kept across reloads."""
+
+    def __init__(self) -> None:
+        self._made: HttpPosts | None = None
+
+    def post(self, url: str, headers: Mapping[str, str], timeout: float) -> Post:
+        if self._made is None:
+            from gateway.guard_http import HttpPosts
+
+            self._made = HttpPosts()
+        return self._made.post(url, headers, timeout)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if self._made is not None:
+                await self._made.aclose()
 
 
 def open_services(configuration: Configuration) -> Services:

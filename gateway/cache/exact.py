@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import TYPE_CHECKING
 
 from cachetools import TTLCache
@@ -51,6 +52,12 @@ class AnswerCache:
         )
         self._flights: dict[bytes, Flight] = {}
 
+    def narrowed(self, more: str) -> AnswerCache:
+        """The same memory for answers that `more` has shaped too: neither gets the other's."""
+        made = copy(self)
+        made._scope = self._scope + b"\0" + more.encode()
+        return made
+
     async def answer(self, request: Request, exchange: Exchange, generate: Generate) -> Chunks:
         """A kept answer, the one that is just being made for somebody else, or a new one."""
         wish = exchange.cache_wish
@@ -83,7 +90,9 @@ class AnswerCache:
         def landed(chunks: list[Chunk]) -> None:
             completion = whole(chunks)
             entry = _Entry(completion, exchange.target)
-            if _may_be_kept(completion) and len(completion.data) + 500 <= self._entries.maxsize:
+            # An answer that a guardrail could not judge was let go for this once.
+            unjudged = any(stage.startswith("guardrails.") for stage in exchange.degraded)
+            if not unjudged and _may_be_kept(completion) and len(completion.data) + 500 <= self._entries.maxsize:
                 self._entries[key] = entry
 
         def ended() -> None:

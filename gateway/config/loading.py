@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from gateway.config.document import Document, parse
 from gateway.config.faults import ConfigError, ConfigFault, nearest
+from gateway.config.guardrails import CHECKS
 from gateway.config.models import Configuration
 from gateway.config.providers import Provider, Vertex
 from gateway.config.references import check_references
@@ -23,6 +24,7 @@ from gateway.config.routing import StrategyName
 _MAX_FILE = 2_000_000
 _KINDS = {get_args(kind.model_fields["kind"].annotation)[0] for kind in get_args(get_args(Provider)[0])}
 _STRATEGIES = set(get_args(StrategyName))
+_CHECK_TAGS = CHECKS | {"set"}
 
 # Pydantic's words for what was written, where plain ones say it shorter.
 _WORDS = {
@@ -138,6 +140,12 @@ def _fault(document: Document, detail: ErrorDetails) -> ConfigFault:
         )
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         given = str(context.get("tag", ""))
+        if "guardrails" in path:
+            if given == "set":
+                return document.fault(path, "a set holds rules, not another set's name")
+            return document.fault(
+                (*path, "check"), "names no check", allowed=tuple(sorted(CHECKS)), suggestion=nearest(given, CHECKS)
+            )
         kinds = tuple(sorted(word.strip(" '") for word in context.get("expected_tags", "").split(","))) or tuple(_KINDS)
         if path[0] != "providers":
             return document.fault(
@@ -160,6 +168,8 @@ def _fault(document: Document, detail: ErrorDetails) -> ConfigFault:
 def _is_tag(location: tuple[str | int, ...], order: int) -> bool:
     if location[0] == "providers":
         return order == 2 and location[order] in _KINDS
+    if location[order] in _CHECK_TAGS and isinstance(location[order - 1], int):
+        return location[order - 2] in ("input", "output") or (order == 3 and location[0] == "guardrails")
     return order == 3 and location[0] == "models" and location[2] == "strategy" and location[order] in _STRATEGIES
 
 
@@ -172,12 +182,13 @@ def _known_keys(path: tuple[str | int, ...], document: Document) -> set[str]:
         model = _step(model, part, values)
         if model is None:
             return set()
-    return set(model.model_fields) if hasattr(model, "model_fields") else set()
+    return {f.alias or name for name, f in model.model_fields.items()} if hasattr(model, "model_fields") else set()
 
 
 def _step(model: Any, part: str | int, values: Any) -> Any:
     if hasattr(model, "model_fields"):
-        return _unwrapped(model.model_fields[part].annotation, values) if part in model.model_fields else None
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        return _unwrapped(fields[str(part)].annotation, values) if part in fields else None
     arguments = get_args(model)
     return _unwrapped(arguments[-1], values) if arguments else None
 
@@ -193,9 +204,10 @@ def _unwrapped(annotation: Any, values: Any) -> Any:
         return _unwrapped(arguments[0], values)
     models = [a for a in arguments if a is not type(None)]
     for candidate in models:
-        kind = getattr(candidate, "model_fields", {}).get("kind")
-        if kind is not None and isinstance(values, dict) and values.get("kind") in get_args(kind.annotation):
-            return candidate
+        for name in ("kind", "check"):
+            kind = getattr(candidate, "model_fields", {}).get(name)
+            if kind is not None and isinstance(values, dict) and values.get(name) in get_args(kind.annotation):
+                return candidate
     return _unwrapped(models[0], values)
 
 

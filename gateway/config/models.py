@@ -9,8 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from gateway.config.guardrails import AnyRule, CheckName, KeyGuardrails, ModelGuardrails, spelled
 from gateway.config.providers import Provider
 from gateway.config.quantities import Duration, Size
 from gateway.config.routing import Ab, Bandit, BlueGreen, Canary, Hedge, Priority, Residency, Strategy, StrategyName
@@ -44,6 +45,7 @@ class Key(Section):
     speaks_for_users: bool = False
     admin: bool = False
     sensitivity: str | None = None
+    guardrails: KeyGuardrails | None = None
 
 
 class Access(Section):
@@ -244,42 +246,6 @@ class ModelRetrieval(Section):
     on_failure: OnFailure = "refuse"
 
 
-CheckName = Literal["secrets", "pii"]
-PersonalDatum = Literal["EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "PHONE_NUMBER", "CRYPTO", "IP_ADDRESS"]
-
-
-class GuardrailRule(Section):
-    check: CheckName
-    action: Literal["block", "mask", "pseudonymise", "flag"] | None = None
-    entities: Annotated[list[PersonalDatum], Field(min_length=1)] | None = None
-    min_score: Annotated[float, Field(ge=0, le=1)] | None = None
-
-    @model_validator(mode="after")
-    def _settings_fit(self) -> Self:
-        if self.check == "secrets" and (self.entities is not None or self.min_score is not None):
-            raise ValueError("`entities` and `min_score` are settings of the check `pii`; `secrets` has none")
-        if self.check == "secrets" and self.action == "pseudonymise":
-            raise ValueError("secrets are masked or blocked: no answer should ever hold one again")
-        return self
-
-
-class ModelGuardrails(Section):
-    input: list[GuardrailRule] = []
-    output: list[GuardrailRule] = []
-
-    @field_validator("input", "output", mode="before", json_schema_input_type=list[CheckName | GuardrailRule])
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        return [{"check": v} if isinstance(v, str) else v for v in value] if isinstance(value, list) else value
-
-    @field_validator("output")
-    @classmethod
-    def _nothing_to_restore(cls, value: list[GuardrailRule]) -> list[GuardrailRule]:
-        if any(rule.action == "pseudonymise" for rule in value):
-            raise ValueError("`pseudonymise` is for input: what it replaces there comes back in the output")
-        return value
-
-
 class ExactCache(Section):
     ttl: Duration = 600.0
     max_bytes: Size = 64_000_000
@@ -345,6 +311,12 @@ class Model(Section):
         return self
 
 
+_SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+_RuleSet = Annotated[
+    list[AnyRule], BeforeValidator(spelled, json_schema_input_type=list[CheckName | AnyRule]), Field(min_length=1)
+]
+
+
 class Configuration(Section):
     data_dir: Path = Path("data")
     server: Server = Server()
@@ -356,5 +328,6 @@ class Configuration(Section):
     residency: Residency | None = None
     retrieval: Knowledge | None = None
     features: UserFeatures | None = None
+    guardrails: dict[_SetName, _RuleSet] = {}
     providers: Annotated[dict[str, Provider], Field(min_length=1)]
     models: dict[Annotated[str, Field(pattern=r"^[!-~]{1,256}$")], Model] = {}

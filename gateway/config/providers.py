@@ -248,7 +248,17 @@ class AnyLlm(HttpProvider):
         return self
 
 
-class OpenAICompatible(HttpProvider):
+class MediaFetcher(HttpProvider):
+    """A server that fetches what a request names by URL, from where it stands.
+
+    `media_hosts`: the hosts that it may be sent to (`*.example.com` for all below). A vLLM server, and whatever is on the
+    premises, may be sent to none that is not named here; others to all.
+    """
+
+    media_hosts: list[Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$")]] | None = None
+
+
+class OpenAICompatible(MediaFetcher):
     kind: Literal["openai_compatible"]
     base_url: HttpUrl
 
@@ -279,7 +289,7 @@ class Serve(Section):
         return args
 
 
-class Vllm(HttpProvider):
+class Vllm(MediaFetcher):
     """A vLLM server at `base_url`; or, with `serve`, one that the gateway starts, watches and ends.
 
     `load_every`: how often its `/metrics` are asked for its load, where a `least_busy` model uses it."""

@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from gateway.config.document import Document, Path
 from gateway.config.faults import ConfigFault, nearest
+from gateway.config.guardrails import (
+    CHECKS,
+    AnyRule,
+    Entry,
+    Guardrails,
+    NamedSet,
+    ServerRule,
+    unfit_for_input,
+    unfit_for_output,
+)
 from gateway.config.models import AskedModel, Configuration, Model, TargetEntry
 from gateway.config.providers import HttpProvider, LocalEmbeddings
 from gateway.config.routing import BestOf
@@ -37,6 +47,7 @@ class _References:
         for name, model in configuration.models.items():
             self._model(name, model)
         self._keys()
+        self._guardrails()
         self._residency()
         return self._faults, self._notices
 
@@ -61,6 +72,56 @@ class _References:
                     "would be sent what may not leave, as there is a `residency` section: a server on the premises "
                     "says `residency: on_premises`",
                 )
+
+    def _guardrails(self) -> None:
+        configuration = self._configuration
+        for name, rules in configuration.guardrails.items():
+            if name in CHECKS:
+                self._fault(("guardrails", name), "is the name of a check; choose another for this set")
+            for order, rule in enumerate(rules):
+                self._rule(("guardrails", name, order), rule)
+        for name, model in configuration.models.items():
+            self._guarded(("models", name, "guardrails"), model.guardrails)
+        for order, key in enumerate(configuration.access.keys):
+            if key.guardrails is not None:
+                self._guarded(("access", "keys", order, "guardrails"), key.guardrails)
+
+    def _guarded(self, path: Path, guardrails: Guardrails) -> None:
+        sets = self._configuration.guardrails
+        for side, rules in (("input", guardrails.input), ("output", guardrails.output)):
+            for order, rule in enumerate(rules):
+                where: Path = (*path, side, order)
+                self._rule(where, rule)
+                if not isinstance(rule, NamedSet):
+                    continue
+                if rule.name not in sets:
+                    known = (*sorted(CHECKS), *sorted(sets))
+                    message = f"there is no check `{rule.name}`, and no set of that name in `guardrails`"
+                    self._fault(where, message, known, nearest(rule.name, known))
+                unfit = unfit_for_output if side == "output" else unfit_for_input
+                faults = [unfit(one) for one in sets.get(rule.name, ())]
+                if fault := next(filter(None, faults), None):
+                    self._fault(where, fault)
+
+    def _rule(self, path: Path, rule: AnyRule | Entry) -> None:
+        for key in ("embeddings", "judge", "target"):
+            asked = getattr(rule, key, None)
+            if asked == "local":
+                if self._configuration.retrieval is None:
+                    self._fault((*path, key), "`local` needs the `retrieval` section, which runs the embedder")
+            elif asked is not None:
+                provider, _, model = asked.partition("/")
+                self._target((*path, key), TargetEntry(provider=provider, model=model))
+                found = self._configuration.providers.get(provider)
+                if found is not None and found.switched_off:
+                    self._fault((*path, key), f"the provider `{provider}` is switched off: give it an api_key")
+        leaves = isinstance(rule, ServerRule) and rule.residency != "on_premises"
+        if leaves and self._configuration.residency is not None:
+            self._fault(
+                (*path, "url"),
+                "would be sent what may not leave, as there is a `residency` section: a server on the premises "
+                "says `residency: on_premises`",
+            )
 
     def _model(self, name: str, model: Model) -> None:
         path: Path = ("models", name)

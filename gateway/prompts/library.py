@@ -84,6 +84,11 @@ class TemplateLibrary:
         return template
 
 
+def built_in(reference: str) -> Template:
+    """A template that comes with the gateway."""
+    return TemplateLibrary.load(Path(__file__).parent / "built_in").get(reference)
+
+
 def _template(file: Path, environment: ImmutableSandboxedEnvironment, counter: TokenCounter) -> Template:
     name = _NAME.fullmatch(file.stem)
     if name is None:

@@ -22,13 +22,14 @@ from gateway.providers.sse import SseReader
 if TYPE_CHECKING:
     from gateway.config.providers import Timeouts
     from gateway.exchange import Exchange
+    from gateway.providers.media import MediaHosts
     from gateway.values import Target
 
 _DONE = b"[DONE]"
 
 
 class OpenAICompatible:
-    endpoints = frozenset({"chat.completions", "embeddings", "rerank"})
+    endpoints = frozenset({"chat.completions", "embeddings", "rerank", "moderations"})
 
     def __init__(
         self,
@@ -37,17 +38,20 @@ class OpenAICompatible:
         secrets: tuple[str, ...] = (),
         path: Callable[[bytes, str], bytes] | None = None,
         signer: Signer | None = None,
+        media: MediaHosts | None = None,
     ) -> None:
         """`secrets` are cut out of whatever text of the provider's reaches a caller.
 
         `path`: an endpoint's path and the model's name to the path that this server has for them, where it is not
-        OpenAI's. `signer`: credentials that are not a fixed header.
+        OpenAI's. `signer`: credentials that are not a fixed header. `media`: where a
+        server in our own network may fetch from.
         """
         self._upstream = upstream
         self._timeouts = timeouts
         self._secrets = secrets
         self._path = path
         self._signer = signer
+        self._media = media
 
     def unfit(self, request: Request) -> BadRequest | None:
         return None
@@ -55,6 +59,8 @@ class OpenAICompatible:
     async def open(
         self, request: Request, target: Target, exchange: Exchange, deadline: float
     ) -> PlainAnswer | StreamedAnswer:
+        if self._media is not None:
+            self._media.check(request)
         loop = asyncio.get_running_loop()
         timeouts = self._timeouts
         body = request.body_for(target.model)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gateway.config.providers import Timeouts
     from gateway.exchange import Exchange
     from gateway.providers.answers import PlainAnswer, StreamedAnswer
+    from gateway.providers.media import MediaHosts
     from gateway.providers.reply import Transport
     from gateway.providers.vllm_server import State, VllmServer
     from gateway.values import Target
@@ -26,6 +27,8 @@ _GAUGE = re.compile(rb"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (\S+
 class Vllm(OpenAICompatible):
     """`load` is how many requests run or wait there, whoever sent them; None where nobody looks or it does not say."""
 
+    endpoints = OpenAICompatible.endpoints - {"moderations"}
+
     def __init__(
         self,
         upstream: Transport,
@@ -34,10 +37,11 @@ class Vllm(OpenAICompatible):
         root: str,
         load_every: float,
         server: VllmServer | None = None,
+        media: MediaHosts | None = None,
     ) -> None:
         """`root` is the server's address, without /v1; `load_every`: seconds from one look at its load to the next.
         `server`: the gateway's own, which runs from `start` on."""
-        super().__init__(upstream, timeouts, secrets)
+        super().__init__(upstream, timeouts, secrets, media=media)
         self.load: float | None = None
         self.watched = False  # whether some model goes by the load
         self._root = root

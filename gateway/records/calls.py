@@ -73,6 +73,8 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
                 "findings": [
                     {"kind": f.kind, "start": f.start, "end": f.end, "score": round(f.score, 3)} for f in v.findings
                 ],
+                **({"would": v.would} if v.would else {}),
+                **({"failure": v.failure} if v.failure else {}),
             }
             for stage, v in exchange.verdicts
         ]  # fmt: skip

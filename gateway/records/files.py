@@ -305,6 +305,12 @@ class FileRecords:
             return [dict(row) for row in self._connection.execute(query, values)]
 
 
+def file_of(document_id: str) -> str | None:
+    """The file behind a passage's document of a vector store, STORE/FILE; None for any other document."""
+    store, slash, file_id = document_id.partition("/")
+    return file_id if slash and store.startswith("vs_") and file_id.startswith("file-") else None
+
+
 def new_id(prefix: str) -> str:
     """Ids are unguessable, though knowing one opens nothing by itself."""
     return prefix + secrets.token_hex(16)

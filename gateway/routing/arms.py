@@ -66,6 +66,11 @@ class Arms(Generic[T]):
         self._branches = branches
         self._targets = targets
 
+    def mapped(self, change: Callable[[T], T]) -> Arms[T]:
+        """The same choice among what `change` makes of the branches."""
+        branches = {name: change(branch) for name, branch in self._branches.items()}
+        return Arms(self._chooser, self._shared, branches, self._targets)
+
     def choose(self, request: Request, exchange: Exchange) -> T:
         arm, propensity = self._chooser.choose(self._shared.state, request, exchange)
         exchange.arm, exchange.propensity = arm, propensity

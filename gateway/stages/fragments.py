@@ -61,8 +61,13 @@ def append_fragment(delta: dict[str, Any], channel: str, text: str) -> None:
     holder[key] = holder.get(key, "") + text
 
 
-def texts(message: dict[str, Any]) -> Iterable[tuple[dict[str, Any], str]]:
-    """Where a message holds text: everywhere but in what is not for reading, pictures and sounds."""
+def texts(message: dict[str, Any]) -> Iterable[tuple[dict[str, Any], str, str]]:
+    """Where a message holds text, as `fragments`: everywhere but in what is not for reading, pictures and sounds."""
     for holder, key, channel in fragments(message):
         if not channel.endswith((".url", ".data", ".file_data", "tool_call_id")):
-            yield holder, key
+            yield holder, key, channel
+
+
+def is_json(channel: str) -> bool:
+    """Whether the text of a channel is JSON: the arguments of a tool call."""
+    return channel.endswith("arguments")

@@ -1,79 +1,125 @@
-"""Guardrails on what goes in (messages, passages) and on what comes out, streamed or not.
+"""Guardrails on what goes in: messages, tools and passages; and what stands behind an answer that comes out.
 
-Every string of an answer passes a screen of its own, whatever field it stands in: content, reasoning, refusals,
-tool names and arguments, and fields that the gateway does not know. What can't be screened piece by piece is
-screened whole; what a check would block never leaves.
+Rules over runs look at each text as it comes to them, without a pause. Rules over whole texts are asked about all
+texts of a call together, once no rule over runs has blocked one.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import msgspec
 from cachetools import LRUCache
 
-from gateway.chat import JSON, Chunk, Request
-from gateway.errors import BadRequest, ContentBlocked, UpstreamFailed
+from gateway.chat import JSON, ChatRequest, Request, last_question
+from gateway.errors import BadRequest
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
-from gateway.stages.fragments import append_fragment, fragments, texts
+from gateway.stages.fragments import fragments, is_json, texts
+from gateway.stages.guard_calls import guarding
+from gateway.stages.judging import JudgedAnswer
 from gateway.stages.restoring import restored
-from guardrails.policy import Policy, StreamScreen
+from gateway.stages.screening import ScreenedAnswer
+from gateway.stages.verdicts import note, refusal, screened
+from guardrails.judging import Batch, Judges
+from guardrails.policy import Policy
 from guardrails.pseudonyms import Pseudonyms
-from guardrails.verdicts import Screened, Verdict
+from guardrails.text_checks import Context
+from guardrails.verdicts import Screened
+from retrieval.passages import Passage
 
 _decode = msgspec.json.Decoder().decode
-_OFF_LOOP = 4_000  # characters from which screening would hold up other calls, so a thread does it
-_ANSWER = frozenset({"id", "object", "created", "model", "choices", "usage", "system_fingerprint", "service_tier"})
-_CHOICE = frozenset({"index", "delta", "message", "finish_reason"})
-_NO_TEXT: tuple[Any, ...] = (None, "", [], {})
+_TOOLS = ("tools", "functions")
+# Fields without words for the model. In every other one there may be some: tools, schemas, predictions, documents.
+_NO_WORDS = frozenset({
+    "audio", "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "messages",
+    "metadata", "modalities", "model", "n", "parallel_tool_calls", "presence_penalty", "priority",
+    "prompt_cache_key", "prompt_cache_retention", "reasoning_effort", "safety_identifier", "seed", "service_tier",
+    "stop", "store", "stream", "stream_options", "temperature", "tool_choice", "top_k", "top_logprobs", "top_p",
+    "user", "verbosity",
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One text of a request: where it stands, and how a caller would find it."""
+
+    holder: dict[str, Any]
+    key: str
+    param: str
+    part: Literal["text", "definition", "result"]
+    tool: str
+    json: bool
 
 
 class InputGuard:
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        self.policy = policy
         # A passage is the same for every call that finds it.
-        self._passages: LRUCache[tuple[str, str], Screened] = LRUCache(2_000)
+        self._passages: LRUCache[tuple[str, ...], list[Screened]] = LRUCache(2_000)
 
     async def screen(self, request: Request, exchange: Exchange) -> None:
-        """Mask what the policy masks in the caller's messages. Raises ContentBlocked."""
+        """Mask what the policy masks in the caller's messages, tools and whatever else the model would read.
+
+        Raises ContentBlocked, and StageFailed where a check that may not be missed can't judge.
+        """
         started = time.perf_counter_ns()
-        if self._policy.pseudonymises and exchange.pseudonyms is None:
+        policy = self.policy.for_call(exchange.call_id)
+        if policy.pseudonymises and exchange.pseudonyms is None:
             exchange.pseudonyms = Pseudonyms()
         try:
             messages = request.messages
-            changed = False
-            for index, message in enumerate(messages):
-                for holder, key in texts(message):
-                    screened = await _screened(self._policy, holder[key], exchange.pseudonyms)
-                    _record(exchange, "input", screened.verdicts)
-                    if screened.blocked:
-                        raise _refusal(screened.verdicts, f"messages[{index}]")
-                    if screened.changed:
-                        holder[key] = screened.text
-                        changed = True
-            if changed:
+            fields = _fields(request)
+            changed: set[str] = set()
+            left: list[_Place] = []
+            for place in _places(messages, fields):
+                text = place.holder[place.key]
+                if policy.rules:
+                    told = await screened(policy, text, exchange.pseudonyms, in_json=place.json)
+                    _pass(place, told, exchange, changed)
+                if policy.judges is not None:
+                    left.append(place)
+            if policy.judges is not None and left:
+                with guarding(request, exchange):
+                    await _judge(policy.judges, left, last_question(messages), exchange, changed)
+            if any(name not in fields for name in changed):
                 request.messages = messages
+            for name, value in fields.items():
+                if name in changed:
+                    request.fields[name] = msgspec.Raw(JSON.encode(value))
         finally:
             exchange.stage("input_guardrails", started)
 
-    async def screen_passages(self, exchange: Exchange) -> None:
-        """Mask in the passages what the policy masks; leave out one that it blocks."""
+    async def screen_passages(self, request: Request, exchange: Exchange) -> None:
+        """Mask in the passages, and in their titles, what the policy masks; leave out a passage that it blocks.
+
+        Raises StageFailed where a check that may not be missed can't judge.
+        """
+        policy = self.policy.for_call(exchange.call_id)
+        keep = policy is self.policy and not policy.pseudonymises  # whose placeholders are the call's own
+        keep = keep and (policy.judges is None or policy.judges.alone)
+        passages = list(exchange.passages)
+        found = [self._passages.get(_identity(passage)) if keep else None for passage in passages]
+        new = [order for order, known in enumerate(found) if known is None]
+        made = [
+            [await screened(policy, text, exchange.pseudonyms) for text in _texts_of(passages[order])] for order in new
+        ]
+        if policy.judges is not None and made:
+            with guarding(request, exchange):
+                await _judge_passages(policy.judges, made, last_question(request.messages))
+        for order, told in zip(new, made, strict=True):
+            found[order] = told
+            if keep and not any(verdict.action == "unavailable" for one in told for verdict in one.verdicts):
+                self._passages[_identity(passages[order])] = told
         kept = []
-        for passage in exchange.passages:
-            key = (passage.section_id, passage.version)
-            screened = self._passages.get(key)
-            if screened is None:
-                screened = await _screened(self._policy, passage.text, exchange.pseudonyms)
-                if not self._policy.pseudonymises:  # whose placeholders are the call's own
-                    self._passages[key] = screened
-            _record(exchange, "passages", screened.verdicts)
-            if not screened.blocked:
-                kept.append(replace(passage, text=screened.text) if screened.changed else passage)
+        for passage, all_told in zip(passages, found, strict=True):
+            assert all_told is not None
+            note(exchange, "passages", [verdict for one in all_told for verdict in one.verdicts])
+            if not any(one.blocked for one in all_told):
+                kept.append(_rewritten(passage, all_told))
         exchange.passages = kept
 
     def restore(self, chunks: Chunks, exchange: Exchange) -> Chunks:
@@ -83,183 +129,125 @@ class InputGuard:
 
 class OutputGuard:
     def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+        self.policy = policy
 
     def check(self, request: Request) -> None:
         """Refuse what could carry text past the screens. Raises BadRequest."""
         if request.logprobs:
             raise BadRequest("logprobs can't be had from a model with output guardrails.", param="logprobs")
 
-    def screen(self, chunks: Chunks, exchange: Exchange) -> Chunks:
-        return _GuardedAnswer(chunks, self._policy, exchange)
+    def screen(
+        self,
+        chunks: Chunks,
+        request: Request,
+        exchange: Exchange,
+        call: Callable[[Request, Exchange], Awaitable[Chunks]],
+    ) -> Chunks:
+        """The answer as far as the policy lets it out. `call` asks the model's targets, for an answer to be repaired."""
+        if not isinstance(request, ChatRequest):
+            return chunks  # numbers, and at most the caller's own documents
+        policy = self.policy.for_call(exchange.call_id)
+        if policy.rules:
+            chunks = ScreenedAnswer(chunks, policy, exchange)
+        if policy.judges is not None:
+            chunks = JudgedAnswer(chunks, policy, request, exchange, call)
+        return chunks
 
 
-class _GuardedAnswer:
-    """An answer whose text leaves only after its verdict."""
-
-    def __init__(self, chunks: Chunks, policy: Policy, exchange: Exchange) -> None:
-        self._chunks = chunks
-        self._policy = policy
-        self._exchange = exchange
-        self._screens: dict[tuple[int, str], StreamScreen] = {}
-        self._frame: dict[str, Any] = {}
-        self._ended = False
-
-    async def next(self) -> list[Chunk]:
-        if self._ended:
-            return []
-        while True:
-            incoming = await self._chunks.next()
-            if not incoming:
-                return self._last()
-            outgoing: list[Chunk] = []
-            for chunk in incoming:
-                outgoing += await self._pass(chunk)
-                if self._ended:
-                    break
-            if outgoing:
-                return outgoing
-
-    def close(self) -> None:
-        self._chunks.close()
-        self._note_verdicts()
-
-    def _last(self) -> list[Chunk]:
-        """What is still held where a provider left out `finish_reason`."""
-        self._ended = True
-        choices: list[dict[str, Any]] = []
-        for index in sorted({index for index, _ in self._screens}):
-            delta: dict[str, Any] = {}
-            if self._flush(index, delta):
-                return [self._blocked()]
-            if delta:
-                choices.append({"index": index, "delta": delta, "finish_reason": None})
-        return [Chunk(JSON.encode({**self._frame, "choices": choices}))] if choices else []
-
-    async def _pass(self, chunk: Chunk) -> list[Chunk]:
-        if self._exchange.endpoint in ("embeddings", "rerank"):
-            return [chunk]  # numbers, and at most the caller's own documents
-        document, choices = _seen(chunk)
-        if any("message" in choice for choice in choices):
-            return [await self._whole(document, choices)]
-        self._frame = {k: v for k, v in document.items() if k in ("id", "object", "created", "model")}
-        silent = True
-        for choice in choices:
-            index = choice.get("index", 0)
-            delta = choice.get("delta") or {}
-            for holder, key, channel in fragments(delta):
-                screen = self._screens.get((index, channel))
-                if screen is None:
-                    screen = self._screens[index, channel] = self._policy.stream()
-                holder[key] = await _fed(screen, holder[key])
-                if screen.blocked:
-                    return [self._blocked()]
-            if choice.get("finish_reason"):
-                if self._flush(index, delta):
-                    return [self._blocked()]
-                choice["delta"] = delta
-            silent = silent and not choice.get("finish_reason") and _is_empty(delta)
-        if choices and silent and not document.get("usage"):
-            return []  # all of it is held back
-        return [Chunk(JSON.encode(document))]
-
-    def _flush(self, index: int, delta: dict[str, Any]) -> bool:
-        """Give out what the screens of a finished choice still hold, in its last delta; True when one blocks it."""
-        for (owner, channel), screen in self._screens.items():
-            if owner == index and (rest := screen.finish()):
-                append_fragment(delta, channel, rest)
-            if screen.blocked:
-                return True
-        return False
-
-    def _blocked(self) -> Chunk:
-        """The end that OpenAI's clients know. The upstream call is cut off here, not when the caller is done."""
-        self._ended = True
-        self._chunks.close()
-        self._exchange.outcome = "blocked"
-        indexes = sorted({index for index, _ in self._screens}) or [0]
-        choices = [{"index": index, "delta": {}, "finish_reason": "content_filter"} for index in indexes]
-        return Chunk(JSON.encode({**self._frame, "choices": choices}))
-
-    async def _whole(self, document: dict[str, Any], choices: list[dict[str, Any]]) -> Chunk:
-        verdicts: list[Verdict] = []
-        for choice in choices:
-            message = choice.get("message") or {}
-            for holder, key, _ in fragments(message):
-                screened = await _screened(self._policy, holder[key])
-                verdicts += screened.verdicts
-                if screened.blocked:
-                    choice["message"] = {"role": "assistant", "content": "", "refusal": None}
-                    choice["finish_reason"] = "content_filter"
-                    self._exchange.outcome = "blocked"
-                    break
-                holder[key] = screened.text
-        _record(self._exchange, "output", verdicts)
-        return Chunk(JSON.encode(document))
-
-    def _note_verdicts(self) -> None:
-        """Once, when the answer is let go, however it ended."""
-        screens, self._screens = self._screens, {}
-        for screen in screens.values():
-            _record(self._exchange, "output", screen.verdicts)
+def _fields(request: Request) -> dict[str, Any]:
+    """What a request holds besides its messages that may have words for the model, decoded."""
+    if not isinstance(request, ChatRequest):
+        return {}
+    return {
+        name: _decode(value)
+        for name, value in request.fields.items()
+        if name not in _NO_WORDS and bytes(value).startswith((b'"', b"[", b"{"))
+    }
 
 
-def _seen(chunk: Chunk) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What of a chunk can be screened, and nothing else: a text in a field of its own would leave unread.
-
-    Raises UpstreamFailed for an answer whose text is not where OpenAI's API has it.
-    """
-    document = {key: value for key, value in _decode(chunk.data).items() if key in _ANSWER}
-    choices = document.get("choices")
-    choices = [] if choices is None else choices
-    if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-        raise UpstreamFailed("The provider's answer can't be screened.", code="upstream_bad_answer")
-    choices = [{key: value for key, value in choice.items() if key in _CHOICE} for choice in choices]
-    for choice in choices:
-        held = [choice[key] for key in ("delta", "message") if choice.get(key) is not None]
-        if len(held) > 1 or not all(isinstance(part, dict) for part in held):
-            raise UpstreamFailed("The provider's answer can't be screened.", code="upstream_bad_answer")
-    if "choices" in document:
-        document["choices"] = choices
-    return document, choices
-
-
-async def _screened(policy: Policy, text: str, pseudonyms: Pseudonyms | None = None) -> Screened:
-    if len(text) < _OFF_LOOP:
-        return policy.screen(text, pseudonyms)
-    return await asyncio.to_thread(policy.screen, text, pseudonyms)
+def _places(messages: list[dict[str, Any]], fields: dict[str, Any]) -> Iterable[_Place]:
+    """Every text of a request."""
+    names: dict[str, str] = {}  # of tools, by the id of their call
+    for index, message in enumerate(messages):
+        result = message.get("role") in ("tool", "function")
+        tool = names.get(str(message.get("tool_call_id")), str(message.get("name") or "")) if result else ""
+        for call in message.get("tool_calls") or ():
+            if isinstance(call, dict) and isinstance(call.get("function"), dict):
+                names[str(call.get("id"))] = str(call["function"].get("name") or "")
+        for holder, key, channel in texts(message):
+            part: Literal["text", "result"] = "result" if result else "text"
+            yield _Place(holder, key, f"messages[{index}]", part, tool, is_json(channel))
+    for name, value in fields.items():
+        items = value if isinstance(value, list) else [value]
+        for order, item in enumerate(items):
+            param = f"{name}[{order}]" if isinstance(value, list) else name
+            tool = _tool_name(item) if name in _TOOLS else ""
+            # One text in a list is held by a dict of its own, which can be written like any other.
+            for holder, key, _ in fragments({name: item} if isinstance(item, dict) else {name: items}):
+                yield _Place(holder, key, param, "definition" if name in _TOOLS else "text", tool, False)
+            if not isinstance(item, dict):
+                break
 
 
-async def _fed(screen: StreamScreen, text: str) -> str:
-    if len(text) < _OFF_LOOP:
-        return screen.feed(text)
-    return await asyncio.to_thread(screen.feed, text)
+def _tool_name(tool: Any) -> str:
+    function = tool.get("function", tool) if isinstance(tool, dict) else None
+    return str(function.get("name") or "") if isinstance(function, dict) else ""
 
 
-def _record(exchange: Exchange, stage: str, verdicts: Iterable[Verdict]) -> None:
-    exchange.verdicts += [(stage, verdict) for verdict in verdicts if verdict.action != "allow"]
+def _pass(place: _Place, told: Screened, exchange: Exchange, changed: set[str]) -> None:
+    """Note the verdicts and put the masked text into its place. Raises ContentBlocked and StageFailed."""
+    note(exchange, "tools" if place.part != "text" else "input", told.verdicts)
+    if told.blocked:
+        raise refusal(told.verdicts, place.param)
+    if told.changed:
+        place.holder[place.key] = told.text
+        changed.add(place.param.partition("[")[0])
 
 
-def _refusal(verdicts: Iterable[Verdict], param: str) -> ContentBlocked:
-    checks = ", ".join(sorted({verdict.check for verdict in verdicts if verdict.action == "block"}))
-    return ContentBlocked(
-        f"The request was blocked by a guardrail ({checks}). Remove what it found and try again.", param=param
-    )
+async def _judge(judges: Judges, places: list[_Place], question: str, exchange: Exchange, changed: set[str]) -> None:
+    """All texts of a request, in batches of those that came the same way."""
+    groups: dict[tuple[str, str, bool], list[_Place]] = {}
+    for place in places:
+        groups.setdefault((place.part, "", place.json), []).append(place)
+        if judges.by_tool and place.tool:
+            groups.setdefault((place.part, place.tool, place.json), []).append(place)
+    batches = []
+    for (part, tool, json), group in groups.items():
+        road: Literal["input", "tools"] = "input" if part == "text" else "tools"
+        context = Context(road, question, part=group[0].part, tool=tool)
+        batches.append(Batch(tuple(place.holder[place.key] for place in group), context, json))
+    told = await judges.screen(batches)
+    outcomes = [
+        pair for group, answers in zip(groups.values(), told, strict=True) for pair in zip(group, answers, strict=True)
+    ]
+    # A block is said before a check's absence: it is the caller's to mend.
+    for place, one in sorted(outcomes, key=lambda pair: not any(v.action == "block" for v in pair[1].verdicts)):
+        _pass(place, one, exchange, changed)
 
 
-def _is_empty(delta: dict[str, Any]) -> bool:
-    """Whether nothing is left in a delta once its held text is out."""
-    if delta.get("role"):
-        return False
-    for key, value in delta.items():
-        if key in ("id", "type") and value:
-            return False
-        if isinstance(value, dict):
-            if not _is_empty(value):
-                return False
-        elif isinstance(value, list):
-            if not all(isinstance(item, dict) and _is_empty(item) for item in value):
-                return False
-        elif key != "index" and value not in _NO_TEXT:
-            return False
-    return True
+async def _judge_passages(judges: Judges, made: list[list[Screened]], question: str) -> None:
+    """Put what the judges say of each passage's texts behind what the rules over runs have said."""
+    open_ = [(told, n) for told in made if not any(one.blocked for one in told) for n in range(len(told))]
+    batch = Batch(tuple(told[n].text for told, n in open_), Context("passages", question))
+    if not open_:
+        return
+    (answers,) = await judges.screen([batch], each=True)
+    for (told, n), answer in zip(open_, answers, strict=True):
+        before = told[n]
+        told[n] = Screened(answer.text, (*before.verdicts, *answer.verdicts), changed=before.changed or answer.changed)
+
+
+def _identity(passage: Passage) -> tuple[str, ...]:
+    return (passage.section_id, passage.version, passage.title, *passage.heading)
+
+
+def _texts_of(passage: Passage) -> tuple[str, ...]:
+    """All of a passage that a prompt shows: a document's name is written by whoever wrote the document."""
+    return (passage.text, passage.title, *passage.heading)
+
+
+def _rewritten(passage: Passage, told: list[Screened]) -> Passage:
+    if not any(one.changed for one in told):
+        return passage
+    text, title, *heading = (one.text for one in told)
+    return replace(passage, text=text, title=title, heading=tuple(heading))

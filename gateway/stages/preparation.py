@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
@@ -13,7 +14,7 @@ from gateway.chat import RagOptions, Request, last_question, text_of
 from gateway.errors import BadRequest, StageFailed
 from gateway.exchange import Exchange
 from retrieval.filters import BadFilter
-from retrieval.passages import RetrievalUnavailable, Retriever
+from retrieval.passages import Passage, RetrievalUnavailable, Retriever
 from retrieval.questions import PLAIN, SearchSettings
 from retrieval.rewriting import Complete, hypothetical, rewritten, standalone
 
@@ -128,7 +129,7 @@ class RetrievalStage:
             self.breaker.check()
             async with asyncio.timeout(self.budget):
                 question, *others = await self._questions(request, exchange, asked_for)
-                exchange.passages = await self.retriever.find(
+                found = await self.retriever.find(
                     question,
                     collection=self.collection,
                     tenant=exchange.caller.tenant,
@@ -140,6 +141,7 @@ class RetrievalStage:
                     settings=self._settings(asked),
                     also=others,
                 )
+            add_passages(exchange, found)
             self.breaker.worked()
         except BadFilter as fault:
             param = f"rag.filters.{fault.where}" if fault.where else "rag.filters"
@@ -177,6 +179,13 @@ class RetrievalStage:
             raise BadRequest("This gateway's vector store has no search by words: mode is 'dense'.", param="rag.mode")
         rerank = self.settings.rerank and asked.rerank is not False
         return replace(self.settings, mode=asked.mode or self.settings.mode, rerank=rerank)
+
+
+def add_passages(exchange: Exchange, found: Sequence[Passage]) -> None:
+    """To those that another search has found for this call, by their likeness to the question."""
+    if exchange.passages:
+        found = sorted([*exchange.passages, *found], key=lambda passage: passage.score, reverse=True)
+    exchange.passages = found
 
 
 def _asking(helper: Helper, request: Request, exchange: Exchange) -> Complete:

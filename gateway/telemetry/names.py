@@ -45,6 +45,7 @@ OPERATIONS = {
     "responses": "chat",
     "embeddings": "embeddings",
     "rerank": "rerank",
+    "moderations": "moderations",
 }
 PATHS = {
     "chat.completions": "/v1/chat/completions",
@@ -53,4 +54,5 @@ PATHS = {
     "responses": "/v1/responses",
     "embeddings": "/v1/embeddings",
     "rerank": "/v1/rerank",
+    "moderations": "/v1/moderations",
 }

@@ -103,7 +103,7 @@ def sdk(own: GatewayProcess) -> Iterator[openai.OpenAI]:
 
 def target(sdk: openai.OpenAI, model: str, **more: Any) -> str:
     """Which target answers."""
-    raw = sdk.chat.completions.with_raw_response.create(model=model, messages=HELLO, **more)
+    raw = sdk.chat.completions.with_raw_response.create(**{"model": model, "messages": HELLO, **more})
     return str(raw.headers["x-gateway-target"])
 
 
@@ -350,6 +350,21 @@ def test_an_open_call_goes_anywhere(sdk: openai.OpenAI) -> None:
 def test_what_may_not_leave_goes_to_the_target_on_the_premises(sdk: openai.OpenAI, vendor: Vendor) -> None:
     assert target(sdk, "mixed", metadata={"sensitivity": "restricted"}) == "house/in"
     assert asked(vendor) == {"in": 1}
+
+
+def test_g2_a_server_on_the_premises_is_sent_nowhere_that_is_not_named(sdk: openai.OpenAI, vendor: Vendor) -> None:
+    """It would fetch from inside."""
+
+    def picture(url: str) -> Any:
+        return [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]
+
+    for url in ("http://169.254.169.254/latest/meta-data/", "file:///etc/passwd", "https://cdn.example.com/x.png"):
+        with pytest.raises(openai.BadRequestError) as refused:
+            sdk.chat.completions.create(model="house/in", messages=picture(url))
+        assert (refused.value.code, refused.value.param) == ("media_host", "messages[0].content[0].image_url.url")
+    assert vendor.requests == []
+    assert target(sdk, "house/in", messages=picture("data:image/png;base64,iVBORw0KGgo=")) == "house/in"
+    assert target(sdk, "mock/out", messages=picture("https://cdn.example.com/x.png")) == "mock/out", "it fetches outside"
 
 
 def test_a_guardrails_finding_keeps_a_call_on_the_premises(vendor: Vendor, tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ import openai
 import pytest
 from gateway_process import GatewayProcess, until
 from sample_gateway import key_entry
+from upstream.vendor import Vendor
 
 KEYS = {name: f"sk-gw-canary-vs-{name}-19c7" for name in ("a", "b", "c", "ada", "ben", "front", "admin")}
 MINUTES = b"# Minutes\n\nThe office parrot Quetzalcoatl eats walnuts at noon.\n"
 MENU = b"# Menu\n\nOn Mondays the canteen serves pea soup with croutons.\n"
 
 
-def configuration() -> dict[str, Any]:
+def configuration(vendor: Vendor) -> dict[str, Any]:
     keys = [
         key_entry("a", KEYS["a"], tenant="a"),
         key_entry("b", KEYS["b"], tenant="b"),
@@ -31,14 +32,17 @@ def configuration() -> dict[str, Any]:
     ]
     return {
         "access": {"open_on_loopback": False, "user_header": "x-user", "keys": keys},
-        "providers": {"extractive": {"kind": "extractive"}},
+        "providers": {
+            "extractive": {"kind": "extractive"},
+            "mock": {"kind": "openai_compatible", "base_url": vendor.url, "api_key": vendor.api_key},
+        },
         "retrieval": {},
     }
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with GatewayProcess(configuration(), tmp_path_factory.mktemp("stores")) as running:
+def stores(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    with GatewayProcess(configuration(shared_vendor), tmp_path_factory.mktemp("stores")) as running:
         yield running
         assert "Traceback" not in running.output, running.output
 
@@ -252,9 +256,9 @@ def test_bad_uploads_are_refused_whole(stores: GatewayProcess) -> None:
     assert len(list((stores.folder / "data" / "files" / "files").glob("*.*"))) == 0
 
 
-def test_indexing_goes_on_after_a_kill(tmp_path: Path) -> None:
+def test_indexing_goes_on_after_a_kill(tmp_path: Path, vendor: Vendor) -> None:
     """What waited is indexed by the next process, and is there once."""
-    made = configuration()
+    made = configuration(vendor)
     running = GatewayProcess(made, tmp_path)
     text = "\n\n".join(f"# Part {n}\n\nSentence {n} about ship number {n}." for n in range(150)).encode()
     with running:
@@ -274,3 +278,119 @@ def test_indexing_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert len(texts) == len(set(texts))
     assert any("number 77" in text for text in texts[:3])
     assert json.dumps(texts).count("Sentence 77 ") == 1
+
+
+@pytest.fixture(scope="module")
+def office(clients: dict[str, openai.OpenAI]) -> tuple[str, str]:
+    """A vector store of tenant a with two files; and the id of the first, the minutes."""
+    client = clients["a"]
+    store = client.vector_stores.create(name="searched")
+    files = [
+        client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=(name, io.BytesIO(content)))
+        for name, content in (("minutes.md", MINUTES), ("menu.md", MENU))
+    ]
+    return store.id, files[0].id
+
+
+WALNUTS = "What does the office parrot eat at noon [1]?"
+
+
+def searching(store_id: str, **more: Any) -> list[Any]:
+    return [{"type": "file_search", "vector_store_ids": [store_id], **more}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_has_files_searched(
+    clients: dict[str, openai.OpenAI], vendor: Vendor, office: tuple[str, str], stream: bool
+) -> None:
+    function: Any = {"type": "function", "function": {"name": "feed", "parameters": {"type": "object"}}}
+    messages: Any = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": WALNUTS}]
+    answer: Any = clients["a"].chat.completions.create(
+        model="mock/gpt-mock", messages=messages, stream=stream, tools=searching(office[0], max_num_results=1),
+        tool_choice={"type": "file_search"},  # type: ignore[arg-type]  # as in the Responses API
+    )  # fmt: skip
+    if stream:
+        chunks = [chunk for chunk in answer if chunk.choices]
+        told, annotations = chunks[-1], chunks[-1].choices[0].delta.annotations
+    else:
+        told = answer
+        annotations = [each.to_dict() for each in answer.choices[0].message.annotations]
+    assert [source["document_id"] for source in told.rag["sources"]] == [f"{office[0]}/{office[1]}"]
+    assert [each["url_citation"]["url"] for each in annotations] == ["minutes.md"]
+    sent = vendor.requests[-1].body
+    assert not {"tools", "tool_choice"} & sent.keys(), "the tool is the gateway's"
+    assert "walnuts at noon" in sent["messages"][0]["content"]
+    assert sent["messages"][1:] == messages
+
+    both = [*searching(office[0]), function]
+    clients["a"].chat.completions.create(model="mock/gpt-mock", messages=messages, tools=both)
+    assert vendor.requests[-1].body["tools"] == [function]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_responses_tell_the_search_and_cite_files(
+    clients: dict[str, openai.OpenAI], vendor: Vendor, office: tuple[str, str], stream: bool
+) -> None:
+    asked: Any = {
+        "model": "mock/gpt-mock", "input": WALNUTS, "tools": searching(office[0], max_num_results=2),
+        "include": ["file_search_call.results"],
+    }  # fmt: skip
+    kinds = []
+    if stream:
+        with clients["a"].responses.stream(**asked) as events:
+            kinds = [event.type for event in events]
+            response = events.get_final_response()
+    else:
+        response = clients["a"].responses.create(**asked)
+    search, message = response.output
+    assert (search.type, search.status) == ("file_search_call", "completed")
+    assert search.queries == [WALNUTS]
+    assert next((result.file_id, result.filename) for result in search.results or ()) == (office[1], "minutes.md")
+    assert message.type == "message"
+    (part,) = message.content
+    assert part.type == "output_text"
+    (citation,) = part.annotations
+    assert citation.type == "file_citation"
+    assert (citation.file_id, citation.filename) == (office[1], "minutes.md")
+    assert part.text[: citation.index].endswith("[1]")
+    if stream:
+        steps = [kind.rpartition(".")[2] for kind in kinds if "file_search_call" in kind]
+        assert steps == ["in_progress", "searching", "completed"]
+        assert kinds.index("response.file_search_call.completed") < kinds.index("response.output_text.delta")
+
+    again = clients["a"].responses.create(
+        model="mock/gpt-mock", input="And who eats soup?", previous_response_id=response.id, tools=asked["tools"]
+    )
+    assert again.output[0].type == "file_search_call"
+
+
+def test_files_of_others_are_not_searched(
+    clients: dict[str, openai.OpenAI], vendor: Vendor, office: tuple[str, str]
+) -> None:
+    messages: Any = [{"role": "user", "content": WALNUTS}]
+    for name in ("b", "c", "admin"):
+        with pytest.raises(openai.NotFoundError):
+            clients[name].chat.completions.create(model="mock/m", messages=messages, tools=searching(office[0]))
+        with pytest.raises(openai.NotFoundError):
+            clients[name].responses.create(model="mock/m", input=WALNUTS, tools=searching(office[0]))
+    assert vendor.requests == []
+
+
+@pytest.mark.parametrize(
+    ("tools", "param"),
+    [
+        ([{"type": "file_search"}], "tools[0].vector_store_ids"),
+        ([{"type": "file_search", "vector_store_ids": []}], "tools[0].vector_store_ids"),
+        ([{"type": "file_search", "vector_store_ids": ["vs_1"], "max_num_results": 99}], "tools[0].max_num_results"),
+        ([{"type": "file_search", "vector_store_ids": ["vs_1"], "tenant": "b"}], "tools[0].tenant"),
+        ([{"type": "file_search", "vector_store_ids": ["vs_1"]}] * 2, "tools[1]"),
+    ],
+)
+def test_a_wrong_file_search_is_told(
+    clients: dict[str, openai.OpenAI], vendor: Vendor, tools: list[Any], param: str
+) -> None:
+    messages: Any = [{"role": "user", "content": WALNUTS}]
+    with pytest.raises(openai.BadRequestError) as refused:
+        clients["a"].chat.completions.create(model="mock/m", messages=messages, tools=tools)
+    assert refused.value.param == param
+    assert vendor.requests == []

@@ -213,6 +213,8 @@ class Answer:
         """The whole answer."""
         if self._seen.path.endswith("/rerank"):
             return self._reranked()
+        if self._seen.path.endswith("/moderations"):
+            return self._moderated()
         return self._embeddings() if self._seen.path.endswith("/embeddings") else self._completion()
 
     def error(self, status: int, message: str) -> dict[str, Any]:
@@ -288,7 +290,9 @@ class Answer:
             return "content-type must be application/json"
         if int(seen.headers["content-length"]) != len(seen.raw):
             return "content-length is wrong"
-        of_others = {"/v1/embeddings": EMBEDDING_FIELDS, "/v1/rerank": RERANK_FIELDS}
+        of_others = {
+            "/v1/embeddings": EMBEDDING_FIELDS, "/v1/rerank": RERANK_FIELDS, "/v1/moderations": {"model", "input"},
+        }  # fmt: skip
         known = of_others.get(seen.path, KNOWN_FIELDS)
         if not self._how.get("lenient") and (unknown := set(body) - known):
             return f"Unrecognized request argument supplied: {sorted(unknown)[0]}"
@@ -352,6 +356,21 @@ class Answer:
             data.append({"object": "embedding", "index": index, "embedding": vector})
         usage = {"prompt_tokens": 5, "total_tokens": 5}
         return {"object": "list", "data": data, "model": "mock-embed", "usage": usage}
+
+    def _moderated(self) -> dict[str, Any]:
+        """What has the word `violence` in it is violent."""
+        given = self._seen.body["input"]
+        of_one = isinstance(given, str) or isinstance(given[0], dict)
+        results = []
+        for text in [str(given)] if of_one else given:
+            held = {"harassment": False, "violence": "violence" in text}
+            scores = {category: 0.97 if yes else 0.001 for category, yes in held.items()}
+            types = {category: ["text"] for category in held}
+            results.append({
+                "flagged": any(held.values()), "categories": held, "category_scores": scores,
+                "category_applied_input_types": types,
+            })  # fmt: skip
+        return {"id": "modr-mock", "model": "omni-moderation-mock", "results": results}
 
     def _reranked(self) -> dict[str, Any]:
         """The longest document first, in vLLM's words."""

@@ -19,7 +19,7 @@ def test_a_check_has_its_name_a_version_and_a_default_action(name: str, action: 
 @pytest.mark.parametrize(
     ("name", "told", "message"),
     [
-        ("topics", {}, "there is no check `topics`; there are `secrets` and `pii`"),
+        ("thoughts", {}, "there is no check `thoughts`"),
         ("secrets", {"entities": []}, "the check `secrets` has no setting entities"),
         ("pii", {"entity": "X"}, "the check `pii` has no setting entity"),
         ("pii", {"entities": ["PERSON"]}, "there is no entity `PERSON`; there are EMAIL_ADDRESS"),

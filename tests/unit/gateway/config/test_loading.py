@@ -8,6 +8,7 @@ from textwrap import dedent
 import pytest
 
 from gateway.config.faults import ConfigError
+from gateway.config.guardrails import CHECKS
 from gateway.config.loading import Loaded, check_exposure, is_loopback, load
 
 HASH = "sha256:" + "0" * 64
@@ -40,8 +41,8 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
         ),
         pytest.param(
             "providers: {o: {kind: openai, api_key: k}}\nmodles: {}\n",
-            "2:1: modles: is not a setting; allowed: access, data_dir, features, models, prompts, providers, records, "
-            "residency, retrieval, server, state, telemetry; did you mean `models`?",
+            "2:1: modles: is not a setting; allowed: access, data_dir, features, guardrails, models, prompts, providers, "
+            "records, residency, retrieval, server, state, telemetry; did you mean `models`?",
             id="an unknown section",
         ),
         pytest.param(
@@ -110,15 +111,77 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
         ),
         pytest.param(
             MOCK + "models: {a: {targets: [mock/x], guardrails: {input: [pii, secret]}}}\n",
-            "2:59: models.a.guardrails.input[1].check: is not one of what is allowed; allowed: secrets, pii; "
-            "did you mean `secrets`?",
+            "2:59: models.a.guardrails.input[1]: there is no check `secret`, and no set of that name in `guardrails`; "
+            f"allowed: {', '.join(sorted(CHECKS))}; did you mean `secrets`?",
             id="an unknown check in short form",
         ),
         pytest.param(
             MOCK + "models: {a: {targets: [mock/x], guardrails: {input: [{check: secrets, min_score: 1}]}}}\n",
-            "2:54: models.a.guardrails.input[0]: `entities` and `min_score` are settings of the check `pii`; "
-            "`secrets` has none",
+            "2:71: models.a.guardrails.input[0].min_score: is not a setting; allowed: action, check, message, monitor, "
+            "sample, threshold",
             id="a setting of another check",
+        ),
+        pytest.param(
+            MOCK + "models: {a: {targets: [mock/x], guardrails: {input: [{check: secret}]}}}\n",
+            "2:55: models.a.guardrails.input[0].check: names no check; "
+            f"allowed: {', '.join(sorted(CHECKS))}; did you mean `secrets`?",
+            id="an unknown check",
+        ),
+        pytest.param(
+            MOCK
+            + "models: {a: {targets: [mock/x], guardrails: {input: [{check: keywords, lists: [{kind: k, word: [b]}]}]}}}\n",
+            "2:90: models.a.guardrails.input[0].lists[0].word: is not a setting; allowed: case_sensitive, kind, "
+            "patterns, whole_words, words; did you mean `words`?",
+            id="an unknown setting of a list of a check",
+        ),
+        pytest.param(
+            MOCK
+            + "models: {a: {targets: [mock/x], guardrails: {input: [{check: injection, action: mask, strict: false}]}}}\n",
+            "2:54: models.a.guardrails.input[0]: what has left can't be masked: `strict: false` goes with block or flag",
+            id="masks on what has left",
+        ),
+        pytest.param(
+            MOCK + "models: {a: {targets: [mock/x], guardrails: {input: [{check: injection, embeddings: local}]}}}\n",
+            "2:73: models.a.guardrails.input[0].embeddings: `local` needs the `retrieval` section, which runs the embedder",
+            id="an embedder that nobody runs",
+        ),
+        pytest.param(
+            MOCK + "models: {a: {targets: [mock/x], guardrails: {output: [{check: groundedness, judge: nobody/x}]}}}\n",
+            "2:77: models.a.guardrails.output[0].judge: there is no provider `nobody`; allowed: mock",
+            id="a judge that is no target",
+        ),
+        pytest.param(
+            MOCK + "guardrails: {all: [pii, all]}\nmodels: {a: {targets: [mock/x]}}\n",
+            "2:25: guardrails.all[1]: a set holds rules, not another set's name",
+            id="a set in a set",
+        ),
+        pytest.param(
+            MOCK + "guardrails: {pii: [secrets]}\nmodels: {a: {targets: [mock/x]}}\n",
+            "2:14: guardrails.pii: is the name of a check; choose another for this set",
+            id="a set by a check's name",
+        ),
+        pytest.param(
+            MOCK
+            + "guardrails: {away: [{check: pii, action: pseudonymise}]}\n"
+            + "models: {a: {targets: [mock/x], guardrails: {input: [away], output: [away]}}}\n",
+            "3:70: models.a.guardrails.output[0]: `pseudonymise` is for input: what it replaces there comes back in the "
+            "output",
+            id="a set where it does not fit",
+        ),
+        pytest.param(
+            MOCK
+            + f'access: {{keys: [{{name: a, hash: "{HASH}", guardrails: {{input: [groundedness]}}}}]}}\n'
+            + "models: {a: {targets: [mock/x]}}\n",
+            None,
+            id="a check of answers on what goes in",
+        ),
+        pytest.param(
+            MOCK
+            + "residency: {labels: [open, secret], stays: secret, default: open}\n"
+            + "models: {a: {targets: [mock/x], guardrails: {input: [{check: webhook, url: http://x/j}]}}}\n",
+            "3:71: models.a.guardrails.input[0].url: would be sent what may not leave, as there is a `residency` section: "
+            "a server on the premises says `residency: on_premises`",
+            id="texts to a webhook outside",
         ),
         pytest.param(
             MOCK + "models: {a: {targets: []}}\n",

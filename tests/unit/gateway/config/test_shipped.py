@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.config.faults import ConfigError, ConfigFault
 from gateway.config.loading import load
-from gateway.config.models import PersonalDatum
+from gateway.config.guardrails import PersonalDatum
 
 SHIPPED = Path(__file__).parents[4] / "configs" / "gateway.yaml"
 TEXT = SHIPPED.read_text("utf-8")

@@ -1,0 +1,231 @@
+"""Guardrails of models and keys: rules as configured, to policies and the stages that hold them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from gateway.config.guardrails import NamedSet, SchemaRule, TextRule
+
+if TYPE_CHECKING:
+    from gateway.assembly.routes import Routes
+    from gateway.assembly.services import Services
+    from gateway.config.guardrails import AnyRule, Entry
+    from gateway.config.models import Configuration
+    from gateway.pipeline import Pipeline
+    from gateway.stages.guarding import InputGuard, OutputGuard
+    from gateway.stages.moderating import LocalModeration
+    from guardrails import rules as made
+    from guardrails.outside import Complete, Embed, Outside
+    from guardrails.policy import Policy
+    from guardrails.text_checks import TextCheck as Judging
+
+Side = Literal["input", "output"]
+_KEPT = 1_000  # tightened pipelines kept; more are made for their call only
+
+# Where a check looks on the way in, unless its rule says otherwise.
+_ROADS: dict[str, tuple[made.Road, ...]] = {
+    "exfiltration": ("passages", "tools"),
+    "topics": ("input",),
+    "language": ("input",),
+    "length": ("input",),
+    "moderation": ("input",),
+    "guard_model": ("input",),
+    "tools": ("tools",),
+}
+# What is about the answer itself, and not about what a model says beside it.
+_CONTENT = frozenset({"schema", "citations", "length", "groundedness", "topics", "language"})
+# What judges the same text otherwise, depending on what stands around it.
+_SURROUNDED = frozenset(
+    {"exfiltration", "groundedness", "citations", "leaked_instructions", "tools", "python", "webhook"}
+)
+_REPAIR = "Your answer does not have the form that was asked for. Answer again, with nothing but one JSON value"
+
+
+class Guards:
+    """Policies of one configuration."""
+
+    def __init__(self, configuration: Configuration, routes: Routes, services: Services) -> None:
+        self._configuration = configuration
+        self._routes = routes
+        self._services = services
+
+    def policy(self, entries: Sequence[Entry], side: Side, budget: float) -> Policy | None:
+        """None where there are no rules. Raises ValueError."""
+        if not entries:
+            return None
+        from guardrails.assembly import build_check
+        from guardrails.judging import Judges
+        from guardrails.policy import Policy, Rule
+        from guardrails.text_checks import TextCheck
+
+        runs, judges = [], []
+        for rule in self._flat(entries):
+            check = build_check(rule.check, self._given(rule), self._outside())
+            if isinstance(check, TextCheck):
+                judges.append(_text_rule(rule, check, side))
+                continue
+            runs.append(
+                Rule(
+                    check,
+                    rule.action or check.default_action,
+                    monitor=rule.monitor,
+                    sample=rule.sample,
+                    threshold=rule.threshold or 0.0,
+                    message=rule.message,
+                )
+            )
+        return Policy(runs, Judges(judges, budget) if judges else None)
+
+    def moderation(self, name: str) -> LocalModeration | None:
+        """The named set, for `/v1/moderations`; None where there is none of that name."""
+        if name not in self._configuration.guardrails:
+            return None
+        from gateway.stages.moderating import LocalModeration
+
+        rules = self._configuration.guardrails[name]
+        return LocalModeration(name, lambda: self.policy(rules, "input", 5.0))
+
+    def tightener(self) -> Callable[[Pipeline, str], Pipeline] | None:
+        """What adds a key's rules to a pipeline; None where no key has any."""
+        policies = {
+            key.guardrails.digest: (
+                self.policy(key.guardrails.input, "input", 5.0),
+                self.policy(key.guardrails.output, "output", 5.0),
+            )
+            for key in self._configuration.access.keys
+            if key.guardrails is not None and key.guardrails.digest
+        }
+        if not policies:
+            return None
+        known: dict[tuple[str, str], Pipeline] = {}
+
+        def tightened(pipeline: Pipeline, name: str) -> Pipeline:
+            made = known.get((pipeline.model, name))
+            if made is None:
+                made = _tightened(pipeline, policies[name])
+                if len(known) < _KEPT:
+                    known[pipeline.model, name] = made
+            return made
+
+        return tightened
+
+    def _flat(self, entries: Sequence[Entry]) -> list[AnyRule]:
+        rules: list[AnyRule] = []
+        for entry in entries:
+            rules += self._configuration.guardrails[entry.name] if isinstance(entry, NamedSet) else [entry]
+        return rules
+
+    def _given(self, rule: AnyRule) -> dict[str, object]:
+        given = rule.given
+        for name in ("lists", "allowed", "denied"):
+            if name in given:
+                given[name] = [one if isinstance(one, str) else one.model_dump() for one in given[name]]
+        if given.get("unit") == "tokens":
+            from gateway.prompts.tokens import TokenCounter
+
+            given |= {"count_tokens": TokenCounter().count, "tokenizer": "gateway"}
+        return given
+
+    def _outside(self) -> Outside:
+        from guardrails.outside import Outside
+
+        return Outside(self._embed, self._complete, self._services.guard_posts.post)
+
+    def _complete(self, target: str) -> Complete:
+        from gateway.routing.beside import told
+        from gateway.stages.guard_calls import completes
+
+        provider, _, model = target.partition("/")
+        return completes(partial(told, self._routes.plain(provider, model)), model)
+
+    def _embed(self, target: str) -> Embed:
+        from gateway.stages.guard_calls import embeds, embeds_here
+
+        if target == "local":
+            knowledge = self._services.knowledge
+            assert knowledge is not None, "the configuration's references were checked"
+            return embeds_here(lambda texts: knowledge.opened.embedder.embed(texts, kind="query"))
+        provider, _, model = target.partition("/")
+        return embeds(self._routes.plain(provider, model).call, model)
+
+
+def input_guard(policy: Policy | None) -> InputGuard | None:
+    if policy is None:
+        return None
+    from gateway.stages.guarding import InputGuard
+
+    return InputGuard(policy)
+
+
+def output_guard(policy: Policy | None) -> OutputGuard | None:
+    if policy is None:
+        return None
+    from gateway.stages.guarding import OutputGuard
+
+    return OutputGuard(policy)
+
+
+def _text_rule(rule: AnyRule, check: Judging, side: Side) -> made.TextRule:
+    from guardrails import rules as made
+
+    assert isinstance(rule, TextRule)
+    name = str(rule.check)
+    action = rule.action or check.default_action
+    if action == "mask" and not rule.strict:
+        raise ValueError(f"`{rule.check}` masks, which what has left can't be: `strict: false` goes with block or flag")
+    if side == "input":
+        roads = frozenset(rule.on or _ROADS.get(name, ("input", "passages", "tools")))
+    elif name == "tools":
+        roads = frozenset(("tools",))
+    else:
+        roads = frozenset(("output",) if name in _CONTENT else ("output", "tools"))
+    repair = _repair(rule) if isinstance(rule, SchemaRule) and rule.repair else None
+    return made.TextRule(
+        check,
+        action,
+        closed=rule.on_failure == "refuse" if rule.on_failure else action != "flag",
+        strict=rule.strict,
+        roads=roads,
+        content_only=name in _CONTENT,
+        by_tool=name == "tools",
+        alone=name not in _SURROUNDED,
+        every=rule.every,
+        window=rule.window,
+        repair=repair,
+        monitor=rule.monitor,
+        sample=rule.sample,
+        threshold=rule.threshold or 0.0,
+        message=rule.message,
+    )
+
+
+def _repair(rule: SchemaRule) -> str:
+    if rule.schema_ is None:
+        return _REPAIR + "."
+    return f"{_REPAIR} that fits this JSON Schema: {json.dumps(rule.schema_, ensure_ascii=False)}"
+
+
+def _tightened(pipeline: Pipeline, policies: tuple[Policy | None, Policy | None]) -> Pipeline:
+    """`pipeline` with a key's rules beside its own; in each of its arms too."""
+    more_in, more_out = policies
+    guard_in, guard_out = pipeline.input_guard, pipeline.output_guard
+    policy_in, policy_out = (
+        _both(guard_in.policy if guard_in else None, more_in),
+        _both(guard_out.policy if guard_out else None, more_out),
+    )
+    scope = " ".join(policy.version for policy in policies if policy is not None)
+    return replace(
+        pipeline,
+        input_guard=input_guard(policy_in),
+        output_guard=output_guard(policy_out),
+        cache=pipeline.cache.narrowed(scope) if pipeline.cache is not None else None,
+        arms=pipeline.arms.mapped(lambda arm: _tightened(arm, policies)) if pipeline.arms is not None else None,
+    )
+
+
+def _both(one: Policy | None, other: Policy | None) -> Policy | None:
+    return one.with_rules_of(other) if one is not None and other is not None else one or other

@@ -1,0 +1,176 @@
+"""Checks of whole texts, asked in the order of what they cost: a dear one only where no cheap one has stopped the text.
+
+A check that fails, or does not answer in time, has said nothing: its rule says what that means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from guardrails.json_text import strings, with_strings
+from guardrails.masks import masked_by
+from guardrails.rules import TextRule, sampled
+from guardrails.text_checks import CheckUnavailable, Context
+from guardrails.verdicts import Finding, Screened, Verdict
+
+log = logging.getLogger(__name__)
+
+_COSTS = ("cheap", "local", "remote")
+_OFF_LOOP = 2_000  # characters from which pure Python would hold up other calls, so a thread does it
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Texts that came the same way. `json`: they are JSON, whose strings are judged as they read without escapes, and
+    which stays JSON once it is masked. `content`: they are what was asked for, and not what was said beside it."""
+
+    texts: tuple[str, ...]
+    context: Context
+    json: bool = False
+    content: bool = True
+
+
+class Judges:
+    """Rules over whole texts. `within`: the seconds that all of them have together for what is asked at once."""
+
+    def __init__(self, rules: Sequence[TextRule], within: float = 5.0) -> None:
+        self.rules = tuple(rules)
+        self.within = within
+        self.version = hashlib.sha256("\0".join(rule.told for rule in self.rules).encode()).hexdigest()[:16]
+        self.alone = all(rule.alone for rule in self.rules)
+        self.by_tool = any(rule.by_tool for rule in self.rules)
+        self.sampled = any(rule.sample < 1 for rule in self.rules)
+
+    def beside(self, other: Judges) -> Judges:
+        return Judges([*self.rules, *other.rules], max(self.within, other.within))
+
+    def only(self, rules: Sequence[TextRule]) -> Judges:
+        return Judges(rules, self.within)
+
+    def for_call(self, call_id: str) -> Judges | None:
+        """The rules that look at this call; None where none does."""
+        if not self.sampled:
+            return self
+        kept = [rule for order, rule in enumerate(self.rules) if sampled(rule, call_id, -1 - order)]
+        return self.only(kept) if kept else None
+
+    async def screen(self, batches: Sequence[Batch], *, each: bool = False) -> list[list[Screened]]:
+        """Each text of each batch after all rules that concern it.
+
+        Rules of one cost class are asked side by side. Once a text is stopped nothing dearer is asked, unless `each`
+        text stands for itself: then only about the others.
+        """
+        unfolded = [_unfolded(batch) for batch in batches]
+        told = await self._screen([batch for batch, _ in unfolded], each)
+        return [
+            answers if ends is None else _folded(batch, answers, ends)
+            for batch, answers, (_, ends) in zip(batches, told, unfolded, strict=True)
+        ]
+
+    async def _screen(self, batches: Sequence[Batch], each: bool) -> list[list[Screened]]:
+        deadline = asyncio.get_running_loop().time() + self.within
+        verdicts: list[list[list[Verdict]]] = [[[] for _ in batch.texts] for batch in batches]
+        for cost in _COSTS:
+            work = [
+                (rule, number)
+                for rule in self.rules
+                if rule.check.cost == cost
+                for number, batch in enumerate(batches)
+                if rule.concerns(batch.context) and (batch.content or not rule.content_only)
+            ]
+            if not work:
+                continue
+            stopped = [[any(v.stops for v in said) for said in batch] for batch in verdicts]
+            if not each and any(any(batch) for batch in stopped):
+                break
+            left = [[order for order, stop in enumerate(batch) if not stop] for batch in stopped]
+            asked = [
+                _verdicts(rule, [batches[n].texts[order] for order in left[n]], batches[n].context, deadline)
+                for rule, n in work
+                if left[n]
+            ]
+            told = [await asked[0]] if len(asked) == 1 else await asyncio.gather(*asked)
+            answered = iter(told)
+            for _, n in work:
+                if left[n]:
+                    for order, verdict in zip(left[n], next(answered), strict=True):
+                        verdicts[n][order].append(verdict)
+        return [
+            [_screened(text, said, in_json=batch.json) for text, said in zip(batch.texts, told, strict=True)]
+            for batch, told in zip(batches, verdicts, strict=True)
+        ]
+
+
+def _unfolded(batch: Batch) -> tuple[Batch, list[tuple[int, int]] | None]:
+    """A batch of JSON as the batch of its strings, and where those of each text stand; itself where it is no JSON.
+
+    A tool's own rules, about its arguments as a whole, are given them as they are.
+    """
+    if not batch.json or batch.context.tool:
+        return batch, None
+    told: list[str] = []
+    ends = []
+    for text in batch.texts:
+        inside = strings(text)
+        if inside is None:
+            return batch, None
+        ends.append((len(told), len(told) + len(inside)))
+        told += inside
+    return replace(batch, texts=tuple(told), json=False), ends
+
+
+def _folded(batch: Batch, answers: list[Screened], ends: list[tuple[int, int]]) -> list[Screened]:
+    """What was said of strings as what was said of the texts that they stand in."""
+    folded = []
+    for text, (start, end) in zip(batch.texts, ends, strict=True):
+        inside = answers[start:end]
+        changed = any(one.changed for one in inside)
+        whole = with_strings(text, [one.text for one in inside]) if changed else text
+        verdicts = tuple(verdict for one in inside for verdict in one.verdicts if verdict.action != "allow")
+        folded.append(Screened(whole, verdicts, changed))
+    return folded
+
+
+def _screened(text: str, verdicts: list[Verdict], *, in_json: bool) -> Screened:
+    told = masked_by(verdicts, text, in_json=in_json)
+    return Screened(told, tuple(verdicts), told != text)
+
+
+async def _verdicts(rule: TextRule, texts: list[str], context: Context, deadline: float) -> list[Verdict]:
+    """What one rule says of each text; never raises, except when it is cancelled."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            found = await _judge(rule, texts, context)
+        if len(found) != len(texts):
+            raise CheckUnavailable("it did not say something of each text")
+        return [rule.judged(_counting(rule, one, len(text))) for one, text in zip(found, texts, strict=True)]
+    except TimeoutError:
+        why = "it took too long"
+    except CheckUnavailable as failure:
+        why = str(failure)
+    except Exception as failure:
+        # Whoever wrote the check may have put the text into its error; its type says enough.
+        why = f"it failed with {type(failure).__name__}"
+    log.warning("guardrail %s could not judge: %s", rule.check.name, why)
+    return [rule.unavailable(why)] * len(texts)
+
+
+async def _judge(rule: TextRule, texts: list[str], context: Context) -> list[tuple[Finding, ...]]:
+    if rule.check.cost == "cheap" and sum(map(len, texts)) >= _OFF_LOOP:
+        return await asyncio.to_thread(lambda: asyncio.run(rule.check.judge(texts, context)))
+    return await rule.check.judge(texts, context)
+
+
+def _counting(rule: TextRule, found: Sequence[Finding], length: int) -> tuple[Finding, ...]:
+    """Those findings that reach the rule's threshold, within the text."""
+    counting = [finding for finding in found if finding.score >= rule.threshold]
+    if all(0 <= finding.start <= finding.end <= length for finding in counting):
+        return tuple(counting)
+    return tuple(
+        replace(finding, start=max(0, min(finding.start, length)), end=max(0, min(finding.end, length)))
+        for finding in counting
+    )

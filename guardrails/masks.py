@@ -1,0 +1,45 @@
+"""Findings replaced in a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from guardrails.json_text import JsonPlace, Span
+from guardrails.verdicts import Verdict
+
+_ODD = re.compile(r"[^\w./-]")
+
+
+def masked(text: str, spans: list[Span]) -> str:
+    """`text` with its spans replaced; where they overlap, the first and longest one names the whole."""
+    if not spans:
+        return text
+    out: list[str] = []
+    at = 0
+    for start, end, mask in sorted(spans, key=lambda span: (span[0], -span[1], span[2])):
+        if start >= at:
+            out += (text[at:start], mask)
+            at = end
+        elif end > at:
+            at = end
+    out.append(text[at:])
+    return "".join(out)
+
+
+def masked_by(verdicts: Sequence[Verdict], text: str, *, in_json: bool = False) -> str:
+    """A whole text with what its verdicts mask replaced by check and kind: `<keywords.project_names>`.
+
+    With a colon Markdown would take that for a link.
+    """
+    spans = [
+        (finding.start, finding.end, f"<{_ODD.sub('_', _name(verdict.check, finding.kind))}>")
+        for verdict in verdicts
+        if verdict.action == "mask"
+        for finding in verdict.findings
+    ]
+    return masked(text, JsonPlace().fit(text, spans) if in_json and spans else spans)
+
+
+def _name(check: str, kind: str) -> str:
+    return kind if kind == check or kind.startswith(f"{check}.") else f"{check}.{kind}"

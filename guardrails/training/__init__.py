@@ -1,0 +1,1 @@
+"""How the data files of `guardrails/data` are made. Needed by no gateway."""

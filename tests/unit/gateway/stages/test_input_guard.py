@@ -1,0 +1,152 @@
+"""What goes in before its judges: passages one by one, with their titles; a request's texts all together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.chat import ChatRequest
+from gateway.errors import ContentBlocked, StageFailed
+from gateway.exchange import Exchange
+from gateway.stages.guarding import InputGuard
+from guardrails.assembly import build_check
+from guardrails.judging import Judges
+from guardrails.policy import Policy, Rule
+from guardrails.rules import TextRule
+from guardrails.text_checks import CheckUnavailable, Context, Cost
+from guardrails.verdicts import Action, Finding
+from retrieval.passages import Passage
+
+SECRET = "AKIAIOSFODNN7EXAMPLE"
+PASSAGE = Passage("d", "v1", "s1", "c", 0.9, "A title", "u", "Some text", ("Above", "Below"))
+REQUEST = ChatRequest(json.dumps({"model": "m", "messages": [{"role": "user", "content": "What?"}]}).encode())
+
+
+class FindsBad:
+    name = "bad"
+    version = "1"
+    default_action: Action = "block"
+
+    def __init__(self, cost: Cost = "cheap") -> None:
+        self.cost: Cost = cost
+        self.asked: list[tuple[list[str], Context]] = []
+        self.away = False
+
+    async def judge(self, texts: Sequence[str], context: Context) -> list[tuple[Finding, ...]]:
+        if self.away:
+            raise CheckUnavailable("it is away")
+        self.asked.append((list(texts), context))
+        return [
+            (Finding("word", text.index("bad"), text.index("bad") + 3, 1.0),) if "bad" in text else () for text in texts
+        ]
+
+
+def guard(check: FindsBad, action: Action = "block", **rule: Any) -> InputGuard:
+    secrets: Any = build_check("secrets", {})
+    return InputGuard(Policy([Rule(secrets, "block")], Judges([TextRule(check, action, **rule)])))
+
+
+async def kept(made: InputGuard, *passages: Passage) -> tuple[list[Passage], Exchange]:
+    exchange = Exchange("chat.completions")
+    exchange.passages = passages
+    await made.screen_passages(REQUEST, exchange)
+    return list(exchange.passages), exchange
+
+
+@pytest.mark.parametrize(
+    "passage",
+    [
+        replace(PASSAGE, text="It is bad."),
+        replace(PASSAGE, title="bad.md"),
+        replace(PASSAGE, heading=("bad", "Below")),
+        replace(PASSAGE, heading=("Above", SECRET)),
+    ],
+    ids=["text", "title", "heading", "a secret in a heading"],
+)
+async def test_a_passage_is_left_out_for_whatever_of_it_is_blocked(passage: Passage) -> None:
+    good = replace(PASSAGE, section_id="s2")
+    passages, exchange = await kept(guard(FindsBad()), passage, good)
+    assert passages == [good]
+    assert [(stage, verdict.action) for stage, verdict in exchange.verdicts] == [("passages", "block")]
+
+
+async def test_what_is_masked_in_a_passage_is_masked_in_its_title_too() -> None:
+    (passage,), _ = await kept(guard(FindsBad(), "mask"), replace(PASSAGE, title="a bad one", text="so bad"))
+    assert passage == replace(PASSAGE, title="a <bad.word> one", text="so <bad.word>")
+
+
+async def test_no_judge_is_asked_about_a_passage_that_is_out_already() -> None:
+    check = FindsBad()
+    await kept(guard(check), replace(PASSAGE, text=SECRET), PASSAGE)
+    assert check.asked == [(["Some text", "A title", "Above", "Below"], Context("passages", "What?"))]
+
+
+async def test_a_passage_is_judged_once_and_not_again_for_the_next_call() -> None:
+    check = FindsBad()
+    made = guard(check)
+    assert (await kept(made, PASSAGE))[0] == (await kept(made, PASSAGE))[0] == [PASSAGE]
+    assert len(check.asked) == 1
+    await kept(made, replace(PASSAGE, version="v2"))
+    await kept(made, replace(PASSAGE, title="another"))
+    assert len(check.asked) == 3
+    asked = FindsBad()
+    around = guard(asked, alone=False)
+    await kept(around, PASSAGE)
+    await kept(around, PASSAGE)
+    assert len(asked.asked) == 2, "the same text may be judged otherwise for another question"
+
+
+async def test_a_judge_that_is_away_is_asked_again_for_the_next_call() -> None:
+    check = FindsBad()
+    check.away = True
+    made = guard(check, closed=False)
+    passages, exchange = await kept(made, replace(PASSAGE, text="bad"))
+    assert (len(passages), exchange.degraded) == (1, ["guardrails.bad"])
+    check.away = False
+    assert (await kept(made, replace(PASSAGE, text="bad")))[0] == []
+    check.away = True
+    with pytest.raises(StageFailed, match="The guardrail bad is unavailable"):
+        await kept(guard(check), PASSAGE)
+
+
+async def test_all_texts_of_a_request_are_asked_about_together_by_the_way_they_came() -> None:
+    check = FindsBad()
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"q": "\\u0061"}'}}
+    body = {
+        "model": "m",
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "What?"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c1", "content": "found"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "look", "description": "It looks."}}],
+    }
+    await guard(check).screen(ChatRequest(json.dumps(body).encode()), Exchange("chat.completions"))
+    assert check.asked == [
+        (["Be brief.", "What?", "look"], Context("input", "What?")),
+        (["q", "a"], Context("input", "What?")),
+        (["found"], Context("tools", "What?", part="result")),
+        (["look", "It looks."], Context("tools", "What?", part="definition")),
+    ]
+
+
+async def test_what_a_rule_over_runs_blocks_no_judge_is_asked_about() -> None:
+    check = FindsBad()
+    request = ChatRequest(json.dumps({"model": "m", "messages": [{"role": "user", "content": SECRET}]}).encode())
+    with pytest.raises(ContentBlocked, match=r"\(secrets: aws_access_key\)"):
+        await guard(check).screen(request, Exchange("chat.completions"))
+    assert check.asked == []
+
+
+async def test_a_block_is_said_rather_than_an_absence() -> None:
+    away = FindsBad()
+    away.away = True
+    judges = Judges([TextRule(away, "block"), TextRule(FindsBad(), "block", message="Please don't.")])
+    request = ChatRequest(json.dumps({"model": "m", "messages": [{"role": "user", "content": "bad"}]}).encode())
+    with pytest.raises(ContentBlocked, match=r"^Please don't \(bad: word\)\.$"):
+        await InputGuard(Policy([], judges)).screen(request, Exchange("chat.completions"))
