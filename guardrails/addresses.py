@@ -20,6 +20,7 @@ _PORT = re.compile(r":\d*\Z")
 _HOST = re.compile(r"[\w-]+(?:\.[\w-]+)*|\[[0-9a-f:.]+\]")
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")  # https://spec.commonmark.org/0.31.2/#backslash-escapes
 _BREAKS = re.compile(r"[\t\n\r]+")  # which browsers leave out
+_OWN = re.compile(r"(?:[\w-]+\.)*localhost|127(?:\.\d{1,3}){3}|\[::1\]")  # RFC 6761, 6.3; RFC 1122; RFC 4291
 # A word that could be a host: labels with points between, the last one of letters; or an address of four numbers.
 _NAMED = re2.compile(r"(?i)(?:[\pL\pN_-]+\.)+(?:\pL[\pL\pN-]+|\d{1,3})")
 _PATTERN = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*")
@@ -52,6 +53,11 @@ def servers(address: str) -> tuple[str, ...]:
     if "\\" not in plain:
         return (host,)
     return tuple({host, _host(_ESCAPED.sub(r"\1", plain))})
+
+
+def own(host: str) -> bool:
+    """Whether a host is the machine of whoever follows the address."""
+    return _OWN.fullmatch(host) is not None
 
 
 def named(texts: Iterable[str]) -> frozenset[str]:

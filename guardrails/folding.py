@@ -66,16 +66,15 @@ def fold(text: str, *, lower: bool = False, lookalikes: bool = True) -> Folded:
     if _PLAIN.fullmatch(text):
         return Folded(text.lower() if lower else text, np.arange(len(text) + 1, dtype=np.int64))
     codes = codes_of(text)
-    first, count, parts = tables(lower, lookalikes)
-    counts = count[codes]
-    total = int(counts.sum(dtype=np.int64))
+    table = tables(lower, lookalikes)
+    change = table.change[codes]
+    counts = table.count[change]
     sources = np.repeat(np.arange(len(codes), dtype=np.int64), counts)
-    if total == len(codes) and (counts == 1).all():
-        folded = parts[first[codes]]
-    else:
-        before = np.cumsum(counts, dtype=np.int64) - counts
-        within = np.arange(total, dtype=np.int64) - np.repeat(before, counts)
-        folded = parts[first[codes][sources] + within]
+    before = np.cumsum(counts, dtype=np.int64) - counts
+    within = np.arange(len(sources), dtype=np.int64) - np.repeat(before, counts)
+    folded = codes[sources]
+    changed = np.flatnonzero(change[sources])
+    folded[changed] = table.parts[table.first[change[sources[changed]]] + within[changed]]
     return Folded(text_of(folded), np.append(sources, len(text)))
 
 
@@ -105,19 +104,33 @@ def invisible(character: str) -> bool:
     )
 
 
-@functools.cache
-def tables(lower: bool, lookalikes: bool) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8], Codes]:
-    """For each code point where its parts begin, how many there are, and all parts in one row.
+@dataclass(frozen=True, slots=True)
+class Table:
+    """For each code point its change, 0 where there is none; of each change how many characters come out, and where
+    in `parts` they begin."""
 
-    Making them takes a quarter of a second: a check asks for its own before it is asked to judge.
-    """
-    first = np.arange(_CODES, dtype=np.int32)
-    count = np.ones(_CODES, dtype=np.uint8)
-    more: list[int] = []
-    for code, parts in _changes(lower, lookalikes):
-        first[code], count[code] = _CODES + len(more), len(parts)
-        more += map(ord, parts)
-    return first, count, np.append(np.arange(_CODES, dtype=np.uint32), np.array(more, dtype=np.uint32))
+    change: npt.NDArray[np.uint16]
+    count: npt.NDArray[np.uint8]
+    first: Places
+    parts: Codes
+
+
+@functools.cache
+def tables(lower: bool, lookalikes: bool) -> Table:
+    """Making it takes a quarter of a second: a check asks for its own before it is asked to judge."""
+    change = np.zeros(_CODES, dtype=np.uint16)
+    counts, firsts, parts = [1], [0], [0]
+    for order, (code, made) in enumerate(_changes(lower, lookalikes), 1):
+        change[code] = order
+        counts.append(len(made))
+        firsts.append(len(parts))
+        parts += map(ord, made)
+    return Table(
+        change,
+        np.array(counts, dtype=np.uint8),
+        np.array(firsts, dtype=np.int64),
+        np.array(parts, dtype=np.uint32),
+    )
 
 
 @functools.cache

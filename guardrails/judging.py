@@ -11,6 +11,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from cachetools import TTLCache
+
 from guardrails.json_text import strings, with_strings
 from guardrails.masks import masked_by
 from guardrails.rules import TextRule, sampled
@@ -21,24 +23,41 @@ log = logging.getLogger(__name__)
 
 _COSTS = ("cheap", "local", "remote")
 _OFF_LOOP = 2_000  # characters from which pure Python would hold up other calls, so a thread does it
+_KEPT = 4_000  # verdicts of dear checks, so that a conversation's earlier turns are not judged again with each new one
+_KEPT_FOR = 600.0  # seconds
+
+_Key = tuple[str, str, str, bytes]
+"""A check, its version, the road, and the text's SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Texts that came the same way. `json`: they are JSON, whose strings are judged as they read without escapes, and
-    which stays JSON once it is masked. `content`: they are what was asked for, and not what was said beside it."""
+    which stays JSON once it is masked. `content`: they are what was asked for, and not what was said beside it. `instructions`: they are a caller's system or developer messages."""
 
     texts: tuple[str, ...]
     context: Context
     json: bool = False
     content: bool = True
+    instructions: bool = False
+
+    def concerns(self, rule: TextRule) -> bool:
+        """Whether the rule looks here."""
+        if rule.by_tool != bool(self.context.tool):
+            return False
+        there = rule.instructions if self.instructions else self.context.road in rule.roads
+        return there and (self.content or not rule.content_only)
 
 
 class Judges:
     """Rules over whole texts. `within`: the seconds that all of them have together for what is asked at once."""
 
-    def __init__(self, rules: Sequence[TextRule], within: float = 5.0) -> None:
+    def __init__(
+        self, rules: Sequence[TextRule], within: float = 5.0, known: TTLCache[_Key, tuple[Finding, ...]] | None = None
+    ) -> None:
+        """`known`: what another of these has found, where they are about the same calls."""
         self.rules = tuple(rules)
+        self._known = TTLCache(_KEPT, _KEPT_FOR) if known is None else known
         self.within = within
         self.version = hashlib.sha256("\0".join(rule.told for rule in self.rules).encode()).hexdigest()[:16]
         self.alone = all(rule.alone for rule in self.rules)
@@ -49,7 +68,7 @@ class Judges:
         return Judges([*self.rules, *other.rules], max(self.within, other.within))
 
     def only(self, rules: Sequence[TextRule]) -> Judges:
-        return Judges(rules, self.within)
+        return Judges(rules, self.within, self._known)
 
     def for_call(self, call_id: str) -> Judges | None:
         """The rules that look at this call; None where none does."""
@@ -80,7 +99,7 @@ class Judges:
                 for rule in self.rules
                 if rule.check.cost == cost
                 for number, batch in enumerate(batches)
-                if rule.concerns(batch.context) and (batch.content or not rule.content_only)
+                if batch.concerns(rule)
             ]
             if not work:
                 continue
@@ -89,7 +108,7 @@ class Judges:
                 break
             left = [[order for order, stop in enumerate(batch) if not stop] for batch in stopped]
             asked = [
-                _verdicts(rule, [batches[n].texts[order] for order in left[n]], batches[n].context, deadline)
+                self._verdicts(rule, [batches[n].texts[order] for order in left[n]], batches[n].context, deadline)
                 for rule, n in work
                 if left[n]
             ]
@@ -103,6 +122,39 @@ class Judges:
             [_screened(text, said, in_json=batch.json) for text, said in zip(batch.texts, told, strict=True)]
             for batch, told in zip(batches, verdicts, strict=True)
         ]
+
+    async def _verdicts(self, rule: TextRule, texts: list[str], context: Context, deadline: float) -> list[Verdict]:
+        """What one rule says of each text; never raises, except when it is cancelled."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                found = await self._found(rule, texts, context)
+            return [rule.judged(_counting(rule, one, len(text))) for one, text in zip(found, texts, strict=True)]
+        except TimeoutError:
+            why = "it took too long"
+        except CheckUnavailable as failure:
+            why = str(failure)
+        except Exception as failure:
+            # Whoever wrote the check may have put the text into its error; its type says enough.
+            why = f"it failed with {type(failure).__name__}"
+        log.warning("guardrail %s could not judge: %s", rule.check.name, why)
+        return [rule.unavailable(why)] * len(texts)
+
+    async def _found(self, rule: TextRule, texts: list[str], context: Context) -> list[tuple[Finding, ...]]:
+        """What the check finds in each text; a dear one is not asked again about what it has just judged."""
+        check = rule.check
+        if check.cost == "cheap" or not rule.alone:
+            return await _judge(rule, texts, context)
+        keys: list[_Key] = [
+            (check.name, check.version, context.road, hashlib.sha256(text.encode("utf-8", "replace")).digest())
+            for text in texts
+        ]
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
+        made = dict(zip(new, await _judge(rule, list(new.values()), context), strict=True)) if new else {}
+        found = [made[key] if key in made else self._known.get(key) for key in keys]
+        self._known.update(made)
+        if None in found:  # it has just been forgotten
+            return await _judge(rule, texts, context)
+        return [one for one in found if one is not None]
 
 
 def _unfolded(batch: Batch) -> tuple[Batch, list[tuple[int, int]] | None]:
@@ -140,29 +192,15 @@ def _screened(text: str, verdicts: list[Verdict], *, in_json: bool) -> Screened:
     return Screened(told, tuple(verdicts), told != text)
 
 
-async def _verdicts(rule: TextRule, texts: list[str], context: Context, deadline: float) -> list[Verdict]:
-    """What one rule says of each text; never raises, except when it is cancelled."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            found = await _judge(rule, texts, context)
-        if len(found) != len(texts):
-            raise CheckUnavailable("it did not say something of each text")
-        return [rule.judged(_counting(rule, one, len(text))) for one, text in zip(found, texts, strict=True)]
-    except TimeoutError:
-        why = "it took too long"
-    except CheckUnavailable as failure:
-        why = str(failure)
-    except Exception as failure:
-        # Whoever wrote the check may have put the text into its error; its type says enough.
-        why = f"it failed with {type(failure).__name__}"
-    log.warning("guardrail %s could not judge: %s", rule.check.name, why)
-    return [rule.unavailable(why)] * len(texts)
-
-
 async def _judge(rule: TextRule, texts: list[str], context: Context) -> list[tuple[Finding, ...]]:
+    """Raises CheckUnavailable."""
     if rule.check.cost == "cheap" and sum(map(len, texts)) >= _OFF_LOOP:
-        return await asyncio.to_thread(lambda: asyncio.run(rule.check.judge(texts, context)))
-    return await rule.check.judge(texts, context)
+        found = await asyncio.to_thread(lambda: asyncio.run(rule.check.judge(texts, context)))
+    else:
+        found = await rule.check.judge(texts, context)
+    if len(found) != len(texts):
+        raise CheckUnavailable("it did not say something of each text")
+    return found
 
 
 def _counting(rule: TextRule, found: Sequence[Finding], length: int) -> tuple[Finding, ...]:

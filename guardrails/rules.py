@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from guardrails.text_checks import Context, TextCheck
+from guardrails.text_checks import TextCheck
 from guardrails.verdicts import Action, Finding, Verdict
 
 Road = Literal["input", "passages", "tools", "output"]
@@ -50,7 +50,8 @@ class TextRule(Terms):
 
     `closed`: a text that the check can't judge may not go on. `strict`: of an answer nothing leaves before its
     verdict; otherwise it is judged as it leaves, each time `every` characters have come, over the last `window`.
-    `roads`: where the rule looks. `content_only`: of an answer, its content and no other field. `by_tool`: asked
+    `roads`: where the rule looks. `content_only`: of an answer, its content and no other field. `instructions`: it looks at the
+    caller's own system and developer messages too. `by_tool`: asked
     about each tool by itself. `alone`: the same text is always judged alike, whatever stands around it. `repair`: what to
     tell a model whose answer is blocked, so that its second one may pass.
     """
@@ -61,6 +62,7 @@ class TextRule(Terms):
     strict: bool = True
     roads: frozenset[Road] = frozenset(("input", "passages", "tools", "output"))
     content_only: bool = False
+    instructions: bool = True
     by_tool: bool = False
     alone: bool = True
     every: int = 200
@@ -77,11 +79,9 @@ class TextRule(Terms):
         """All that decides about a text, for a version."""
         return " ".join(
             (self.check.name, self.check.version, self.action, self.terms, str(self.closed), str(self.strict),
-             str(sorted(self.roads)), str(self.every), str(self.window), str(self.repair))
+             str(sorted(self.roads)), str(self.every), str(self.window), str(self.repair),
+             str(self.instructions))
         )  # fmt: skip
-
-    def concerns(self, context: Context) -> bool:
-        return context.road in self.roads and (self.by_tool == bool(context.tool))
 
     def judged(self, found: tuple[Finding, ...]) -> Verdict:
         return self.verdict(self.check, self.action, found)

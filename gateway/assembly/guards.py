@@ -13,7 +13,7 @@ from gateway.config.guardrails import NamedSet, SchemaRule, TextRule
 if TYPE_CHECKING:
     from gateway.assembly.routes import Routes
     from gateway.assembly.services import Services
-    from gateway.config.guardrails import AnyRule, Entry
+    from gateway.config.guardrails import AnyRule, Entry, Road
     from gateway.config.models import Configuration
     from gateway.pipeline import Pipeline
     from gateway.stages.guarding import InputGuard, OutputGuard
@@ -27,7 +27,10 @@ Side = Literal["input", "output"]
 _KEPT = 1_000  # tightened pipelines kept; more are made for their call only
 
 # Where a check looks on the way in, unless its rule says otherwise.
-_ROADS: dict[str, tuple[made.Road, ...]] = {
+_EVERYWHERE: tuple[Road, ...] = ("input", "instructions", "passages", "tools")
+_ROADS: dict[str, tuple[Road, ...]] = {
+    # Instructions are what a system message is for; only where others may write do they betray an attack.
+    "injection": ("input", "passages", "tools"),
     "exfiltration": ("passages", "tools"),
     "topics": ("input",),
     "language": ("input",),
@@ -123,7 +126,9 @@ class Guards:
         given = rule.given
         for name in ("lists", "allowed", "denied"):
             if name in given:
-                given[name] = [one if isinstance(one, str) else one.model_dump() for one in given[name]]
+                given[name] = [
+                    one if isinstance(one, str) else one.model_dump(exclude_none=True) for one in given[name]
+                ]
         if given.get("unit") == "tokens":
             from gateway.prompts.tokens import TokenCounter
 
@@ -178,7 +183,8 @@ def _text_rule(rule: AnyRule, check: Judging, side: Side) -> made.TextRule:
     if action == "mask" and not rule.strict:
         raise ValueError(f"`{rule.check}` masks, which what has left can't be: `strict: false` goes with block or flag")
     if side == "input":
-        roads = frozenset(rule.on or _ROADS.get(name, ("input", "passages", "tools")))
+        looks = frozenset(rule.roads or _ROADS.get(name, _EVERYWHERE))
+        roads: frozenset[made.Road] = frozenset(road for road in looks if road != "instructions")
     elif name == "tools":
         roads = frozenset(("tools",))
     else:
@@ -191,6 +197,7 @@ def _text_rule(rule: AnyRule, check: Judging, side: Side) -> made.TextRule:
         strict=rule.strict,
         roads=roads,
         content_only=name in _CONTENT,
+        instructions=side == "input" and "instructions" in looks,
         by_tool=name == "tools",
         alone=name not in _SURROUNDED,
         every=rule.every,

@@ -139,7 +139,9 @@ def _azure(settings: kinds.AzureOpenAI) -> Provider:
     version = settings.api_version
     path = v1_path if version is None else deployment_path(version, settings.deployments)
     upstream = _upstream(settings, settings.endpoint, _key(settings, "api-key"))
-    return OpenAICompatible(upstream, settings.timeouts, _secrets(settings), path, signer)
+    azure = OpenAICompatible(upstream, settings.timeouts, _secrets(settings), path, signer)
+    azure.endpoints = azure.endpoints - {"moderations"}
+    return azure
 
 
 def _bedrock(name: str, settings: kinds.Bedrock) -> Provider:

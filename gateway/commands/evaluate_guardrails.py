@@ -6,16 +6,21 @@ import asyncio
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
 from gateway.commands.configuration import fail
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.commands.gateway_client import GatewayClient
     from guardrails.evaluation import Judge, Judged, Sample
+    from guardrails.outside import Complete, Embed, Outside
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # whoever wrote it: a terminal would obey
+_LOCAL = "all-MiniLM-L6-v2"  # what a gateway calls the embedder that a configuration calls `local`
 _RATES = ("precision", "recall", "f1", "fpr")
 
 
@@ -35,6 +40,13 @@ _RATES = ("precision", "recall", "f1", "fpr")
     help="Where the check is told that the texts come from.",
 )  # fmt: skip
 @click.option(
+    "--url", envvar="RAG_GATEWAY_URL", show_envvar=True, default="http://127.0.0.1:8080", show_default=True,
+    help="The gateway whose models a check asks, where its settings name some: embeddings, judge.",
+)  # fmt: skip
+@click.option(
+    "--api-key", envvar="RAG_GATEWAY_API_KEY", show_envvar=True, help="The gateway's key, where it asks for one."
+)
+@click.option(
     "--examples", type=click.IntRange(0, 1000), default=5, show_default=True, help="Mistakes shown of each kind."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -44,6 +56,8 @@ def guardrails(
     threshold: float | None,
     settings: str,
     road: Literal["input", "passages", "tools", "output"],
+    url: str,
+    api_key: str | None,
     examples: int,
     as_json: bool,
 ) -> None:
@@ -63,10 +77,13 @@ def guardrails(
         samples = read_samples(data)
     except (BadSamples, OSError, UnicodeDecodeError) as fault:
         fail(str(fault))
-    judge, own = _judge(name, given, road)
+    from gateway.commands.gateway_client import CallFailed, GatewayClient
+
     try:
-        judged = asyncio.run(_run(judge, samples, name))
-    except CheckUnavailable as failure:
+        gateway = GatewayClient(url, api_key)
+        judge, own = _judge(name, given, road, gateway)
+        judged = asyncio.run(_run(judge, samples, name, gateway))
+    except (CheckUnavailable, CallFailed) as failure:
         fail(f"the check `{name}` could not judge: {failure}")
     told = {"check": name, **report(judged, own if threshold is None else threshold, examples)}
     if as_json:
@@ -76,7 +93,10 @@ def guardrails(
 
 
 def _judge(
-    name: str, settings: dict[str, Any], road: Literal["input", "passages", "tools", "output"]
+    name: str,
+    settings: dict[str, Any],
+    road: Literal["input", "passages", "tools", "output"],
+    gateway: GatewayClient,
 ) -> tuple[Judge, float]:
     """How the check judges a text, and the threshold that is its own.
 
@@ -87,10 +107,11 @@ def _judge(
         from guardrails.evaluation import judge_of
         from guardrails.text_checks import Context
 
-        check = build_check(name, settings)
+        outside = _outside(gateway)
+        check = build_check(name, settings, outside)
         own = getattr(check, "threshold", None)
         if own is not None:
-            check = build_check(name, {**settings, "threshold": 0.0})
+            check = build_check(name, {**settings, "threshold": 0.0}, outside)
     except ImportError as error:
         fail(f"the check `{name}` needs {error.name}: pip install 'rag-gateway[guardrails]'")
     except (ValueError, KeyError) as fault:
@@ -98,7 +119,37 @@ def _judge(
     return judge_of(check, Context(road)), 0.0 if own is None else float(own)
 
 
-async def _run(judge: Judge, samples: list[Sample], name: str) -> list[Judged]:
+def _outside(gateway: GatewayClient) -> Outside:
+    """What a check asks of models, asked of a running gateway."""
+    from gateway.commands.gateway_client import CallFailed
+    from guardrails.outside import Outside
+    from guardrails.text_checks import CheckUnavailable
+
+    def embed(target: str) -> Embed:
+        async def vectors(texts: Sequence[str]) -> list[list[float]]:
+            try:
+                return await gateway.embed(_LOCAL if target == "local" else target, texts, None)
+            except CallFailed as failure:
+                raise CheckUnavailable(str(failure)) from None
+
+        return vectors
+
+    def complete(target: str) -> Complete:
+        async def answer(messages: list[dict[str, str]]) -> str:
+            try:
+                return await gateway.complete(target, messages, None)
+            except CallFailed as failure:
+                raise CheckUnavailable(str(failure)) from None
+
+        return answer
+
+    def post(*_: object) -> NoReturn:
+        raise ValueError("a check by webhook is measured where it runs, not here")
+
+    return Outside(embed, complete, post)
+
+
+async def _run(judge: Judge, samples: list[Sample], name: str, gateway: GatewayClient) -> list[Judged]:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -106,7 +157,8 @@ async def _run(judge: Judge, samples: list[Sample], name: str) -> list[Judged]:
 
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task(name, total=len(samples))
-        return await evaluate(judge, samples, lambda done: progress.update(task, completed=done))
+        async with gateway:
+            return await evaluate(judge, samples, lambda done: progress.update(task, completed=done))
 
 
 def _print(told: dict[str, Any]) -> None:

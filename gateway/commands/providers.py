@@ -8,7 +8,9 @@ import click
 
 from gateway.providers.dialect import Capabilities
 
-_OPENAI = ("`chat.completions`, `embeddings`, `rerank`", "yes", "yes", "yes", "yes", "yes", "all are relayed")
+_SERVED = "`chat.completions`, `embeddings`, `rerank`"
+_MODERATING = frozenset({"openai", "openai_compatible"})
+_OPENAI = ("yes", "yes", "yes", "yes", "yes", "all are relayed")
 _RELAYED = {
     "openai": "OpenAI",
     "openai_compatible": "any service with OpenAI's API",
@@ -31,7 +33,8 @@ def table() -> Iterator[str]:
     yield _row(*_HEAD)
     yield _row(*("---" for _ in _HEAD))
     for kind, title in _RELAYED.items():
-        yield _row(f"`{kind}`", title, *_OPENAI)
+        served = f"{_SERVED}, `moderations`" if kind in _MODERATING else _SERVED
+        yield _row(f"`{kind}`", title, served, *_OPENAI)
     dialects = _dialects()
     for kind, (title, can) in dialects.items():
         fields = ", ".join(f"`{name}`" for name in sorted(can.fields["chat.completions"] - _IN_COLUMNS))

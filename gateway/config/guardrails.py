@@ -16,7 +16,7 @@ from gateway.config.section import Credential, HeaderName, HttpUrl, Section
 from gateway.values import Residency as Place
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Road = Literal["input", "passages", "tools"]
+Road = Literal["input", "instructions", "passages", "tools"]
 PersonalDatum = Literal["EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "PHONE_NUMBER", "CRYPTO", "IP_ADDRESS"]
 TargetName = Annotated[str, Field(pattern=r"^[^/]+/.+$")]
 """`provider/model`"""
@@ -62,12 +62,12 @@ class PersonalDataRule(Rule):
 
 
 class TextRule(Rule):
-    """A check of whole texts. `on`: the roads on the way in where it looks. `strict`: of an answer, nothing leaves
+    """A check of whole texts. `roads`: those on the way in where it looks. `strict`: of an answer, nothing leaves
     before its verdict; otherwise it is judged each time `every` characters have left, over the last `window`."""
 
     action: Literal["block", "mask", "flag"] | None = None
     on_failure: Literal["continue", "refuse"] | None = None
-    on: Annotated[list[Road], Field(min_length=1)] | None = None
+    roads: Annotated[list[Road], Field(min_length=1)] | None = None
     strict: bool = True
     every: Annotated[int, Field(ge=20, le=100_000)] = 200
     window: Annotated[int, Field(ge=20, le=100_000)] = 2_000
@@ -149,7 +149,7 @@ class Topic(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
     examples: Annotated[list[str], Field(min_length=1)]
-    min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.5
+    min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.35
 
 
 class TopicsRule(TextRule):
@@ -375,6 +375,6 @@ def unfit_for_output(rule: Entry | AnyRule) -> str | None:
     """Why a rule can't stand under `output`; None where it can."""
     if isinstance(rule, PersonalDataRule) and rule.action == "pseudonymise":
         return "`pseudonymise` is for input: what it replaces there comes back in the output"
-    if isinstance(rule, TextRule) and rule.on is not None:
-        return f"`on` is for input: under `output`, `{rule.check}` looks at the answer"
+    if isinstance(rule, TextRule) and rule.roads is not None:
+        return f"`roads` are for input: under `output`, `{rule.check}` looks at the answer"
     return None

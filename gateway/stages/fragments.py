@@ -12,7 +12,7 @@ def fragments(delta: dict[str, Any], prefix: str = "") -> list[tuple[dict[str, A
     """Every string in a delta or message, as (holder, key, channel); a channel's pieces make one text."""
     found: list[tuple[dict[str, Any], str, str]] = []
     for key, value in delta.items():
-        if key in _STRUCTURE:
+        if key in _STRUCTURE and not isinstance(value, (dict, list)):
             continue
         if isinstance(value, str):
             if value:

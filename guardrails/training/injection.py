@@ -26,9 +26,9 @@ from typing import NamedTuple
 import click
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix  # type: ignore[import-untyped]  # scipy has no types
-from sklearn.cluster import MiniBatchKMeans  # type: ignore[import-untyped]  # scikit-learn has no types
-from sklearn.linear_model import (  # type: ignore[import-untyped]  # likewise
+from scipy.sparse import csr_matrix
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.linear_model import (
     LogisticRegression,
     SGDClassifier,
 )

@@ -23,7 +23,7 @@ from guardrails.training.sources import normal
 _SEED = 7
 _STRUCTURED = frozenset({"EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "US_SSN", "IP_ADDRESS"})
 _NAMES = (
-    "deepset", "qualifire", "tensor trust", "PINT", "BIPIA", "NotInject", "XSTest", "CyberSecEval FRR", "AlpacaEval",
+    "deepset", "qualifire", "tensor trust", "PINT", "JailbreakBench", "BIPIA", "NotInject", "XSTest", "CyberSecEval FRR", "AlpacaEval",
     "InstructionWild", "WizardLM", "SQuAD",
 )  # fmt: skip
 
@@ -33,7 +33,7 @@ Labelled = tuple[str, bool, str]
 def injection_sets(root: Path) -> Iterator[tuple[str, Iterator[Labelled]]]:
     """By name: texts, whether they are attacks, and their kinds. Reading one may raise OSError."""
     readers = (
-        _deepset, _qualifire, _tensor_trust, _pint, _bipia, _notinject, _xstest, _refusals, _alpaca_eval,
+        _deepset, _qualifire, _tensor_trust, _pint, _jailbreakbench, _bipia, _notinject, _xstest, _refusals, _alpaca_eval,
         _instruction_wild, _wizard, _squad,
     )  # fmt: skip
     for name, reader in zip(_NAMES, readers, strict=True):
@@ -65,6 +65,15 @@ def _pint(root: Path) -> Iterator[Labelled]:
         if row["source"].startswith("PINT"):
             attack = row["label"] == 1
             yield row["prompt"], attack, f"PINT {'attacks' if attack else 'harmless'}"
+
+
+def _jailbreakbench(root: Path) -> Iterator[Labelled]:
+    """The prompts that broke a model, by the method that made them. JBC is a template that the training has."""
+    for method in ("PAIR", "DSN", "GCG"):
+        for path in sorted((root / "JailbreakBench/artifacts/attack-artifacts" / method).glob("*/*.json")):
+            for one in _json(path)["jailbreaks"]:
+                if one.get("prompt") and one.get("jailbroken", True):
+                    yield one["prompt"], True, f"JailbreakBench {method}"
 
 
 def _bipia(root: Path) -> Iterator[Labelled]:

@@ -39,6 +39,7 @@ def configuration(vendor: Vendor, webhook: Webhook) -> dict[str, Any]:
         "masking-entry": ([{**keywords, "action": "mask"}], []),
         "hooked": ([hook], [hook]),
         "hook-open": ([{**hook, "on_failure": "continue"}], [{**hook, "on_failure": "continue"}]),
+        "hook-dead": ([], [{**hook, "url": "http://127.0.0.1:1/judge"}]),
         "hook-slides": ([], [{**hook, "strict": False, "every": 20}]),
         "topical": (
             [{"check": "topics", "denied": [{"name": "any", "examples": ["x"]}], "embeddings": "mock/vectors"}],
@@ -390,6 +391,14 @@ def test_d9_a_guard_that_goes_down_while_the_answer_comes_fails_closed(
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_d9_an_answer_that_nobody_can_judge_does_not_leave(http: httpx.Client, vendor: Vendor, stream: bool) -> None:
+    vendor.behaviours["guarded"] = {"text": "Nothing to see here."}
+    answer = http.post(CHAT, json={"model": "hook-dead", "messages": HELLO, "stream": stream})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stage_unavailable")
+    assert "Nothing" not in answer.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_d9_open_only_where_configured_and_then_marked(
     http: httpx.Client, vendor: Vendor, webhook: Webhook, stream: bool
 ) -> None:
@@ -440,7 +449,7 @@ def _made(running: GatewayProcess, trace: str) -> list[tuple[str, str, str, str]
 
 
 def test_a_check_is_not_asked_where_the_call_itself_may_not_go(http: httpx.Client, vendor: Vendor) -> None:
-    messages = [{"role": "user", "content": "What do you think about this and that?"}]
+    messages = [{"role": "user", "content": "What do you think about something that stays here?"}]
     answer = http.post(CHAT, json={"model": "topical", "messages": messages, "metadata": {"sensitivity": "secret"}})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stage_unavailable")
     assert "(residency)" in answer.json()["error"]["message"]

@@ -364,7 +364,9 @@ def test_g2_a_server_on_the_premises_is_sent_nowhere_that_is_not_named(sdk: open
         assert (refused.value.code, refused.value.param) == ("media_host", "messages[0].content[0].image_url.url")
     assert vendor.requests == []
     assert target(sdk, "house/in", messages=picture("data:image/png;base64,iVBORw0KGgo=")) == "house/in"
-    assert target(sdk, "mock/out", messages=picture("https://cdn.example.com/x.png")) == "mock/out", "it fetches outside"
+    assert target(sdk, "mock/out", messages=picture("https://cdn.example.com/x.png")) == "mock/out", (
+        "it fetches outside"
+    )
 
 
 def test_a_guardrails_finding_keeps_a_call_on_the_premises(vendor: Vendor, tmp_path: Path) -> None:

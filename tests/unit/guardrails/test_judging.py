@@ -90,6 +90,18 @@ async def test_checks_of_one_class_are_asked_side_by_side() -> None:
     assert await verdicts(made, "x") == [["allow", "allow"]]
 
 
+async def test_a_dear_check_is_not_asked_again_about_what_it_has_just_judged() -> None:
+    dear, cheap, surrounded = Finds("c", "remote"), Finds("a"), Finds("b", "remote")
+    made = judges(TextRule(dear, "block"), TextRule(cheap, "block"), TextRule(surrounded, "block", alone=False))
+    assert await verdicts(made, "x", "x", "y") == [["allow"] * 3] * 3
+    assert await verdicts(made, "x", "y", "z") == [["allow"] * 3] * 3
+    assert await verdicts(made, "z", "xc") == [["allow", "allow", "allow"], ["allow", "block", "allow"]]
+    assert dear.asked == [["x", "y"], ["z"], ["xc"]]
+    assert cheap.asked == surrounded.asked == [["x", "x", "y"], ["x", "y", "z"], ["z", "xc"]]
+    await verdicts(made, "z", context=Context("tools"))
+    assert dear.asked[-1] == ["z"], "another road may be judged otherwise"
+
+
 async def test_a_mask_takes_the_place_of_what_was_found() -> None:
     made = judges(TextRule(Finds("two"), "mask"), TextRule(Finds("two three", "local"), "mask"))
     ((told,),) = await made.screen([Batch(("one two three four",), INPUT)])

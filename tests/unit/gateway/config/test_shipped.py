@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.config.faults import ConfigError, ConfigFault
-from gateway.config.loading import load
 from gateway.config.guardrails import PersonalDatum
+from gateway.config.loading import load
 
 SHIPPED = Path(__file__).parents[4] / "configs" / "gateway.yaml"
 TEXT = SHIPPED.read_text("utf-8")

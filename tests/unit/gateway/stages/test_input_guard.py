@@ -128,11 +128,42 @@ async def test_all_texts_of_a_request_are_asked_about_together_by_the_way_they_c
     }
     await guard(check).screen(ChatRequest(json.dumps(body).encode()), Exchange("chat.completions"))
     assert check.asked == [
-        (["Be brief.", "What?", "look"], Context("input", "What?")),
-        (["q", "a"], Context("input", "What?")),
+        (["Be brief."], Context("input", "What?")),
+        (["What?"], Context("input", "What?")),
+        (["look"], Context("tools", "What?", part="call")),
+        (["q", "a"], Context("tools", "What?", part="call")),
         (["found"], Context("tools", "What?", part="result")),
         (["look", "It looks."], Context("tools", "What?", part="definition")),
     ]
+
+
+async def test_what_is_about_a_messages_content_sees_no_names() -> None:
+    check = FindsBad()
+    messages = [{"role": "user", "name": "Ann", "content": [{"type": "text", "text": "What?"}]}]
+    body = {"model": "m", "messages": messages, "suffix": "an end"}
+    await guard(check, content_only=True).screen(ChatRequest(json.dumps(body).encode()), Exchange("chat.completions"))
+    assert check.asked == [(["What?"], Context("input", "What?"))]
+
+
+async def test_a_field_that_the_gateway_does_not_know_is_masked_like_any_other() -> None:
+    request = ChatRequest(
+        json.dumps({
+            "model": "m", "messages": [{"role": "user", "content": "What?"}], "suffix": "so bad", "documents": ["bad", {"id": {"x": "bad"}}],
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": {"id": {"description": "bad"}}}}}],
+        }).encode()
+    )  # fmt: skip
+    await guard(FindsBad(), "mask").screen(request, Exchange("chat.completions"))
+    sent = json.loads(request.body_for("m"))
+    assert (sent["suffix"], sent["documents"]) == ("so <bad.word>", ["<bad.word>", {"id": {"x": "<bad.word>"}}])
+    assert sent["tools"][0]["function"]["parameters"]["properties"]["id"]["description"] == "<bad.word>"
+
+
+async def test_a_rule_may_leave_the_callers_own_instructions_alone() -> None:
+    messages = [{"role": role, "content": "bad"} for role in ("system", "developer")]
+    request = ChatRequest(json.dumps({"model": "m", "messages": messages}).encode())
+    await guard(FindsBad(), instructions=False).screen(request, Exchange("chat.completions"))
+    with pytest.raises(ContentBlocked):
+        await guard(FindsBad(), roads=frozenset(("tools",))).screen(request, Exchange("chat.completions"))
 
 
 async def test_what_a_rule_over_runs_blocks_no_judge_is_asked_about() -> None:

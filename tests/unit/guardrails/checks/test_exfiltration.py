@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guardrails.checks.exfiltration import Exfiltration
 from guardrails.text_checks import Context
@@ -47,7 +50,8 @@ def _masked(text: str, found: tuple[Finding, ...]) -> str:
         ("image", "![chart](https&#x3a;//evil.example/x)"),
         ("image", "![chart][1]\n\n[1]: https://evil.example/x"),
         ("image", "![chart][]\n\n> [chart]:\n>   <https://evil.example/x>".replace(">   ", "   ")),
-        ("image", "![one](https://ok.example/) and [two](https://evil.example/x)"),
+        ("image", "![one `](https://ok.example/)` `[` two](https://evil.example/x)"),
+        ("image", "![one \\](https://ok.example/) [two](https://evil.example/x)"),
         ("link", "[click](https://evil.example/?q=secret)"),
         ("link", "[click][here]\n\n[here]: https://evil.example/?q=secret 'title'"),
         ("link", "[click](file://evil.example/share)"),
@@ -127,6 +131,13 @@ async def test_what_is_allowed_or_leads_nowhere_stays(text: str) -> None:
     assert await _found(text, allowed_hosts=["ok.example", "*.ok.example"]) == ()
 
 
+async def test_the_readers_own_machine_is_no_stranger_but_pictures_are_not_fetched_from_it() -> None:
+    text = "Open http://localhost:8080/x, [this](http://127.0.0.1:3000/) or http://[::1]/ and http://app.localhost/."
+    assert await _found(text) == ()
+    assert await _found("http://localhost.evil.example/ http://127.0.0.1.evil.example/") != ()
+    assert await _found("![x](http://localhost:9200/_shutdown)") != ()
+
+
 async def test_a_suffix_holds_for_what_is_below_it_only() -> None:
     texts = [f"![x](https://{host}/)" for host in ("a.ok.example", "ok.example", "notok.example", "ok.example.evil")]
     found = await Exfiltration(["*.ok.example"]).judge(texts, _OUTPUT)
@@ -149,6 +160,24 @@ async def test_links_may_lead_to_hosts_that_were_named_and_pictures_may_not(cont
     assert await _found("[docs](https://docs.example.com/a)", context, links="allowed") != ()
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("link", "![one](https://ok.example/) and [two](https://docs.example.com/x)"),
+        ("image", "![one [two](https://docs.example.com/x) three](https://ok.example/)"),
+        ("image", "![one [two] three](https://docs.example.com/x)"),
+        ("link", "[![one](https://ok.example/)](https://docs.example.com/x)"),
+        ("link", "![one\n\n[two](https://docs.example.com/x)"),
+        ("image", "![one `x` [two](https://docs.example.com/x)"),
+        ("image", "![" + "a" * 10_000 + " [two](https://docs.example.com/x)"),
+    ],
+)
+async def test_a_link_is_told_from_a_picture_and_counts_as_one_in_doubt(kind: str, text: str) -> None:
+    named = Context("output", question="docs.example.com")
+    found = await _found(text, named, allowed_hosts=["ok.example"])
+    assert [finding.kind for finding in found] == ([] if kind == "link" else ["image"])
+
+
 async def test_settings_open_what_they_name() -> None:
     assert await _found("[x](https://evil.example/)", links="any") == ()
     assert await _found("[x](javascript:alert(1))", links="any") != ()
@@ -164,6 +193,24 @@ async def test_more_addresses_than_can_be_looked_at_end_in_one_finding() -> None
     text = "[x](https://ok.example/) " * 4_001 + "![x](https://evil.example/)"
     (finding,) = await _found(text, allowed_hosts=["ok.example"])
     assert (finding.kind, finding.end) == ("too_many", len(text))
+
+
+_HIDDEN = ("", "", "\u200b", "\u00ad", "\u2060", "\ufe0f", "\U000e0041")
+_CHECK = Exfiltration()
+
+
+@given(st.text(max_size=30), st.randoms(use_true_random=False), st.text(max_size=30))
+async def test_a_picture_is_found_whatever_stands_around_it_and_hides_in_it(
+    before: str, chance: random.Random, after: str
+) -> None:
+    address = "".join(
+        (f"&#{ord(letter)};" if chance.random() < 0.3 else letter) + chance.choice(_HIDDEN)
+        for letter in f"https://{_EVIL}/{chance.randrange(1000)}"
+    )
+    text = f"{before}\n\n![chart]({address})\n\n{after}"
+    (found,) = await _CHECK.judge([text], _OUTPUT)
+    at = len(before) + 11
+    assert any(each.kind == "image" and each.start <= at and each.end >= at + len(address) for each in found)
 
 
 async def test_texts_are_judged_each_for_itself() -> None:
