@@ -11,19 +11,24 @@ import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from presidio_analyzer import EntityRecognizer
-from presidio_analyzer.predefined_recognizers import (
-    CreditCardRecognizer,
-    CryptoRecognizer,
-    EmailRecognizer,
-    IbanRecognizer,
-    IpRecognizer,
-    PhoneRecognizer,
-    UsSsnRecognizer,
-)
 from tldextract import TLDExtract
 
+from guardrails.absent import absent
 from guardrails.verdicts import Action, Finding
+
+# Presidio's package loads spaCy, which no recogniser here calls, and spaCy looks for what language models run on: that
+# would take most of the gateway's start, and 300 MB.
+with absent("torch", "transformers", "stanza"):
+    from presidio_analyzer import EntityRecognizer
+    from presidio_analyzer.predefined_recognizers import (
+        CreditCardRecognizer,
+        CryptoRecognizer,
+        EmailRecognizer,
+        IbanRecognizer,
+        IpRecognizer,
+        PhoneRecognizer,
+        UsSsnRecognizer,
+    )
 
 _RULES = 2  # of this module; counts up when the same text may be judged otherwise
 _JUDGES = ("presidio-analyzer", "phonenumbers", "tldextract")  # whose data decide too
