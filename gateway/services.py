@@ -57,7 +57,7 @@ def labels_of(collection: Collection) -> Labels:
     """What a collection's entry says of the documents that are loaded into it."""
     from retrieval.ingest import Labels
 
-    return Labels(tuple(collection.readers), collection.sensitivity, dict(collection.attributes))
+    return Labels(tuple(collection.readers), collection.sensitivity, dict(collection.attributes), collection.dated)
 
 
 class KnowledgeService:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+K = TypeVar("K")
 Vectors = NDArray[np.float32]
 
 _RRF = 60.0
@@ -35,6 +36,17 @@ def weighted(cosines: dict[str, float], keywords: dict[str, float], weight: floa
         row: weight * (cosine - low) / spread + (1.0 - weight) * keywords.get(row, 0.0) / most
         for row, cosine in cosines.items()
     }
+
+
+def of_the_best(scores: Mapping[K, float]) -> dict[K, float]:
+    """Each score as a share of the highest, 0 to 1; what is not above zero is nothing.
+
+    A reranker's scores may all be below zero: then they are scaled between the lowest and the highest.
+    """
+    low, high = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
+    if high > 0:
+        return {key: max(score, 0.0) / high for key, score in scores.items()}
+    return {key: (score - low) / (high - low) if high > low else 1.0 for key, score in scores.items()}
 
 
 def unit(vectors: Sequence[Sequence[float]]) -> Vectors:

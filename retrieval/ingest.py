@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from retrieval.access import NotReadable, audience
@@ -25,11 +26,15 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What all documents of one load are given: who may read them, how sensitive they are, what filters can ask for."""
+    """What all documents of one load are given: who may read them, how sensitive they are, what filters can ask for.
+
+    `dated`: each has the time of its file as the attribute `updated_at`.
+    """
 
     readers: tuple[str, ...] = ("public",)
     sensitivity: str = "public"
     attributes: dict[str, str | float | bool] = field(default_factory=dict)
+    dated: bool = False
 
 
 EVERYBODYS = Labels()
@@ -185,8 +190,12 @@ def _folders(paths: Sequence[Path]) -> set[str]:
 async def _read(file: File, ingestion: Ingestion, parser: Parser, labels: Labels) -> Document:
     """The file as a document; one that has not changed since it was loaded is not parsed again."""
     raw = await asyncio.to_thread(load, file.path, file.document_id)
+    attributes = labels.attributes
+    if labels.dated:
+        changed = datetime.fromtimestamp(file.path.stat().st_mtime, UTC)
+        attributes = {**attributes, "updated_at": changed.isoformat(timespec="seconds")}
     document = replace(
-        raw, source=file.source, readers=labels.readers, sensitivity=labels.sensitivity, attributes=labels.attributes
+        raw, source=file.source, readers=labels.readers, sensitivity=labels.sensitivity, attributes=attributes
     )
     if raw.text is not None:
         return document

@@ -14,7 +14,7 @@ from retrieval.access import Reader, readable
 from retrieval.embedding import Embedder
 from retrieval.filters import clause as filter_clause
 from retrieval.filters import part_clause
-from retrieval.fusion import Vectors, distinct, diverse, reciprocal_ranks, unit, weighted
+from retrieval.fusion import Vectors, distinct, diverse, of_the_best, reciprocal_ranks, unit, weighted
 from retrieval.passages import Passage, RetrievalUnavailable
 from retrieval.questions import Freshness, Mode, SearchSettings
 from retrieval.schema import row_id
@@ -37,6 +37,7 @@ class _Candidate:
     row_id: str
     score: float  # what it is ranked by
     shown: float  # what the passage says: the cosine, or BM25 where no vector was made of the question
+    relevance: float  # 0 to 1, as a share of the best one's
     vector: Sequence[float]
     fields: dict[str, Any]
 
@@ -114,7 +115,14 @@ class Searcher:
                 scores = weighted(shown, words, settings.dense_weight if settings.mode == "hybrid" else 1.0)
             else:
                 scores = reciprocal_ranks([[hit.row_id for hit in ranking] for ranking in (*dense, *worded)])
-        made = [_Candidate(each, scores[each], shown[each], hit.vector, hit.fields) for each, hit in rows.items()]
+        shares = of_the_best(scores)
+        if settings.mode == "hybrid" and settings.fusion == "weighted":
+            by_meaning, by_words, share = of_the_best(shown), of_the_best(words), settings.dense_weight
+            shares = {each: share * by_meaning[each] + (1.0 - share) * by_words.get(each, 0.0) for each in rows}
+        made = [
+            _Candidate(each, scores[each], shown[each], shares[each], hit.vector, hit.fields)
+            for each, hit in rows.items()
+        ]
         return sorted(made, key=lambda candidate: candidate.score, reverse=True)
 
     async def _rankings(
@@ -170,8 +178,9 @@ class Searcher:
         except (TimeoutError, RetrievalUnavailable) as failure:
             log.warning("passages are not reranked: %s", failure or "it took too long")
             return found, vectors
-        for candidate, score in zip(found, scores, strict=True):
-            candidate.score = score
+        shares = of_the_best(dict(enumerate(scores)))
+        for place, (candidate, score) in enumerate(zip(found, scores, strict=True)):
+            candidate.score, candidate.relevance = score, shares[place]
         order = sorted(range(len(found)), key=lambda place: found[place].score, reverse=True)
         return [found[place] for place in order], vectors[order]
 
@@ -192,12 +201,9 @@ class Searcher:
 
 
 def _newer_first(found: list[_Candidate], vectors: Vectors, freshness: Freshness) -> tuple[list[_Candidate], Vectors]:
-    """By relevance and age: scores are first scaled to 0..1, since cosines and a reranker's may be below zero."""
     now = time.time()
-    low, high = min(each.score for each in found), max(each.score for each in found)
     for candidate in found:
-        relevance = (candidate.score - low) / (high - low) if high > low else 1.0
-        candidate.score = relevance * freshness.factor(candidate.fields["attributes"] or {}, now)
+        candidate.score = candidate.relevance * freshness.factor(candidate.fields["attributes"] or {}, now)
     order = sorted(range(len(found)), key=lambda place: found[place].score, reverse=True)
     return [found[place] for place in order], vectors[order]
 

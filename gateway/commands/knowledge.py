@@ -33,6 +33,7 @@ collection_option = click.option(
 @click.option("--reader", "readers", multiple=True, help="public, user:NAME or group:NAME; may be repeated.")
 @click.option("--sensitivity", help="The label that routing reads, instead of the collection's.")
 @click.option("--attribute", "attributes", multiple=True, metavar="KEY=VALUE", help="For filters; may be repeated.")
+@click.option("--dated", is_flag=True, help="The file's time as the document's attribute updated_at.")
 @config_option
 def ingest(
     paths: tuple[Path, ...],
@@ -43,6 +44,7 @@ def ingest(
     readers: tuple[str, ...],
     sensitivity: str | None,
     attributes: tuple[str, ...],
+    dated: bool,
     config: Path | None,
 ) -> None:
     """Load the documents at PATHS (files, or folders of them) into a collection.
@@ -69,7 +71,7 @@ def ingest(
     from gateway.services import knowledge_settings
 
     try:
-        meant = Collection.model_validate({**entry, "prune": prune or entry["prune"]})
+        meant = Collection.model_validate({**entry, "prune": prune or entry["prune"], "dated": dated or entry["dated"]})
     except ValidationError as error:
         fail("; ".join(f"{'.'.join(map(str, each['loc'])) or 'options'}: {each['msg']}" for each in error.errors()))
     with _progress("documents") as tell:

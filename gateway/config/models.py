@@ -124,7 +124,10 @@ _Reader = Annotated[str, Field(pattern=r"^(public|(user|group):.+)$")]
 
 
 class Collection(Section):
-    """`load` is loaded at start, for `tenant` (all tenants where none is named), with these readers and labels."""
+    """`load` is loaded at start, for `tenant` (all tenants where none is named), with these readers and labels.
+
+    `dated`: each document has the time of its file as the attribute `updated_at`.
+    """
 
     load: list[Path] = []
     include: Annotated[list[str], Field(min_length=1)] | None = None
@@ -133,6 +136,7 @@ class Collection(Section):
     readers: list[_Reader] = ["public"]
     sensitivity: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "public"
     attributes: dict[str, str | bool | float] = {}
+    dated: bool = False
 
     @model_validator(mode="after")
     def _readers_fit(self) -> Self:

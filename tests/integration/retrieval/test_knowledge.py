@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrieval.ingest import IngestReport
+from retrieval.ingest import IngestReport, Labels
 from retrieval.knowledge import Knowledge
 from retrieval.passages import Passage, RetrievalUnavailable
+from retrieval.questions import Freshness, SearchSettings
 from retrieval.schema import Recipe, blank
 from retrieval.store import MilvusStore, quoted
 
@@ -257,6 +260,32 @@ async def test_a_collection_of_another_model_is_refused_and_says_what_to_do(
         f"the collection {collection} was made with all-MiniLM-L6-v2 in 384 dimensions, not with another-model in 384 "
         f"dimensions: run `rag-gateway reindex --collection {collection}`"
     )
+
+
+async def test_dated_files_are_newer_first_and_a_new_time_embeds_nothing(
+    knowledge: Knowledge, collection: str, tmp_path: Path
+) -> None:
+    for name, year in (("old", 2015), ("new", 2026)):
+        file = tmp_path / f"{name}.md"
+        file.write_text(f"# Notice\n\nThe canteen opens at noon, says the {name} notice.\n")
+        os.utime(file, (datetime(year, 1, 1, tzinfo=UTC).timestamp(),) * 2)
+
+    async def loaded() -> tuple[int, int]:
+        report = await knowledge.ingest([tmp_path], collection=collection, on_progress=quiet, labels=Labels(dated=True))
+        return report.sections, report.reused
+
+    chosen = SearchSettings(freshness=Freshness("updated_at", 86_400 * 90, 0.5), near_duplicates=None)
+
+    async def first() -> str:
+        found = await knowledge.find("canteen notice", collection=collection, tenant="t", top_k=2, settings=chosen)
+        return Path(found[0].document_id).name
+
+    assert await loaded() == (2, 0)
+    assert await first() == "new.md"
+    os.utime(tmp_path / "old.md")
+    os.utime(tmp_path / "new.md", (0, 0))
+    assert await loaded() == (0, 2)
+    assert await first() == "old.md"
 
 
 async def test_it_is_healthy(knowledge: Knowledge) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrieval.fusion import distinct, diverse, reciprocal_ranks, unit, weighted
+from retrieval.fusion import distinct, diverse, of_the_best, reciprocal_ranks, unit, weighted
 
 
 def test_reciprocal_ranks_prefer_what_both_rankings_have() -> None:
@@ -42,3 +42,10 @@ def test_diversity_trades_relevance_for_difference() -> None:
     assert diverse([0.9, 0.8, 0.5], vectors, 2, 0.0) == [0, 1]
     assert diverse([0.9, 0.8, 0.5], vectors, 2, 0.7) == [0, 2]
     assert diverse([], unit([[1.0, 0.0]])[:0], 2, 0.5) == []
+
+
+def test_scores_as_shares_of_the_best() -> None:
+    assert of_the_best({"a": 0.8, "b": 0.4, "c": -0.1}) == {"a": 1.0, "b": 0.5, "c": 0.0}
+    assert of_the_best({"a": -1.0, "b": -3.0, "c": -2.0}) == {"a": 1.0, "b": 0.0, "c": 0.5}
+    assert of_the_best({"a": 0.0}) == {"a": 1.0}
+    assert of_the_best({}) == {}
