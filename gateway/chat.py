@@ -183,7 +183,7 @@ class ChatRequest:
     path = b"/chat/completions"
     __slots__ = (
         "_messages", "conversation", "fields", "file_search", "include_usage", "logprobs", "max_tokens", "model", "rag", "sensitivity",
-        "stream", "user",
+        "stream", "thread", "user",
     )  # fmt: skip
 
     def __init__(self, body: bytes) -> None:
@@ -195,6 +195,7 @@ class ChatRequest:
         metadata = envelope.metadata or _NONE
         self.sensitivity: str | None = metadata.get("sensitivity")
         self.conversation: str | None = metadata.get("conversation_id") or envelope.prompt_cache_key
+        self.thread: str | None = None  # of a response that may be continued: the first one's id
         if not _LABELS.isdisjoint(metadata):
             _keep_labels_here(self.fields, metadata)
         self.max_tokens: int | None = envelope.max_completion_tokens or envelope.max_tokens
@@ -264,6 +265,7 @@ class _PlainRequest:
     logprobs = False
     sensitivity: str | None = None
     conversation: str | None = None
+    thread: str | None = None
     rag: RagOptions | None = None
     file_search: FileSearch | None = None
     __slots__ = ("fields", "model", "user")

@@ -17,6 +17,7 @@ Span = tuple[int, int, str]
 _INSIDE = re.compile(r'(?:[^"\\]|\\.)*\\?', re.DOTALL)
 _OUTSIDE = re.compile(r'"|[^\s{}\[\],:"]+')
 _ESCAPE = re.compile(r"\\u[0-9A-Fa-f]{0,4}|\\.", re.DOTALL)
+_UNFINISHED = re.compile(r"\\(?:u[0-9A-Fa-f]{0,3})?\Z")
 _WORDS = ("true", "false", "null")
 
 
@@ -53,6 +54,45 @@ def _rebuilt(value: Any, told: Iterator[str]) -> Any:
     if isinstance(value, dict):
         return {next(told): _rebuilt(item, told) for item in value.values()}
     return value
+
+
+class Unescaped:
+    """A JSON text in pieces, where printable ASCII stands for itself: `\\u0041` becomes `A`, which is the same JSON.
+
+    So nothing is hidden by writing it in escapes. At most the beginning of one escape is held back.
+    """
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        if "\\" not in text and not self._held:
+            return text
+        text = self._held + text
+        unfinished = _UNFINISHED.search(text)
+        end = unfinished.start() if unfinished is not None and _is_escape(text, unfinished.start()) else len(text)
+        self._held = text[end:]
+        return _ESCAPE.sub(_as_itself, text[:end])
+
+    def finish(self) -> str:
+        held, self._held = self._held, ""
+        return held
+
+
+def _is_escape(text: str, at: int) -> bool:
+    """Whether the backslash at `at` begins an escape, and is not the second one of another."""
+    before = len(text[:at]) - len(text[:at].rstrip("\\"))
+    return before % 2 == 0
+
+
+def _as_itself(escape: re.Match[str]) -> str:
+    if len(escape[0]) == 6:
+        number = int(escape[0][2:], 16)
+        if 0x20 <= number < 0x7F and number not in (0x22, 0x5C):
+            return chr(number)
+    return escape[0]
 
 
 class JsonPlace:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from cachetools import TTLCache
 
 from guardrails.json_text import strings, with_strings
-from guardrails.masks import masked_by
+from guardrails.masks import masked_by, masked_parts
 from guardrails.rules import TextRule, sampled
 from guardrails.text_checks import CheckUnavailable, Context
 from guardrails.verdicts import Finding, Screened, Verdict
@@ -86,8 +86,8 @@ class Judges:
         unfolded = [_unfolded(batch) for batch in batches]
         told = await self._screen([batch for batch, _ in unfolded], each)
         return [
-            answers if ends is None else _folded(batch, answers, ends)
-            for batch, answers, (_, ends) in zip(batches, told, unfolded, strict=True)
+            answers if inside is None else _folded(batch, answers, inside)
+            for batch, answers, (_, inside) in zip(batches, told, unfolded, strict=True)
         ]
 
     async def _screen(self, batches: Sequence[Batch], each: bool) -> list[list[Screened]]:
@@ -157,34 +157,28 @@ class Judges:
         return [one for one in found if one is not None]
 
 
-def _unfolded(batch: Batch) -> tuple[Batch, list[tuple[int, int]] | None]:
-    """A batch of JSON as the batch of its strings, and where those of each text stand; itself where it is no JSON.
+def _unfolded(batch: Batch) -> tuple[Batch, list[list[str]] | None]:
+    """A batch of JSON as one of the strings in it, each text's one a line, and those strings; itself where it is none.
 
     A tool's own rules, about its arguments as a whole, are given them as they are.
     """
     if not batch.json or batch.context.tool:
         return batch, None
-    told: list[str] = []
-    ends = []
-    for text in batch.texts:
-        inside = strings(text)
-        if inside is None:
-            return batch, None
-        ends.append((len(told), len(told) + len(inside)))
-        told += inside
-    return replace(batch, texts=tuple(told), json=False), ends
+    inside = [strings(text) for text in batch.texts]
+    told = [found for found in inside if found is not None]
+    if len(told) < len(inside):
+        return batch, None
+    return replace(batch, texts=tuple("\n".join(found) for found in told), json=False), told
 
 
-def _folded(batch: Batch, answers: list[Screened], ends: list[tuple[int, int]]) -> list[Screened]:
+def _folded(batch: Batch, answers: list[Screened], inside: list[list[str]]) -> list[Screened]:
     """What was said of strings as what was said of the texts that they stand in."""
-    folded = []
-    for text, (start, end) in zip(batch.texts, ends, strict=True):
-        inside = answers[start:end]
-        changed = any(one.changed for one in inside)
-        whole = with_strings(text, [one.text for one in inside]) if changed else text
-        verdicts = tuple(verdict for one in inside for verdict in one.verdicts if verdict.action != "allow")
-        folded.append(Screened(whole, verdicts, changed))
-    return folded
+    return [
+        Screened(with_strings(text, masked_parts(answer.verdicts, found)), answer.verdicts, True)
+        if answer.changed
+        else Screened(text, answer.verdicts, False)
+        for text, answer, found in zip(batch.texts, answers, inside, strict=True)
+    ]
 
 
 def _screened(text: str, verdicts: list[Verdict], *, in_json: bool) -> Screened:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from guardrails.json_text import JsonPlace, Span
 from guardrails.verdicts import Verdict
@@ -39,6 +40,28 @@ def masked_by(verdicts: Sequence[Verdict], text: str, *, in_json: bool = False) 
         for finding in verdict.findings
     ]
     return masked(text, JsonPlace().fit(text, spans) if in_json and spans else spans)
+
+
+def masked_parts(verdicts: Sequence[Verdict], parts: Sequence[str]) -> list[str]:
+    """The same for a text that was judged as its parts, one a line."""
+    told = []
+    at = 0
+    for part in parts:
+        end = at + len(part)
+        inside = [
+            replace(
+                verdict,
+                findings=tuple(
+                    replace(found, start=max(found.start, at) - at, end=min(found.end, end) - at)
+                    for found in verdict.findings
+                    if found.start < end and found.end > at
+                ),
+            )
+            for verdict in verdicts
+        ]
+        told.append(masked_by(inside, part))
+        at = end + 1
+    return told
 
 
 def _name(check: str, kind: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from guardrails.json_text import JsonPlace
+from guardrails.json_text import JsonPlace, Unescaped
 from guardrails.judging import Judges
 from guardrails.masks import masked
 from guardrails.pseudonyms import Pseudonyms
@@ -110,6 +110,7 @@ class StreamScreen:
         self._rules = rules
         self._pseudonyms = pseudonyms
         self._json = JsonPlace() if in_json else None
+        self._unescaped = Unescaped() if in_json else None
         self._key_end = _KEY_END_IN_JSON if in_json else _KEY_END
         self._runs = Runs()
         self._findings: list[list[Finding]] = [[] for _ in rules]
@@ -129,13 +130,15 @@ class StreamScreen:
         """The text that may leave now. `text` may be cut anywhere."""
         if self.blocked:
             return ""
-        self._runs.feed(text)
+        self._runs.feed(text if self._unescaped is None else self._unescaped.feed(text))
         return self._drain()
 
     def finish(self) -> str:
         """The rest, once no more text will come."""
         if self.blocked:
             return ""
+        if self._unescaped is not None and (rest := self._unescaped.finish()):
+            self._runs.feed(rest)
         self._runs.end()
         return self._drain()
 

@@ -15,7 +15,6 @@ import msgspec
 from gateway.chat import JSON, ChatRequest, Chunk, field_fault
 from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import Exchange
-from gateway.values import Caller
 
 _decode = msgspec.json.Decoder().decode
 _ONLY_OF_CHAT = ("messages", "tools", "tool_choice", "functions", "response_format")
@@ -73,7 +72,7 @@ class CompletionCall:
             fields.pop(name, None)
         self.request = ChatRequest(JSON.encode({**fields, "messages": [{"role": "user", "content": prompt}]}))
 
-    async def begin(self, caller: Caller) -> None:
+    async def begin(self, exchange: Exchange) -> None:
         """Nothing is continued."""
 
     async def whole(self, chunk: Chunk, exchange: Exchange) -> bytes:

@@ -88,7 +88,7 @@ class Front:
             pipeline = revision.pipeline(request.model, exchange.caller)
             exchange.model = pipeline.model
             if told is not None:
-                await told.begin(exchange.caller)
+                await told.begin(exchange)
                 request = told.request
             chunks = await pipeline.answer(request, exchange)
             try:

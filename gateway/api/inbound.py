@@ -11,7 +11,6 @@ from typing import Protocol
 from gateway.chat import Chunk, Request
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
-from gateway.values import Caller
 
 
 class Told(Protocol):
@@ -20,7 +19,7 @@ class Told(Protocol):
     @property
     def request(self) -> Request: ...
 
-    async def begin(self, caller: Caller) -> None:
+    async def begin(self, exchange: Exchange) -> None:
         """Called once the caller is known, before `request` is answered: where it continues something that was kept.
 
         Raises GatewayError.

@@ -72,7 +72,7 @@ class MessagesCall:
         self._usage: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0}
         self._rag: dict[str, Any] = {}
 
-    async def begin(self, caller: Caller) -> None:
+    async def begin(self, exchange: Exchange) -> None:
         """Nothing is continued."""
 
     # -- whole --------------------------------------------------------------------------------------------

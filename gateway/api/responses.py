@@ -21,7 +21,6 @@ from gateway.errors import BadRequest, GatewayError, NotFound, StageFailed
 from gateway.exchange import Exchange
 from gateway.records.files import file_of
 from gateway.records.responses import ResponseStore, StoredResponse
-from gateway.values import Caller
 
 log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder().decode
@@ -64,15 +63,19 @@ class ResponseCall:
         self._model = asked.model
         self._events = 0
 
-    async def begin(self, caller: Caller) -> None:
+    async def begin(self, exchange: Exchange) -> None:
         """Put what is continued in front. Raises NotFound, BadRequest, StageFailed."""
         before = self._asked.previous_response_id
         if before is None:
+            if self._store is not None:
+                self.request.thread = self._id(exchange)
             return
         if self._all is None:
             raise BadRequest(
                 "This gateway keeps no responses: send the whole conversation as input.", param="previous_response_id"
             )
+        caller = exchange.caller
+        assert caller is not None, "only an identified caller is answered"
         try:
             found = await asyncio.to_thread(self._all.conversation, before, caller.tenant, caller.user)
         except sqlite3.Error:
@@ -83,6 +86,7 @@ class ResponseCall:
         for stored in found:
             items += [*stored.input, *stored.response["output"]]
         self.request = chat_request(self._asked, items)
+        self.request.thread = found[0].id
 
     async def whole(self, chunk: Chunk, exchange: Exchange) -> bytes:
         document: dict[str, Any] = _decode(chunk.data)

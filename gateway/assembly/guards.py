@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gateway.config.guardrails import NamedSet, SchemaRule, TextRule
+from gateway.config.section import bytes_of_key
 
 if TYPE_CHECKING:
     from gateway.assembly.routes import Routes
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.config.guardrails import AnyRule, Entry, Road
     from gateway.config.models import Configuration
     from gateway.pipeline import Pipeline
+    from gateway.stages.conversations import ConversationPseudonyms
     from gateway.stages.guarding import InputGuard, OutputGuard
     from gateway.stages.moderating import LocalModeration
     from guardrails import rules as made
@@ -55,6 +58,7 @@ class Guards:
         self._configuration = configuration
         self._routes = routes
         self._services = services
+        self._conversations = _conversations(configuration)
 
     def policy(self, entries: Sequence[Entry], side: Side, budget: float) -> Policy | None:
         """None where there are no rules. Raises ValueError."""
@@ -92,6 +96,13 @@ class Guards:
         rules = self._configuration.guardrails[name]
         return LocalModeration(name, lambda: self.policy(rules, "input", 5.0))
 
+    def conversations(self, model: str) -> ConversationPseudonyms | None:
+        """What holds a conversation's pseudonyms; None where they are each call's own with this public model."""
+        configured = self._configuration.models.get(model)
+        if configured is not None and configured.guardrails.pseudonyms == "call":
+            return None
+        return self._conversations
+
     def tightener(self) -> Callable[[Pipeline, str], Pipeline] | None:
         """What adds a key's rules to a pipeline; None where no key has any."""
         policies = {
@@ -109,7 +120,7 @@ class Guards:
         def tightened(pipeline: Pipeline, name: str) -> Pipeline:
             made = known.get((pipeline.model, name))
             if made is None:
-                made = _tightened(pipeline, policies[name])
+                made = _tightened(pipeline, policies[name], self.conversations(pipeline.model))
                 if len(known) < _KEPT:
                     known[pipeline.model, name] = made
             return made
@@ -158,12 +169,12 @@ class Guards:
         return embeds(self._routes.plain(provider, model).call, model)
 
 
-def input_guard(policy: Policy | None) -> InputGuard | None:
+def input_guard(policy: Policy | None, conversations: ConversationPseudonyms | None) -> InputGuard | None:
     if policy is None:
         return None
     from gateway.stages.guarding import InputGuard
 
-    return InputGuard(policy)
+    return InputGuard(policy, conversations)
 
 
 def output_guard(policy: Policy | None) -> OutputGuard | None:
@@ -172,6 +183,21 @@ def output_guard(policy: Policy | None) -> OutputGuard | None:
     from gateway.stages.guarding import OutputGuard
 
     return OutputGuard(policy)
+
+
+def _conversations(configuration: Configuration) -> ConversationPseudonyms | None:
+    records = configuration.records
+    if not records.encryption_keys or records.pseudonyms == "off":
+        return None
+    from gateway.records.pseudonyms import PseudonymStore
+    from gateway.records.sealing import Seal
+    from gateway.stages.conversations import ConversationPseudonyms
+
+    assert records.url is not None, "loading fills in the default"
+    seal = Seal([bytes_of_key(key) for key in records.encryption_keys])
+    return ConversationPseudonyms(
+        PseudonymStore(Path(records.url.removeprefix("sqlite:///")), seal, records.pseudonyms)
+    )
 
 
 def _text_rule(rule: AnyRule, check: Judging, side: Side) -> made.TextRule:
@@ -216,7 +242,9 @@ def _repair(rule: SchemaRule) -> str:
     return f"{_REPAIR} that fits this JSON Schema: {json.dumps(rule.schema_, ensure_ascii=False)}"
 
 
-def _tightened(pipeline: Pipeline, policies: tuple[Policy | None, Policy | None]) -> Pipeline:
+def _tightened(
+    pipeline: Pipeline, policies: tuple[Policy | None, Policy | None], conversations: ConversationPseudonyms | None
+) -> Pipeline:
     """`pipeline` with a key's rules beside its own; in each of its arms too."""
     more_in, more_out = policies
     guard_in, guard_out = pipeline.input_guard, pipeline.output_guard
@@ -227,10 +255,12 @@ def _tightened(pipeline: Pipeline, policies: tuple[Policy | None, Policy | None]
     scope = " ".join(policy.version for policy in policies if policy is not None)
     return replace(
         pipeline,
-        input_guard=input_guard(policy_in),
+        input_guard=input_guard(policy_in, conversations),
         output_guard=output_guard(policy_out),
         cache=pipeline.cache.narrowed(scope) if pipeline.cache is not None else None,
-        arms=pipeline.arms.mapped(lambda arm: _tightened(arm, policies)) if pipeline.arms is not None else None,
+        arms=pipeline.arms.mapped(lambda arm: _tightened(arm, policies, conversations))
+        if pipeline.arms is not None
+        else None,
     )
 
 

@@ -120,7 +120,7 @@ def _journey(
         features=_feature_stage(model, services.features),
         retrieval=_retrieval_stage(model, prompt, services.knowledge, routes),
         file_search=file_search,
-        input_guard=input_guard(input_policy),
+        input_guard=input_guard(input_policy, guards.conversations(name)),
         prompt=prompt,
         cache=AnswerCache(scope, model.cache.exact.ttl, model.cache.exact.max_bytes) if model.cache else None,
         output_guard=output_guard(output_policy),

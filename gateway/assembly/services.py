@@ -92,6 +92,7 @@ class Records:
 def open_records(configuration: Configuration, prices: PriceBook) -> Records:
     """Open and migrate the record store. Raises sqlite3.Error or OSError."""
     from gateway.records.feedback import FeedbackStore
+    from gateway.records.pseudonyms import remove_expired
     from gateway.records.responses import ResponseStore
     from gateway.records.routing import RoutingStore
     from gateway.records.sqlite import SqliteCalls
@@ -100,6 +101,7 @@ def open_records(configuration: Configuration, prices: PriceBook) -> Records:
     assert url is not None, "loading fills in the default"
     path = Path(url.removeprefix("sqlite:///"))
     calls = SqliteCalls(path)
+    remove_expired(path)
     export, close_traces = None, None
     if configuration.telemetry.traces.otlp is not None:
         from gateway.telemetry.traces import Traces

@@ -359,9 +359,14 @@ class KeyGuardrails(Guardrails):
 
 
 class ModelGuardrails(Guardrails):
-    """`budget`: the time that the checks of whole texts have together, each time that they are asked."""
+    """`budget`: the time that the checks of whole texts have together, each time that they are asked.
+
+    `pseudonyms`: whether they are a call's own, or hold for its conversation; where it is left out, a conversation's
+    if `records.encryption_keys` has a key to keep them with.
+    """
 
     budget: Duration = 5.0
+    pseudonyms: Literal["call", "conversation"] | None = None
 
 
 def unfit_for_input(rule: Entry | AnyRule) -> str | None:

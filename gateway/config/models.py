@@ -15,7 +15,7 @@ from gateway.config.guardrails import AnyRule, CheckName, KeyGuardrails, ModelGu
 from gateway.config.providers import Provider
 from gateway.config.quantities import Duration, Size
 from gateway.config.routing import Ab, Bandit, BlueGreen, Canary, Hedge, Priority, Residency, Strategy, StrategyName
-from gateway.config.section import Credential, HeaderName, HttpUrl, Section
+from gateway.config.section import Credential, EncryptionKey, HeaderName, HttpUrl, Section
 from gateway.values import Residency as Place
 
 OnFailure = Literal["continue", "refuse"]
@@ -58,12 +58,16 @@ class Records(Section):
     """The call log. `fast` loses at most 100 ms of records on SIGKILL.
 
     `responses`: how long a response of /v1/responses can be continued since it last was; `off` keeps none.
+    `encryption_keys`: the first one encrypts, all of them decrypt. With one, `pseudonyms` of a conversation are kept
+    for so long after its last call; without, or `off`, they are each call's own.
     """
 
     url: Annotated[str, Field(pattern=r"^sqlite:///.+")] | None = None
     durability: Literal["fast"] = "fast"
     content: Literal["on", "off"] = "off"
     responses: Duration | Literal["off"] = 30 * 86_400.0
+    encryption_keys: list[EncryptionKey] = []
+    pseudonyms: Duration | Literal["off"] = 86_400.0
 
 
 class State(Section):

@@ -48,6 +48,7 @@ class _References:
             self._model(name, model)
         self._keys()
         self._guardrails()
+        self._pseudonyms()
         self._residency()
         return self._faults, self._notices
 
@@ -85,6 +86,24 @@ class _References:
         for order, key in enumerate(configuration.access.keys):
             if key.guardrails is not None:
                 self._guarded(("access", "keys", order, "guardrails"), key.guardrails)
+
+    def _pseudonyms(self) -> None:
+        """They are kept encrypted or not at all."""
+        records = self._configuration.records
+        missing = (
+            "needs `records.encryption_keys`: a conversation's values are kept encrypted. `openssl rand -base64 32` "
+            "makes a key"
+        )
+        if "pseudonyms" in records.model_fields_set and records.pseudonyms != "off" and not records.encryption_keys:
+            self._fault(("records", "pseudonyms"), missing)
+        for name, model in self._configuration.models.items():
+            path: Path = ("models", name, "guardrails", "pseudonyms")
+            if model.guardrails.pseudonyms != "conversation":
+                continue
+            if not records.encryption_keys:
+                self._fault(path, f"`conversation` {missing}")
+            elif records.pseudonyms == "off":
+                self._fault(path, "`conversation` can't be had where `records.pseudonyms` is off")
 
     def _guarded(self, path: Path, guardrails: Guardrails) -> None:
         sets = self._configuration.guardrails

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -31,6 +33,23 @@ def _header_value(value: SecretStr) -> SecretStr:
     return value
 
 
+def _encryption_key(value: SecretStr) -> SecretStr:
+    try:
+        bytes_of_key(value)
+    except (ValueError, binascii.Error):
+        raise ValueError("should be 32 random bytes in base64, as `openssl rand -base64 32` prints them") from None
+    return value
+
+
+def bytes_of_key(value: SecretStr) -> bytes:
+    """The 32 bytes. Raises ValueError; binascii.Error is one too."""
+    key = base64.b64decode(value.get_secret_value().replace("-", "+").replace("_", "/"), validate=True)
+    if len(key) != 32:
+        raise ValueError("not 32 bytes")
+    return key
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Credential = Annotated[SecretStr, AfterValidator(_header_value)]
+EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]

@@ -45,6 +45,10 @@ _MIGRATIONS = (
     );
     CREATE INDEX responses_by_expiry ON responses (expires_at);
     """,
+    """
+    CREATE TABLE pseudonyms (conversation BLOB PRIMARY KEY, expires_at REAL NOT NULL, sealed BLOB NOT NULL);
+    CREATE INDEX pseudonyms_by_expiry ON pseudonyms (expires_at);
+    """,
 )
 _INSERT = f"INSERT INTO calls ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) ON CONFLICT DO NOTHING"
 _FIND = f"""

@@ -7,9 +7,9 @@ texts of a call together, once no rule over runs has blocked one.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Literal
 
 import msgspec
 from cachetools import LRUCache
@@ -18,48 +18,27 @@ from gateway.chat import JSON, ChatRequest, Request, last_question
 from gateway.errors import BadRequest
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
-from gateway.stages.fragments import fragments, is_json, texts
+from gateway.stages.conversations import ConversationPseudonyms
 from gateway.stages.guard_calls import guarding
 from gateway.stages.judging import JudgedAnswer
+from gateway.stages.request_texts import Place, fields_of, places_of
 from gateway.stages.restoring import restored
 from gateway.stages.screening import ScreenedAnswer
 from gateway.stages.verdicts import note, refusal, screened
 from guardrails.judging import Batch, Judges
+from guardrails.masks import masked_parts
 from guardrails.policy import Policy
 from guardrails.pseudonyms import Pseudonyms
 from guardrails.text_checks import Context
 from guardrails.verdicts import Screened
 from retrieval.passages import Passage
 
-_decode = msgspec.json.Decoder().decode
-_TOOLS = ("tools", "functions")
-# Fields without words for the model. In every other one there may be some: tools, schemas, predictions, documents.
-_NO_WORDS = frozenset({
-    "audio", "frequency_penalty", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens", "messages",
-    "metadata", "modalities", "model", "n", "parallel_tool_calls", "presence_penalty", "priority",
-    "prompt_cache_key", "prompt_cache_retention", "reasoning_effort", "safety_identifier", "seed", "service_tier",
-    "stop", "store", "stream", "stream_options", "temperature", "tool_choice", "top_k", "top_logprobs", "top_p",
-    "user", "verbosity",
-})  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """One text of a request: where it stands, and how a caller would find it."""
-
-    holder: dict[str, Any]
-    key: str
-    param: str
-    part: Literal["text", "definition", "call", "result"]
-    tool: str
-    json: bool = False
-    content: bool = False  # of a message, what it says
-    instructions: bool = False  # of a system or developer message
-
 
 class InputGuard:
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, conversations: ConversationPseudonyms | None = None) -> None:
+        """Without `conversations`, pseudonyms are each call's own."""
         self.policy = policy
+        self._conversations = conversations
         # A passage is the same for every call that finds it.
         self._passages: LRUCache[tuple[str, ...], list[Screened]] = LRUCache(2_000)
 
@@ -71,17 +50,18 @@ class InputGuard:
         started = time.perf_counter_ns()
         policy = self.policy.for_call(exchange.call_id)
         if policy.pseudonymises and exchange.pseudonyms is None:
-            exchange.pseudonyms = Pseudonyms()
+            kept = self._conversations
+            exchange.pseudonyms = await kept.begin(request, exchange) if kept is not None else Pseudonyms()
         try:
             messages = request.messages
-            fields = _fields(request)
+            fields = fields_of(request)
             changed: set[str] = set()
-            left: list[_Place] = []
-            for place in _places(messages, fields):
+            left: list[Place] = []
+            for place in places_of(messages, fields):
                 text = place.holder[place.key]
                 if policy.rules:
                     told = await screened(policy, text, exchange.pseudonyms, in_json=place.json)
-                    _pass(place, told, exchange, changed)
+                    _pass([place], told, exchange, changed)
                 if policy.judges is not None:
                     left.append(place)
             if policy.judges is not None and left:
@@ -92,6 +72,8 @@ class InputGuard:
             for name, value in fields.items():
                 if name in changed:
                     request.fields[name] = msgspec.Raw(JSON.encode(value))
+            if self._conversations is not None and exchange.pseudonyms is not None:
+                await self._conversations.keep(request, exchange)
         finally:
             exchange.stage("input_guardrails", started)
 
@@ -123,6 +105,8 @@ class InputGuard:
             if not any(one.blocked for one in all_told):
                 kept.append(_rewritten(passage, all_told))
         exchange.passages = kept
+        if self._conversations is not None and exchange.pseudonyms is not None:
+            await self._conversations.keep(request, exchange)
 
     def restore(self, chunks: Chunks, exchange: Exchange) -> Chunks:
         """The answer with the caller's values where placeholders went out."""
@@ -156,94 +140,68 @@ class OutputGuard:
         return chunks
 
 
-def _fields(request: Request) -> dict[str, Any]:
-    """What a request holds besides its messages that may have words for the model, decoded."""
-    if not isinstance(request, ChatRequest):
-        return {}
-    return {
-        name: _decode(value)
-        for name, value in request.fields.items()
-        if name not in _NO_WORDS and bytes(value).startswith((b'"', b"[", b"{"))
-    }
-
-
-def _places(messages: list[dict[str, Any]], fields: dict[str, Any]) -> Iterable[_Place]:
-    """Every text of a request."""
-    names: dict[str, str] = {}  # of tools, by the id of their call
-    for index, message in enumerate(messages):
-        result = message.get("role") in ("tool", "function")
-        ours = message.get("role") in ("system", "developer")
-        tool = names.get(str(message.get("tool_call_id")), str(message.get("name") or "")) if result else ""
-        for call in message.get("tool_calls") or ():
-            if isinstance(call, dict) and isinstance(call.get("function"), dict):
-                names[str(call.get("id"))] = str(call["function"].get("name") or "")
-        for holder, key, channel in texts(message):
-            where, calls = f"messages[{index}]", channel.startswith(("tool_calls[", "function_call."))
-            if calls:
-                called = holder.get("name") if is_json(channel) else None
-                yield _Place(holder, key, where, "call", str(called or ""), is_json(channel))
-            else:
-                part: Literal["text", "result"] = "result" if result else "text"
-                yield _Place(holder, key, where, part, tool, content=channel.startswith("content"), instructions=ours)
-    for name, value in fields.items():
-        if isinstance(value, str):
-            yield _Place(fields, name, name, "text", "")
-        elif name in _TOOLS and isinstance(value, list):
-            for order, item in enumerate(value):
-                for holder, key, _ in fragments(item) if isinstance(item, dict) else ():
-                    yield _Place(holder, key, f"{name}[{order}]", "definition", _tool_name(item))
-        else:
-            for holder, key, channel in fragments({name: value}):
-                yield _Place(holder, key, channel.partition(".")[0], "text", "")
-
-
-def _tool_name(tool: Any) -> str:
-    function = tool.get("function", tool) if isinstance(tool, dict) else None
-    return str(function.get("name") or "") if isinstance(function, dict) else ""
-
-
-def _pass(place: _Place, told: Screened, exchange: Exchange, changed: set[str]) -> None:
-    """Note the verdicts and put the masked text into its place. Raises ContentBlocked and StageFailed."""
-    note(exchange, "tools" if place.part != "text" else "input", told.verdicts)
+def _pass(places: list[Place], told: Screened, exchange: Exchange, changed: set[str]) -> None:
+    """Note the verdicts on what stands in these places, and put it there masked. Raises ContentBlocked, StageFailed."""
+    first = places[0]
+    note(exchange, "tools" if first.part != "text" else "input", told.verdicts)
     if told.blocked:
-        raise refusal(told.verdicts, place.param)
+        raise refusal(told.verdicts, first.param)
     if told.changed:
-        place.holder[place.key] = told.text
-        changed.add(place.param.partition("[")[0])
+        parts = [place.holder[place.key] for place in places]
+        masked = masked_parts(told.verdicts, parts) if len(places) > 1 else [told.text]
+        for place, text in zip(places, masked, strict=True):
+            place.holder[place.key] = text
+        changed.add(first.param.partition("[")[0])
 
 
-async def _judge(judges: Judges, places: list[_Place], question: str, exchange: Exchange, changed: set[str]) -> None:
-    """All texts of a request, in batches of those that came the same way."""
-    groups: dict[tuple[str, str, bool, bool, bool], list[_Place]] = {}
+async def _judge(judges: Judges, places: list[Place], question: str, exchange: Exchange, changed: set[str]) -> None:
+    """All texts of a request, in batches of those that came the same way.
+
+    What defines one tool is one text: a name or a word of it alone is too little to judge.
+    """
+    groups: dict[tuple[str, str, bool, bool, bool], list[list[Place]]] = {}
     for place in places:
-        groups.setdefault((place.part, "", place.json, place.content, place.instructions), []).append(place)
+        ways = [(place.part, "", place.json, place.content, place.instructions)]
         if judges.by_tool and place.tool:
-            groups.setdefault((place.part, place.tool, place.json, False, False), []).append(place)
+            ways.append((place.part, place.tool, place.json, False, False))
+        for way in ways:
+            group = groups.setdefault(way, [])
+            if place.part == "definition" and group and group[-1][0].param == place.param:
+                group[-1].append(place)
+            else:
+                group.append([place])
     batches = []
     for (part, tool, json, content, instructions), group in groups.items():
         road: Literal["input", "tools"] = "input" if part == "text" else "tools"
-        context = Context(road, question, part=group[0].part, tool=tool)
-        written = tuple(place.holder[place.key] for place in group)
+        context = Context(road, question, part=group[0][0].part, tool=tool)
+        written = tuple("\n".join(place.holder[place.key] for place in unit) for unit in group)
         batches.append(Batch(written, context, json, content, instructions))
     told = await judges.screen(batches)
     outcomes = [
         pair for group, answers in zip(groups.values(), told, strict=True) for pair in zip(group, answers, strict=True)
     ]
     # A block is said before a check's absence: it is the caller's to mend.
-    for place, one in sorted(outcomes, key=lambda pair: not any(v.action == "block" for v in pair[1].verdicts)):
-        _pass(place, one, exchange, changed)
+    for unit, one in sorted(outcomes, key=lambda pair: not any(v.action == "block" for v in pair[1].verdicts)):
+        _pass(unit, one, exchange, changed)
 
 
 async def _judge_passages(judges: Judges, made: list[list[Screened]], question: str) -> None:
-    """Put what the judges say of each passage's texts behind what the rules over runs have said."""
-    open_ = [(told, n) for told in made if not any(one.blocked for one in told) for n in range(len(told))]
-    batch = Batch(tuple(told[n].text for told, n in open_), Context("passages", question))
-    if not open_:
+    """Put what the judges say of each passage behind what the rules over runs have said of its texts.
+
+    A passage is judged as one text, titles first, as a prompt shows it: a heading alone is too little to judge.
+    """
+    left = [told for told in made if not any(one.blocked for one in told)]
+    if not left:
         return
+    parts = [[one.text for one in (*told[1:], told[0])] for told in left]
+    batch = Batch(tuple("\n".join(each) for each in parts), Context("passages", question))
     (answers,) = await judges.screen([batch], each=True)
-    for (told, n), answer in zip(open_, answers, strict=True):
-        before = told[n]
-        told[n] = Screened(answer.text, (*before.verdicts, *answer.verdicts), changed=before.changed or answer.changed)
+    for told, answer, each in zip(left, answers, parts, strict=True):
+        *names, text = masked_parts(answer.verdicts, each)
+        for n, new in enumerate((text, *names)):
+            before = told[n]
+            verdicts = (*before.verdicts, *(answer.verdicts if n == 0 else ()))
+            told[n] = Screened(new, verdicts, before.changed or new != before.text)
 
 
 def _identity(passage: Passage) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from guardrails.verdicts import Action, Finding
 # Presidio's package loads spaCy, which no recogniser here calls, and spaCy looks for what language models run on: that
 # would take most of the gateway's start, and 300 MB.
 with absent("torch", "transformers", "stanza"):
-    from presidio_analyzer import EntityRecognizer
+    from presidio_analyzer import EntityRecognizer, Pattern
     from presidio_analyzer.predefined_recognizers import (
         CreditCardRecognizer,
         CryptoRecognizer,
@@ -30,7 +30,7 @@ with absent("torch", "transformers", "stanza"):
         UsSsnRecognizer,
     )
 
-_RULES = 2  # of this module; counts up when the same text may be judged otherwise
+_RULES = 3  # of this module; counts up when the same text may be judged otherwise
 _JUDGES = ("presidio-analyzer", "phonenumbers", "tldextract")  # whose data decide too
 _DIGIT_OR_AT = re.compile(r"[\d@]")
 _PLAIN_NUMBER = re.compile(r"[\d.,:/%-]{1,10}\Z")
@@ -45,9 +45,23 @@ class _OfflineEmail(EmailRecognizer):  # type: ignore[misc]  # Presidio has no t
         return self._suffixes(pattern_text).suffix != ""
 
 
+# Ranges that Presidio's pattern lacks: https://en.wikipedia.org/wiki/Payment_card_number#Issuer_identification_number_(IIN)
+_CARDS = {
+    "Mastercard's second range": r"\b2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)(?:[- ]?\d{4}){3}\b",
+    "JCB, 15 digits": r"\b(?:2131|1800)\d{11}\b",
+    "Visa, Discover, UnionPay, 19 digits": r"\b(?:4\d{3}|6[0245]\d{2})(?:[- ]?\d{4}){3}[- ]?\d{3}\b",
+    "Maestro": r"\b(?:5018|5020|5038|5893|6304|6759|676[1-3])(?:[- ]?\d{4}){2,3}\b",
+}
+
+
+def _cards() -> EntityRecognizer:
+    more = [Pattern(name, regex, 0.3) for name, regex in _CARDS.items()]
+    return CreditCardRecognizer(patterns=[*CreditCardRecognizer.PATTERNS, *more])
+
+
 _RECOGNIZERS: dict[str, Callable[[], EntityRecognizer]] = {
     "EMAIL_ADDRESS": _OfflineEmail,
-    "CREDIT_CARD": CreditCardRecognizer,
+    "CREDIT_CARD": _cards,
     "IBAN_CODE": IbanRecognizer,
     "US_SSN": UsSsnRecognizer,
     # Numbers with a country's code are found wherever they are from, those without only where the United States or

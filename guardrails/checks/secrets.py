@@ -65,6 +65,8 @@ _OWN = {
     "slack_token": r"xox[a-z](?:\.xox[a-z])?-[0-9A-Za-z-]{10,}",
     "slack_app_token": r"xapp-\d-[A-Z0-9]+-\d+-[A-Za-z0-9]+",
     "slack_webhook": r"(?i:https://hooks\.slack\.com/(?:services|workflows|triggers)/[a-z0-9_]+/[a-z0-9_/]{8,})",
+    # https://developer.squareup.com/docs/build-basics/access-tokens
+    "square_token": r"(?:EAAA[\w-]{40,60}|sq0atp-[\w-]{22,60})",
     "aws_secret_key": r"(?i:(?:aws|secret)[a-z_]{0,30}key[\\\"']{0,4}[:=][\\\"']{0,4})[0-9A-Za-z/+]{40}",
     # Passwords may hold what detect-secrets' pattern for basic authentication leaves out, and need no user.
     "connection_string": (

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrails.assembly import build_check
-from guardrails.json_text import JsonPlace
+from guardrails.json_text import JsonPlace, Unescaped
 from guardrails.masks import masked
 from guardrails.policy import Policy, Rule
 
@@ -45,6 +45,27 @@ def test_where_a_text_stands_is_known_across_a_cut(document: Any, cut: int) -> N
 def _in_word(head: str, rest: str) -> bool:
     """A number or a literal that is cut in two: no run of a stream ever is."""
     return bool(head and rest) and head[-1] not in ' {}[]:,"\\' and rest[0] not in ' {}[]:,"\\'
+
+
+@given(text=st.text(st.sampled_from('ab"\\u0041n\u00e9{'), max_size=30), escaped=st.booleans(), size=st.integers(1, 7))
+def test_escapes_of_plain_characters_are_undone_alike_cut_anywhere(text: str, escaped: bool, size: int) -> None:
+    written = json.dumps({"k": text})
+    if escaped:
+        written = '{"k": "' + "".join(f"\\u{ord(c):04x}" for c in text) + '"}'
+    whole, pieces = Unescaped(), Unescaped()
+    told = whole.feed(written) + whole.finish()
+    cut = "".join(pieces.feed(written[i : i + size]) for i in range(0, len(written), size)) + pieces.finish()
+    assert cut == told
+    assert json.loads(told) == {"k": text}
+    assert "\\u0061" not in told
+
+
+@pytest.mark.parametrize("size", [1, 4, 1000])
+def test_nothing_is_hidden_in_escapes(size: int) -> None:
+    text = '{"to": "' + "".join(f"\\u{ord(c):04X}" for c in "jane.doe@example.org") + '"}'
+    stream = POLICY.stream(in_json=True)
+    told = "".join(stream.feed(text[i : i + size]) for i in range(0, len(text), size)) + stream.finish()
+    assert json.loads(told) == {"to": "<EMAIL_ADDRESS>"}
 
 
 @pytest.mark.parametrize(

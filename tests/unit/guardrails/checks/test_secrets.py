@@ -18,6 +18,8 @@ _B = "a1B2c3D4e5F6g7H8i9J0"  # twenty characters, as a key's body
         ("api_key", "sk-proj-" + _B * 4 + "_-" + _B),
         ("api_key", "sk-ant-api03-" + _B * 4 + "-" + _B[:10] + "AA"),
         ("aws_access_key", "AKIA" + "IOSFODNN7ABCDEFG"),
+        ("square_token", "EAAA" + (_B * 4)[:60]),
+        ("square_token", "sq0atp-" + (_B * 2)[:22]),
         ("aws_secret_key", "aws_secret_access_key=" + (_B * 2)[:38] + "/+"),
         ("azure_storage_key", "AccountKey=" + (_B * 5)[:86] + "=="),
         ("discord_token", "M" + _B + "abcd." + "X1y2Z3." + (_B * 2)[:27]),
