@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gateway.access.keyring import Keyring
@@ -38,20 +38,15 @@ def compile_revision(loaded: Loaded, services: Services, fleet: Fleet, *, loopba
     access = configuration.access
     open_mode = loopback and access.open_on_loopback and not access.keys
     routes = Routes(configuration, fleet, services.knowledge)
-    library = _library(configuration)
     guards = Guards(configuration, routes, services)
-    file_search = _file_search(services)
-    pipelines = {
-        name: _pipeline(name, model, routes, configuration, library, services, guards, file_search)
-        for name, model in configuration.models.items()
-    }
+    compiler = _Compiler(configuration, services, routes, guards, _library(configuration), _file_search(services))
     user_header = access.user_header
     return Revision(
         name=loaded.revision,
         configuration=configuration,
         keyring=Keyring(access, open=open_mode),
-        pipelines=pipelines,
-        plain=_plain(routes, file_search, guards),
+        pipelines={name: compiler.pipeline(name, model) for name, model in configuration.models.items()},
+        plain=_plain(routes, compiler.file_search, guards),
         user_header=user_header.lower().encode("ascii") if user_header else None,
         tightened=guards.tightener(),
     )
@@ -65,67 +60,55 @@ def _library(configuration: Configuration) -> TemplateLibrary | None:
     return TemplateLibrary.load(configuration.prompts.folder)
 
 
-def _pipeline(
-    name: str,
-    model: Model,
-    routes: Routes,
-    configuration: Configuration,
-    library: TemplateLibrary | None,
-    services: Services,
-    guards: Guards,
-    file_search: FileSearchStage | None,
-) -> Pipeline:
-    if not model.has_arms:
-        return _journey(
-            name, model, routes.calls(name, model), routes, configuration, library, services, guards, file_search
-        )
-    branches = {}
-    for entry in routes.switched_on(model):
-        # The arm's own settings in place of the model's: what differs shapes its cache's scope too.
-        update = {"targets": [entry], "prompt": entry.prompt or model.prompt}
-        arm = model.model_copy(update=update)
-        branches[entry.arm_name] = _journey(
-            name, arm, routes.arm(name, model, entry), routes, configuration, library, services, guards, file_search
-        )
-    first = next(iter(branches.values()))
-    endpoints = frozenset.intersection(*(branch.endpoints for branch in branches.values()))
-    return replace(first, endpoints=endpoints, arms=routes.arms(name, model, branches))
+@dataclass(frozen=True, slots=True)
+class _Compiler:
+    """A model's entry to its pipeline; what all models share is here."""
 
+    configuration: Configuration
+    services: Services
+    routes: Routes
+    guards: Guards
+    library: TemplateLibrary | None
+    file_search: FileSearchStage | None
 
-def _journey(
-    name: str,
-    model: Model,
-    targets: Calls,
-    routes: Routes,
-    configuration: Configuration,
-    library: TemplateLibrary | None,
-    services: Services,
-    guards: Guards,
-    file_search: FileSearchStage | None,
-) -> Pipeline:
-    """The stages of one public model, or of one of its arms."""
-    prompt = _prompt(model, library)
-    asked = model.guardrails
-    input_policy = guards.policy(asked.input, "input", asked.budget)
-    output_policy = guards.policy(asked.output, "output", asked.budget)
-    record = model.record_content
-    shaping = [name, model.model_dump_json(exclude={"description", "record_content"})]
-    shaping += [prompt.template.content_hash if prompt else ""]
-    shaping += [policy.version for policy in (input_policy, output_policy) if policy is not None]
-    scope = hashlib.sha256("\0".join(shaping).encode()).hexdigest()
-    return Pipeline(
-        model=name,
-        endpoints=routes.endpoints(model),
-        targets=targets,
-        features=_feature_stage(model, services.features),
-        retrieval=_retrieval_stage(model, prompt, services.knowledge, routes),
-        file_search=file_search,
-        input_guard=input_guard(input_policy, guards.conversations(name)),
-        prompt=prompt,
-        cache=AnswerCache(scope, model.cache.exact.ttl, model.cache.exact.max_bytes) if model.cache else None,
-        output_guard=output_guard(output_policy),
-        record_content=configuration.records.content == "on" if record is None else record,
-    )
+    def pipeline(self, name: str, model: Model) -> Pipeline:
+        routes = self.routes
+        if not model.has_arms:
+            return self._journey(name, model, routes.calls(name, model))
+        branches = {}
+        for entry in routes.switched_on(model):
+            # The arm's own settings in place of the model's: what differs shapes its cache's scope too.
+            arm = model.model_copy(update={"targets": [entry], "prompt": entry.prompt or model.prompt})
+            branches[entry.arm_name] = self._journey(name, arm, routes.arm(name, model, entry))
+        first = next(iter(branches.values()))
+        endpoints = frozenset.intersection(*(branch.endpoints for branch in branches.values()))
+        return replace(first, endpoints=endpoints, arms=routes.arms(name, model, branches))
+
+    def _journey(self, name: str, model: Model, targets: Calls) -> Pipeline:
+        """The stages of one public model, or of one of its arms."""
+        guards, services = self.guards, self.services
+        prompt = _prompt(model, self.library)
+        asked = model.guardrails
+        input_policy = guards.policy(asked.input, "input", asked.budget)
+        output_policy = guards.policy(asked.output, "output", asked.budget)
+        record = model.record_content
+        shaping = [name, model.model_dump_json(exclude={"description", "record_content"})]
+        shaping += [prompt.template.content_hash if prompt else ""]
+        shaping += [policy.version for policy in (input_policy, output_policy) if policy is not None]
+        scope = hashlib.sha256("\0".join(shaping).encode()).hexdigest()
+        return Pipeline(
+            model=name,
+            endpoints=self.routes.endpoints(model),
+            targets=targets,
+            features=_feature_stage(model, services.features),
+            retrieval=_retrieval_stage(model, prompt, services.knowledge, self.routes),
+            file_search=self.file_search,
+            input_guard=input_guard(input_policy, guards.conversations(name)),
+            prompt=prompt,
+            cache=AnswerCache(scope, model.cache.exact.ttl, model.cache.exact.max_bytes) if model.cache else None,
+            output_guard=output_guard(output_policy),
+            record_content=self.configuration.records.content == "on" if record is None else record,
+        )
 
 
 def _prompt(model: Model, library: TemplateLibrary | None) -> PromptStage | None:

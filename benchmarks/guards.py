@@ -1,0 +1,130 @@
+"""What guardrails cost: `python benchmarks/guards.py`. Processor time on one core, as markdown tables.
+
+Requests of 1 kB through the input guard, and a stream of small chunks through the output guard; the same rules as in a
+configuration, and none that asks a model or a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.assembly.guards import Guards, input_guard, output_guard
+from gateway.assembly.services import Services
+from gateway.chat import ChatRequest, Chunk
+from gateway.config.models import Configuration
+from gateway.exchange import Exchange
+from gateway.values import Caller
+
+_PROSE = (
+    "The quarterly report is due on Friday, so please send the figures for the northern region by Thursday noon. "
+    "Last year 1,204 customers asked for it, and version 2.4.1 of the template is in the shared folder. "
+)
+_WORDS: dict[str, Any] = {"check": "keywords", "lists": [{"kind": "project", "words": ["Umbrella", "Nightfall"]}]}
+_ON_REQUESTS: dict[str, list[Any]] = {
+    "secrets, pii, injection": ["secrets", "pii", "injection"],
+    "secrets, pii": ["secrets", "pii"],
+    "injection": ["injection"],
+    "keywords": [_WORDS],
+    "code": [{"check": "code", "deny": ["shell"]}],
+    "language": [{"check": "language", "allowed": ["en"]}],
+}
+_ON_STREAMS: dict[str, list[Any]] = {
+    "none": [],
+    "secrets, pii": ["secrets", "pii"],
+    "keywords, flagged": [{**_WORDS, "action": "flag"}],
+    "keywords, strict": [_WORDS],
+    "keywords, strict: false": [{**_WORDS, "strict": False}],
+    "exfiltration": ["exfiltration"],
+}
+
+
+def _guards(side: str, rules: Sequence[Any]) -> Any:
+    """The compiled policy of a model with these rules; None where there are none."""
+    configuration = Configuration.model_validate(
+        {
+            "providers": {"extractive": {"kind": "extractive"}},
+            "models": {"m": {"targets": ["extractive"], "guardrails": {side: list(rules)}}},
+        }
+    )
+    guards = Guards(configuration, None, Services(None, None))  # type: ignore[arg-type]  # no rule here asks a model
+    return guards.policy(getattr(configuration.models["m"].guardrails, side), side, 5.0)  # type: ignore[arg-type]  # one of two
+
+
+def _exchange() -> Exchange:
+    exchange = Exchange("chat.completions")
+    exchange.caller = Caller("key", "default")
+    return exchange
+
+
+async def requests(count: int = 300) -> None:
+    print("| rules, on a request of 1 kB | p50 ms | p99 ms |\n| --- | --- | --- |")
+    for name, rules in _ON_REQUESTS.items():
+        guard = input_guard(_guards("input", rules), None)
+        assert guard is not None
+        taken = []
+        for number in range(count + 20):
+            text = f"{number} {_PROSE * 6}"[:1_000]  # another each time: verdicts are remembered
+            body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+            request, exchange = ChatRequest(body), _exchange()
+            started = time.process_time()
+            await guard.screen(request, exchange)
+            taken.append(time.process_time() - started)
+        taken = sorted(taken[20:])
+        print(f"| {name} | {statistics.median(taken) * 1e3:.2f} | {taken[int(count * 0.99)] * 1e3:.2f} |")
+
+
+class _Stream:
+    def __init__(self, chunks: list[Chunk]) -> None:
+        self._chunks = chunks
+
+    async def next(self) -> list[Chunk]:
+        return [self._chunks.pop(0)] if self._chunks else []
+
+    def close(self) -> None:
+        self._chunks.clear()
+
+
+async def streams(pieces: int = 665, rounds: int = 9) -> None:
+    text = (_PROSE * 40)[: pieces * 5]
+    told = [
+        {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [
+            {"index": 0, "delta": {"content": text[at : at + 5]}, "finish_reason": None}]}
+        for at in range(0, len(text), 5)
+    ]  # fmt: skip
+    told.append({**told[0], "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    data = [json.dumps(each).encode() for each in told]
+    request = ChatRequest(json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode())
+    print("\n| rules, on a chunk of 5 characters | µs |\n| --- | --- |")
+    bare = 0.0
+    for name, rules in _ON_STREAMS.items():
+        guard = output_guard(_guards("output", rules))
+        best = float("inf")
+        for _ in range(rounds):
+            chunks: Any = _Stream([Chunk(each) for each in data])
+            if guard is not None:
+                chunks = guard.screen(chunks, request, _exchange(), None)  # type: ignore[arg-type]  # nothing is repaired
+            started = time.process_time()
+            while await chunks.next():
+                pass
+            best = min(best, (time.process_time() - started) / len(data))
+            chunks.close()
+        bare = bare or best
+        print(
+            f"| {name} | {(best - bare) * 1e6:.1f} |"
+            if rules
+            else f"| {name} (taken off the others) | {bare * 1e6:.1f} |"
+        )
+
+
+async def main() -> None:
+    await requests()
+    await streams()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
