@@ -10,8 +10,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 run: .venv/ready
 	$(BIN)/rag-gateway serve
 
+# Two at a time, since most tests wait for a process of theirs; a file's tests stay together, with what they share.
 test: .venv/ready
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-vllm: .venv/ready
 	bash tests/vllm/setup.sh

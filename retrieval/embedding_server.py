@@ -35,7 +35,10 @@ SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _QUERY, _OTHERS, _DOCUMENT = range(3)
 _RANKS = {b"query": _QUERY, b"document": _DOCUMENT}  # by `x-embedding-kind`; others are callers of /v1/embeddings
 _BATCH = 64  # queries
-_DOCUMENT_BATCH = 4  # a query that comes meanwhile waits for one batch; larger ones are no faster on the CPU
+# Of documents as many as take some tens of milliseconds: a query that comes meanwhile waits for one batch, and larger
+# ones are no faster on the CPU.
+_DOCUMENT_BATCH = 16
+_DOCUMENT_CHARACTERS = 2_500
 _GATHER = 0.002  # seconds that a batch waits for company
 _MOST_WAITING = 4096  # texts of one rank
 _MOST_TEXTS = 2048
@@ -84,9 +87,11 @@ class Batcher:
             # Documents and queries apart: a short text among long ones costs as much as they do.
             rank = batch[0][0]
             most = _DOCUMENT_BATCH if rank else _BATCH
+            size = len(batch[0][2])
             while len(batch) < most and not self._waiting.empty():
                 entry = self._waiting.get_nowait()
-                if entry[0] != rank:
+                size += len(entry[2])
+                if entry[0] != rank or (rank and size > _DOCUMENT_CHARACTERS):
                     self._waiting.put_nowait(entry)
                     break
                 batch.append(entry)

@@ -184,17 +184,19 @@ async def test_documents_go_in_small_batches_apart_from_queries() -> None:
     running = asyncio.create_task(batcher.run())
     first = asyncio.create_task(batcher.embed(["first"], rank=0))
     assert await asyncio.to_thread(entered.wait, 10)
-    documents = asyncio.create_task(batcher.embed(list("abcdef"), rank=2))
+    long, short = [letter * 1_000 for letter in "abcde"], [str(number) for number in range(20)]
+    documents = asyncio.create_task(batcher.embed(long + short, rank=2))
     queries = asyncio.create_task(batcher.embed(["q1", "q2"], rank=0))
     async with asyncio.timeout(10):
-        while batcher._waiting.qsize() < 8:
+        while batcher._waiting.qsize() < 27:
             await asyncio.sleep(0)
     gate.set()
     await asyncio.gather(first, documents, queries)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
-    assert batches == [["first"], ["q1", "q2"], list("abcd"), list("ef")]
+    mixed = long[4:] + short[:15]
+    assert batches == [["first"], ["q1", "q2"], long[:2], long[2:4], mixed, short[15:]]
 
 
 def test_a_literal_of_a_filter_escapes_what_milvus_lite_knows_and_nothing_else() -> None:
