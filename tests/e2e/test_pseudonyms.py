@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from gateway_process import GatewayProcess, http_post
+from gateway_process import GatewayProcess, events_of, text_of
 from sample_gateway import key_entry
 from upstream.vendor import Vendor
 
@@ -56,31 +56,39 @@ def running(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> 
     assert "Traceback" not in gateway.output, gateway.output
 
 
+@pytest.fixture(scope="module")
+def door(running: GatewayProcess) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=running.url, timeout=20, trust_env=False) as made:
+        yield made
+
+
+def post(door: httpx.Client, key: str, text: str, **more: Any) -> httpx.Response:
+    asked = {"model": "veiled", "messages": [{"role": "user", "content": text}], **more}
+    told = door.post("/v1/chat/completions", json=asked, headers={"authorization": f"Bearer {key}"})
+    assert told.status_code == 200, told.text
+    return told
+
+
+def words(told: httpx.Response) -> str:
+    return str(told.json()["choices"][0]["message"]["content"])
+
+
 class Talk:
-    """One caller's calls of one conversation. What the vendor has seen of each is in `seen`."""
+    """One caller's calls of one conversation."""
 
-    def __init__(self, running: GatewayProcess, vendor: Vendor, name: str, key: str = ANNA, *, stream: bool) -> None:
-        self._vendor = vendor
-        self._sdk = openai.OpenAI(base_url=running.url + "/v1", api_key=key, max_retries=0, timeout=20)
-        self._more: dict[str, Any] = {"metadata": {"conversation_id": name}}
-        self._stream = stream
+    def __init__(self, door: httpx.Client, vendor: Vendor, name: str, key: str = ANNA, *, stream: bool) -> None:
+        self._door, self._vendor, self._key = door, vendor, key
+        self._more: dict[str, Any] = {"metadata": {"conversation_id": name}, "stream": stream}
 
-    def says(self, text: str, model: str = "veiled", answer: str | None = None, **more: Any) -> str:
-        """The answer, which is what the vendor's echo or `answer` becomes on its way back."""
-        if answer is not None:
-            self._vendor.behaviours["veiled"] = {"text": answer, "piece": 3}
-        with self._sdk.with_options() as sdk:
-            asked = {"model": model, "messages": [{"role": "user", "content": text}], **self._more, **more}
-            try:
-                if not self._stream:
-                    return str(sdk.chat.completions.create(**asked).choices[0].message.content)
-                chunks = sdk.chat.completions.create(**asked, stream=True)
-                return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-            finally:
-                self._vendor.behaviours.clear()
+    def says(self, text: str, answer: str | None = None, **more: Any) -> str:
+        """The answer: what the vendor's echo, or `answer`, has become on its way back."""
+        self._vendor.behaviours["veiled"] = {"piece": 3} | ({"text": answer} if answer is not None else {})
+        told = post(self._door, self._key, text, **self._more, **more)
+        return text_of(list(events_of(told.content))) if self._more["stream"] else words(told)
 
     @property
     def seen(self) -> str:
+        """What the vendor has read of the last call."""
         return str(self._vendor.requests[-1].body["messages"][-1]["content"])
 
 
@@ -89,9 +97,9 @@ both = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
 @both
 def test_a_later_answer_has_the_value_that_only_an_earlier_call_held(
-    running: GatewayProcess, vendor: Vendor, stream: bool
+    door: httpx.Client, vendor: Vendor, stream: bool
 ) -> None:
-    anna = Talk(running, vendor, f"later {stream}", stream=stream)
+    anna = Talk(door, vendor, f"later {stream}", stream=stream)
     assert anna.says(f"Write to {JANE}.") == f"echo: Write to {JANE}."
     placeholder = PLACEHOLDER.findall(anna.seen)[0]
     assert JANE.encode() not in vendor.requests[-1].raw
@@ -103,32 +111,31 @@ def test_a_later_answer_has_the_value_that_only_an_earlier_call_held(
 
 
 @both
-def test_nobody_else_gets_anything_by_naming_the_conversation(
-    running: GatewayProcess, vendor: Vendor, stream: bool
-) -> None:
+def test_nobody_else_gets_anything_by_naming_the_conversation(door: httpx.Client, vendor: Vendor, stream: bool) -> None:
     name = f"mine {stream}"
-    anna = Talk(running, vendor, name, stream=stream)
+    anna = Talk(door, vendor, name, stream=stream)
     anna.says(f"Write to {JANE}.")
     placeholder = PLACEHOLDER.findall(anna.seen)[0]
     for key, more in (
         (BEN, {}), (OTHER, {}), (APP, {}), (APP, {"user": "ben"}), (ANNA, {"model": "alone"}),
     ):  # fmt: skip
-        somebody = Talk(running, vendor, name, key, stream=stream)
+        somebody = Talk(door, vendor, name, key, stream=stream)
         assert somebody.says("To whom?", answer=f"To {placeholder}!", **more) == f"To {placeholder}!"
         somebody.says(f"Write to {JANE}.", **more)
         assert placeholder not in somebody.seen
-    as_anna = Talk(running, vendor, name, APP, stream=stream)
-    assert as_anna.says("To whom?", answer=f"To {placeholder}!", user="anna") == f"To {JANE}!", "whom the app speaks for"
-    elsewhere = Talk(running, vendor, "another", stream=stream)
+    as_anna = Talk(door, vendor, name, APP, stream=stream)
+    assert as_anna.says("To whom?", answer=f"To {placeholder}!", user="anna") == f"To {JANE}!", (
+        "whom the app speaks for"
+    )
+    elsewhere = Talk(door, vendor, "another", stream=stream)
     assert elsewhere.says("To whom?", answer=f"To {placeholder}!") == f"To {placeholder}!"
 
 
-def test_a_prompt_cache_key_names_a_conversation_too(running: GatewayProcess, vendor: Vendor) -> None:
-    ask = {"model": "veiled", "prompt_cache_key": "by key"}
-    http_post(running, ANNA, {**ask, "messages": [{"role": "user", "content": JANE}]})
+def test_a_prompt_cache_key_names_a_conversation_too(door: httpx.Client, vendor: Vendor) -> None:
+    post(door, ANNA, JANE, prompt_cache_key="by key")
     placeholder = vendor.requests[-1].body["messages"][0]["content"]
-    told = http_post(running, ANNA, {**ask, "messages": [{"role": "user", "content": f"And {JOHN}, {placeholder}?"}]})
-    assert told.json()["choices"][0]["message"]["content"] == f"echo: And {JOHN}, {JANE}?"
+    told = post(door, ANNA, f"And {JOHN}, {placeholder}?", prompt_cache_key="by key")
+    assert words(told) == f"echo: And {JOHN}, {JANE}?"
 
 
 def test_responses_that_continue_each_other_are_one_conversation(running: GatewayProcess, vendor: Vendor) -> None:
@@ -145,29 +152,22 @@ def test_responses_that_continue_each_other_are_one_conversation(running: Gatewa
         assert placeholder not in str(vendor.requests[-1].body), "another chain is another conversation"
 
 
-def test_a_call_goes_on_while_the_store_is_away(running: GatewayProcess, vendor: Vendor) -> None:
+def test_a_call_goes_on_while_the_store_is_away(running: GatewayProcess, door: httpx.Client, vendor: Vendor) -> None:
     def rename(before: str, after: str) -> None:
         with closing(sqlite3.connect(running.folder / "data" / "gateway.db", timeout=20)) as connection, connection:
             connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
 
-    asked = {
-        "model": "veiled",
-        "metadata": {"conversation_id": "away"},
-        "messages": [{"role": "user", "content": f"Write to {JANE}."}],
-    }
+    def ask() -> httpx.Response:
+        return post(door, ANNA, f"Write to {JANE}.", metadata={"conversation_id": "away"})
+
     rename("pseudonyms", "elsewhere")
     try:
-        told = http_post(running, ANNA, asked)
+        told = ask()
     finally:
         rename("elsewhere", "pseudonyms")
-    assert told.json()["choices"][0]["message"]["content"] == f"echo: Write to {JANE}."
+    assert words(told) == f"echo: Write to {JANE}."
     assert told.headers["x-gateway-degraded"] == "pseudonyms"
     assert JANE.encode() not in vendor.requests[-1].raw
-    again = http_post(running, ANNA, asked)
-    assert "x-gateway-degraded" not in again.headers
+    assert "x-gateway-degraded" not in ask().headers
     first, second = (request.body["messages"] for request in vendor.requests)
     assert first == second
-    detail = httpx.get(
-        f"{running.url}/v1/calls/{told.headers['x-gateway-call-id']}", headers={"authorization": f"Bearer {ANNA}"}
-    )
-    assert detail.json()["degraded"] == ["pseudonyms"]

@@ -53,7 +53,6 @@ CALLERS = [
     Caller("app", "b", "anna"),
     Caller("anna", "a"),
     Caller("app", "a"),
-    Caller("app", "auser", "nna"),  # whose parts, written one behind the other, are Anna's
 ]
 
 
@@ -64,6 +63,13 @@ def test_a_name_means_another_conversation_to_everybody_else() -> None:
     found = {conversation_of(one, exchange(caller)) for one in (*asked, threads) for caller in CALLERS}
     assert len(found) == 3 * len(CALLERS)
     assert None not in found
+
+
+def test_no_name_can_spell_somebody_elses_conversation() -> None:
+    """Written one behind the other, the parts of both are the same text."""
+    one = conversation_of(request(prompt_cache_key="1namedc1"), exchange(Caller("app", "a", "anna")))
+    other = conversation_of(request(prompt_cache_key="c1"), exchange(Caller("app", "a", "annanamed1")))
+    assert one != other
 
 
 def test_a_users_conversation_is_the_same_by_whatever_key_and_name_of_the_field() -> None:
