@@ -273,7 +273,7 @@ def main() -> None:
         command.add_argument("--squad", type=Path, required=True, help="dev-v2.0.json, or another file of SQuAD")
         command.add_argument("--questions", type=int, default=questions)
     commands.add_parser("scale").add_argument("--count", type=int, default=100_000)
-    commands.add_parser("embedding").add_argument("--count", type=int, default=600)
+    commands.add_parser("embedding").add_argument("--count", type=int, default=400)
     given = parser.parse_args()
     work: dict[str, Callable[[], Awaitable[None]]] = {
         "modes": lambda: modes(given.squad, given.questions),

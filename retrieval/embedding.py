@@ -5,6 +5,7 @@ https://platform.openai.com/docs/api-reference/embeddings/create
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from array import array
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from retrieval.passages import RetrievalUnavailable
 
 Kind = Literal["query", "document"]
 _BATCH = 64  # texts a request
+_AHEAD = 2  # requests at a time, so that the server has the next one while this one is read
 _QUERIES_KEPT = 1_000
 _LONGEST_KEPT = 4_000  # characters
 
@@ -64,10 +66,18 @@ class EndpointEmbedder:
         texts = [prefix + text.encode("utf-8", "replace").decode() for text in texts]
         if kind == "query":
             return await self._embed_queries(texts)
-        vectors: list[list[float]] = []
-        for start in range(0, len(texts), _BATCH):
-            vectors += await self._embed(texts[start : start + _BATCH], kind)
-        return vectors
+        turns = asyncio.Semaphore(_AHEAD)
+
+        async def part(start: int) -> list[list[float]]:
+            async with turns:
+                return await self._embed(texts[start : start + _BATCH], kind)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                parts = [group.create_task(part(start)) for start in range(0, len(texts), _BATCH)]
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [vector for each in parts for vector in each.result()]
 
     async def _embed_queries(self, texts: list[str]) -> list[list[float]]:
         """Questions come again: in a conversation, by a second search, by another person."""

@@ -14,7 +14,7 @@ async def test_200_parallel_streams_do_not_mix(aclient: openai.AsyncOpenAI, vend
     async def one(number: int) -> str:
         mark = f"marker {number} " * 5
         stream = await aclient.with_options(timeout=60).chat.completions.create(
-            model="plain", messages=[{"role": "user", "content": mark}], stream=True
+            model="patient/gpt-mock", messages=[{"role": "user", "content": mark}], stream=True
         )
         told = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
         return told.removeprefix("echo: ").strip()
