@@ -377,9 +377,9 @@ def _take_file_search(fields: dict[str, msgspec.Raw]) -> FileSearch:
     try:
         found = msgspec.convert(asked, FileSearch)
     except msgspec.ValidationError as fault:
-        raise field_fault(
-            str(fault).replace("`$", f"`$.tools[{order}]") if "`$" in str(fault) else f"{fault} - at `$.tools[{order}]`"
-        ) from None
+        said, _, place = str(fault).partition(" - at ")
+        inside = place.strip("`").removeprefix("$")
+        raise field_fault(f"{said} - at `$.tools[{order}]{inside}`") from None
     others = [tool for tool in tools if tool is not asked]
     choice = _decode_any(fields["tool_choice"]) if "tool_choice" in fields else None
     if others:

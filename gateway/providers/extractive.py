@@ -77,8 +77,12 @@ def extract(question: str, passages: Sequence[Passage], count: int) -> str:
     best = sorted(scored, key=lambda entry: -entry[0])[:count]
     best = [entry for entry in best if entry[0] >= 0.5 * best[0][0]]
     best.sort(key=lambda entry: (entry[1], entry[2]))
-    # A fence ends with nothing behind it: its mark stands below.
-    return "\n\n".join(f"{unit}{chr(10) * 2 if unit.endswith('```') else ' '}[{n}]" for _, n, _, unit in best)
+    return "\n\n".join(_cited(unit, n) for _, n, _, unit in best)
+
+
+def _cited(unit: str, n: int) -> str:
+    """A fence ends with nothing behind it, so its mark stands below."""
+    return f"{unit}\n\n[{n}]" if unit.endswith("```") else f"{unit} [{n}]"
 
 
 def _units(text: str) -> list[str]:

@@ -295,6 +295,8 @@ class Http2:
 
     async def post(self, path: bytes, extra: bytes, body: bytes, deadline: float, timer: str) -> Reply:
         """See Transport."""
+        if not self._agreed:
+            return await self._over_http1.post(path, extra, body, deadline, timer)
         loop = asyncio.get_running_loop()
         head = [
             (b":method", b"POST"),
@@ -306,7 +308,7 @@ class Http2:
             (b"content-length", b"%d" % len(body)),
         ]
         for _ in range(_AGAIN):
-            connection = await self._with_room() if self._agreed else None
+            connection = await self._with_room()
             if connection is None:
                 return await self._over_http1.post(path, extra, body, deadline, timer)
             if self._calls >= self._max:

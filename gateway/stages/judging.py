@@ -13,8 +13,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from gateway.chat import JSON, ChatRequest, Chunk, Request, last_question, text_of
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
@@ -29,9 +27,7 @@ from guardrails.policy import Policy
 from guardrails.text_checks import Context
 from guardrails.verdicts import Verdict
 
-_decode = msgspec.json.Decoder().decode
 _LONGEST = 16_000_000  # bytes of an answer that can be held back until it is judged
-_TOOL = "tool_calls["
 
 
 class JudgedAnswer:
