@@ -91,6 +91,7 @@ async def _serve(loaded: Loaded, host: str, port: int) -> None:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, fleet.aclose(), return_exceptions=True)
+            await services.aclose()
             await asyncio.to_thread(records.close)
 
 

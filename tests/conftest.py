@@ -8,6 +8,8 @@ import httpx
 import openai
 import pytest
 from gateway_process import GatewayProcess, until
+from postgres_process import PostgresProcess
+from redis_process import RedisProcess
 from sample_gateway import KEY_A, KEY_ADMIN, KEY_B, KEY_NARROW, gateway_configuration
 from upstream.vendor import Vendor
 
@@ -66,3 +68,17 @@ def http(gateway: GatewayProcess) -> Iterator[httpx.Client]:
         base_url=gateway.url, headers={"authorization": f"Bearer {KEY_A}"}, timeout=20, trust_env=False
     ) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """For all who leave it running; each takes a prefix of its own. Who stops it makes another."""
+    with RedisProcess(tmp_path_factory.mktemp("redis")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProcess]:
+    """For all who leave it running; each takes a `database()` of its own. Who stops it makes another."""
+    with PostgresProcess(tmp_path_factory.mktemp("postgres")) as running:
+        yield running

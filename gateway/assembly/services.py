@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from gateway.records.responses import ResponseStore
     from gateway.records.routing import RoutingStore
     from gateway.services import FeatureService, KnowledgeService
+    from gateway.state import RedisState
     from gateway.vector_stores import VectorStores
     from guardrails.outside import Post
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The side services that the configuration asks for."""
+    """The side services that the configuration asks for. `state` is None where it is this process's memory."""
 
     knowledge: KnowledgeService | None
     features: FeatureService | None
     vector_stores: VectorStores | None = None
+    state: RedisState | None = None
     guard_posts: GuardPosts = field(default_factory=lambda: GuardPosts())
 
     def runs(self) -> list[Coroutine[None, None, None]]:
@@ -38,7 +40,17 @@ class Services:
 
     async def states(self) -> dict[str, str]:
         named = {"knowledge": self.knowledge, "features": self.features}
-        return {name: await service.state() for name, service in named.items() if service is not None}
+        states: dict[str, str] = {
+            name: await service.state() for name, service in named.items() if service is not None
+        }
+        if self.state is not None:
+            states["state"] = "ok" if self.state.healthy else "unavailable"
+        return states
+
+    async def aclose(self) -> None:
+        """After all that runs has ended, since it may still have something to settle."""
+        if self.state is not None:
+            await self.state.aclose()
 
 
 class GuardPosts:
@@ -65,17 +77,27 @@ class GuardPosts:
 
 def open_services(configuration: Configuration) -> Services:
     """Nothing is started yet: `runs` does that, in the server's loop."""
+    state = _state(configuration)
     if configuration.retrieval is None and configuration.features is None:
-        return Services(None, None)
+        return Services(None, None, state=state)
     from gateway.services import FeatureService, KnowledgeService
 
     features = FeatureService(configuration) if configuration.features is not None else None
     if configuration.retrieval is None:
-        return Services(None, features)
+        return Services(None, features, state=state)
     from gateway.vector_stores import VectorStores
 
     knowledge = KnowledgeService(configuration)
-    return Services(knowledge, features, VectorStores(configuration.data_dir / "files", knowledge))
+    return Services(knowledge, features, VectorStores(configuration.data_dir / "files", knowledge), state)
+
+
+def _state(configuration: Configuration) -> RedisState | None:
+    settings = configuration.state
+    if not settings.shared:
+        return None
+    from gateway.state import RedisState
+
+    return RedisState(settings.url, deadline=settings.deadline, prefix=settings.prefix)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,18 @@ class Records(Section):
 
 
 class State(Section):
-    url: Literal["memory://"] = "memory://"
+    """What limits, caches and circuits know: in this process's memory, or in a Redis that several of them share.
+
+    `deadline`: how long a call waits for Redis at most, before it goes on without.
+    """
+
+    url: Annotated[str, Field(pattern=r"^(memory://|rediss?://.+)$")] = "memory://"
+    deadline: Duration = 0.05
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "rag-gateway"
+
+    @property
+    def shared(self) -> bool:
+        return self.url != "memory://"
 
 
 class Otlp(Section):
