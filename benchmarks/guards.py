@@ -1,7 +1,8 @@
 """What guardrails cost: `python benchmarks/guards.py`. Processor time on one core, as markdown tables.
 
 Requests of 1 kB through the input guard, and a stream of small chunks through the output guard; the same rules as in a
-configuration, and none that asks a model or a server.
+configuration, and none that asks a model or a server. Of a stream also how many chunks its text comes later: before the
+first text leaves, and each character of it on average and at most.
 """
 
 from __future__ import annotations
@@ -24,6 +25,11 @@ _PROSE = (
     "The quarterly report is due on Friday, so please send the figures for the northern region by Thursday noon. "
     "Last year 1,204 customers asked for it, and version 2.4.1 of the template is in the shared folder. "
 )
+_ANSWER = (
+    f"{_PROSE}\n\n## What to send\n\n- the figures of last year, see [the template](https://docs.example.com/template)\n"
+    "- the **names** of `all` customers, in one list\n- what is new [1]\n\n```python\nfor each in region:\n    print(each.name, "
+    "each.figure)\n```\n\n" + _PROSE * 2 + "\n\n"
+)  # as models write: paragraphs, a list with a link, a little code
 _WORDS: dict[str, Any] = {"check": "keywords", "lists": [{"kind": "project", "words": ["Umbrella", "Nightfall"]}]}
 _ON_REQUESTS: dict[str, list[Any]] = {
     "secrets, pii, injection": ["secrets", "pii", "injection"],
@@ -36,10 +42,20 @@ _ON_REQUESTS: dict[str, list[Any]] = {
 _ON_STREAMS: dict[str, list[Any]] = {
     "none": [],
     "secrets, pii": ["secrets", "pii"],
+    "length, at most 100,000 characters": [{"check": "length", "most": 100_000}],
     "keywords, flagged": [{**_WORDS, "action": "flag"}],
     "keywords, strict": [_WORDS],
     "keywords, strict: false": [{**_WORDS, "strict": False}],
+    "keywords, strict, a pattern without a bound: `SEC-\\d+`": [
+        {"check": "keywords", "lists": [{"kind": "ticket", "patterns": ["SEC-\\d+"]}]}
+    ],
+    "keywords, strict, a pattern of lines: `top.*secret`": [
+        {"check": "keywords", "lists": [{"kind": "secret", "patterns": ["top.*secret"]}]}
+    ],
+    "keywords, `strict: whole`": [{**_WORDS, "strict": "whole"}],
     "exfiltration": ["exfiltration"],
+    "code, blocking": [{"check": "code", "action": "block", "deny": ["shell"]}],
+    "secrets, pii, keywords, exfiltration": ["secrets", "pii", _WORDS, "exfiltration"],
 }
 
 
@@ -80,26 +96,52 @@ async def requests(count: int = 300) -> None:
 
 class _Stream:
     def __init__(self, chunks: list[Chunk]) -> None:
-        self._chunks = chunks
+        self.left = chunks
 
     async def next(self) -> list[Chunk]:
-        return [self._chunks.pop(0)] if self._chunks else []
+        return [self.left.pop(0)] if self.left else []
 
     def close(self) -> None:
-        self._chunks.clear()
+        self.left.clear()
 
 
-async def streams(pieces: int = 665, rounds: int = 9) -> None:
-    text = (_PROSE * 40)[: pieces * 5]
+def _told(text: str) -> list[bytes]:
     told = [
         {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [
             {"index": 0, "delta": {"content": text[at : at + 5]}, "finish_reason": None}]}
         for at in range(0, len(text), 5)
     ]  # fmt: skip
     told.append({**told[0], "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-    data = [json.dumps(each).encode() for each in told]
-    request = ChatRequest(json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]}).encode())
-    print("\n| rules, on a chunk of 5 characters | µs |\n| --- | --- |")
+    return [json.dumps(each).encode() for each in told]
+
+
+def _content(chunks: Sequence[Chunk]) -> str:
+    return "".join(
+        choice["delta"].get("content") or "" for chunk in chunks for choice in json.loads(chunk.data)["choices"]
+    )
+
+
+async def _late(guard: Any, request: ChatRequest, data: Sequence[bytes]) -> tuple[int, float, int]:
+    """How many chunks later text leaves than it came: the first, on average, at most. Nothing here is masked."""
+    source: Any = _Stream([Chunk(each) for each in data])
+    chunks = guard.screen(source, request, _exchange(), None) if guard is not None else source
+    late: list[int] = []
+    while burst := await chunks.next():
+        came = len(data) - len(source.left)
+        late += [came - 1 - (len(late) + at) // 5 for at in range(len(_content(burst)))]
+    chunks.close()
+    return late[0], statistics.fmean(late), max(late)
+
+
+async def streams(text: str, heading: str, rounds: int = 9) -> None:
+    data = _told(text)
+    request = ChatRequest(
+        json.dumps(
+            {"model": "m", "stream": True, "messages": [{"role": "user", "content": "docs.example.com"}]}
+        ).encode()
+    )
+    print(f"\n{heading}, {len(data)} chunks of 5 characters\n")
+    print("| rules | µs a chunk | first text after | late on average | at most |\n| --- | --- | --- | --- | --- |")
     bare = 0.0
     for name, rules in _ON_STREAMS.items():
         guard = output_guard(_guards("output", rules))
@@ -114,16 +156,15 @@ async def streams(pieces: int = 665, rounds: int = 9) -> None:
             best = min(best, (time.process_time() - started) / len(data))
             chunks.close()
         bare = bare or best
-        print(
-            f"| {name} | {(best - bare) * 1e6:.1f} |"
-            if rules
-            else f"| {name} (taken off the others) | {bare * 1e6:.1f} |"
-        )
+        cost = f"{(best - bare) * 1e6:.1f}" if rules else f"{bare * 1e6:.1f}, taken off the others"
+        first, mean, most = await _late(guard, request, data)
+        print(f"| {name} | {cost} | {first} | {mean:.1f} | {most} |")
 
 
 async def main() -> None:
     await requests()
-    await streams()
+    await streams((_PROSE * 40)[: 665 * 5], "Prose without a paragraph")
+    await streams(_ANSWER * 4, "An answer with paragraphs, lists, links and code")
 
 
 if __name__ == "__main__":

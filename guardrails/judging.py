@@ -10,6 +10,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from cachetools import TTLCache
 
@@ -49,6 +50,19 @@ class Batch:
         return there and (self.content or not rule.content_only)
 
 
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """Rules over an answer, by what each of them lets leave before all of it has come.
+
+    `flowing`: text, as far as it is certain. `on_calls`: what the same ones, and those about tools alone, say of its
+    calls, which leave when they are complete. `others`: those that hold back everything, or nothing.
+    """
+
+    flowing: tuple[TextRule, ...]
+    on_calls: Judges | None
+    others: Judges | None
+
+
 class Judges:
     """Rules over whole texts. `within`: the seconds that all of them have together for what is asked at once."""
 
@@ -76,6 +90,21 @@ class Judges:
             return self
         kept = [rule for order, rule in enumerate(self.rules) if sampled(rule, call_id, -1 - order)]
         return self.only(kept) if kept else None
+
+    @cached_property
+    def parted(self) -> Parted:
+        """Where one rule holds back all of an answer, the others need not let go of it earlier."""
+        strict = [rule for rule in self.rules if rule.acts and rule.strict]
+        about_calls = [rule for rule in strict if rule.roads == {"tools"} and not rule.whole]
+        if not strict or any(not rule.flows for rule in strict if rule not in about_calls):
+            return Parted((), None, self)
+        on_calls = [rule for rule in strict if "tools" in rule.roads and not rule.content_only]
+        others = [rule for rule in self.rules if rule not in strict]
+        return Parted(
+            tuple(rule for rule in strict if "output" in rule.roads),
+            self.only(on_calls) if on_calls else None,
+            self.only(others) if others else None,
+        )
 
     async def screen(self, batches: Sequence[Batch], *, each: bool = False) -> list[list[Screened]]:
         """Each text of each batch after all rules that concern it.

@@ -29,17 +29,19 @@ def masked(text: str, spans: list[Span]) -> str:
 
 
 def masked_by(verdicts: Sequence[Verdict], text: str, *, in_json: bool = False) -> str:
-    """A whole text with what its verdicts mask replaced by check and kind: `<keywords.project_names>`.
-
-    With a colon Markdown would take that for a link.
-    """
+    """A whole text with what its verdicts mask replaced."""
     spans = [
-        (finding.start, finding.end, f"<{_ODD.sub('_', _name(verdict.check, finding.kind))}>")
+        (finding.start, finding.end, mask_of(verdict.check, finding.kind))
         for verdict in verdicts
         if verdict.action == "mask"
         for finding in verdict.findings
     ]
     return masked(text, JsonPlace().fit(text, spans) if in_json and spans else spans)
+
+
+def mask_of(check: str, kind: str) -> str:
+    """Check and kind: `<keywords.project_names>`. With a colon Markdown would take that for a link."""
+    return f"<{_ODD.sub('_', kind if kind == check or kind.startswith(f'{check}.') else f'{check}.{kind}')}>"
 
 
 def masked_parts(verdicts: Sequence[Verdict], parts: Sequence[str]) -> list[str]:
@@ -62,7 +64,3 @@ def masked_parts(verdicts: Sequence[Verdict], parts: Sequence[str]) -> list[str]
         told.append(masked_by(inside, part))
         at = end + 1
     return told
-
-
-def _name(check: str, kind: str) -> str:
-    return kind if kind == check or kind.startswith(f"{check}.") else f"{check}.{kind}"

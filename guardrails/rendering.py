@@ -41,6 +41,12 @@ def _hidden() -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     return hidden
 
 
+def hidden_class() -> str:
+    """The characters that show nothing, as the ranges of a regular expression's class."""
+    codes = np.flatnonzero(np.diff(_hidden(), prepend=False, append=False))
+    return "".join(f"\\U{first:08x}-\\U{end - 1:08x}" for first, end in codes.reshape(-1, 2).tolist())
+
+
 @functools.lru_cache(4096)
 def _decoded(reference: str) -> str:
     return html.unescape(reference)

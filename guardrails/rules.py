@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from guardrails.text_checks import TextCheck
+from guardrails.text_checks import FlowingCheck, TextCheck
 from guardrails.verdicts import Action, Finding, Verdict
 
 Road = Literal["input", "passages", "tools", "output"]
@@ -50,6 +50,7 @@ class TextRule(Terms):
 
     `closed`: a text that the check can't judge may not go on. `strict`: of an answer nothing leaves before its
     verdict; otherwise it is judged as it leaves, each time `every` characters have come, over the last `window`.
+    `whole`: of an answer nothing leaves before all of it is judged, even where the check could let go of it earlier.
     `roads`: where the rule looks. `content_only`: of an answer, its content and no other field. `instructions`: it looks at the
     caller's own system and developer messages too. `by_tool`: asked
     about each tool by itself. `alone`: the same text is always judged alike, whatever stands around it. `repair`: what to
@@ -60,6 +61,7 @@ class TextRule(Terms):
     action: Action
     closed: bool = True
     strict: bool = True
+    whole: bool = False
     roads: frozenset[Road] = frozenset(("input", "passages", "tools", "output"))
     content_only: bool = False
     instructions: bool = True
@@ -75,12 +77,19 @@ class TextRule(Terms):
         return not self.monitor and self.action != "flag"
 
     @property
+    def flows(self) -> bool:
+        """Whether an answer's text can leave piece by piece, and nothing with it that the rule would act on."""
+        if not self.acts or not self.strict or self.whole or self.repair is not None:
+            return False
+        return isinstance(self.check, FlowingCheck) and self.check.horizon(self.action) != "whole"
+
+    @property
     def told(self) -> str:
         """All that decides about a text, for a version."""
         return " ".join(
             (self.check.name, self.check.version, self.action, self.terms, str(self.closed), str(self.strict),
              str(sorted(self.roads)), str(self.every), str(self.window), str(self.repair),
-             str(self.instructions))
+             str(self.instructions), str(self.whole))
         )  # fmt: skip
 
     def judged(self, found: tuple[Finding, ...]) -> Verdict:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.chat import Request
 from gateway.exchange import Exchange
+from gateway.records.database import StoreUnavailable
 from guardrails.pseudonyms import Pseudonyms
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STAGE = "pseudonyms"
+_PATIENCE = 1.0  # seconds that a call waits for the store before it goes on without
 
 
 class ConversationPseudonyms:
@@ -34,8 +35,9 @@ class ConversationPseudonyms:
         if conversation is None:
             return Pseudonyms()
         try:
-            known = await asyncio.to_thread(self._store.find, conversation)
-        except sqlite3.Error as failure:
+            async with asyncio.timeout(_PATIENCE):
+                known = await asyncio.to_thread(self._store.find, conversation)
+        except (StoreUnavailable, TimeoutError) as failure:
             _pass_over(exchange, failure)
             known = []
         return Pseudonyms(known, partial(self._store.placeholder, conversation))
@@ -46,9 +48,12 @@ class ConversationPseudonyms:
         conversation = conversation_of(request, exchange)
         if conversation is None or exchange.pseudonyms is None or not (new := exchange.pseudonyms.take_new()):
             return
+        caller = exchange.caller
+        owner = (caller.tenant, caller.user) if caller is not None and caller.user is not None else None
         try:
-            await asyncio.to_thread(self._store.add, conversation, new)
-        except sqlite3.Error as failure:
+            async with asyncio.timeout(_PATIENCE):
+                await asyncio.to_thread(self._store.add, conversation, new, owner)
+        except (StoreUnavailable, TimeoutError) as failure:
             _pass_over(exchange, failure)
 
 
@@ -70,7 +75,7 @@ def conversation_of(request: Request, exchange: Exchange) -> bytes | None:
     return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).digest()
 
 
-def _pass_over(exchange: Exchange, failure: sqlite3.Error) -> None:
-    log.warning("the pseudonyms of conversations can't be had: %s", failure)
+def _pass_over(exchange: Exchange, failure: Exception) -> None:
+    log.warning("the pseudonyms of conversations can't be had: %s", failure or "the record store is slow")
     if STAGE not in exchange.degraded:
         exchange.degraded.append(STAGE)

@@ -19,6 +19,7 @@ from gateway.errors import BadRequest
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
 from gateway.stages.conversations import ConversationPseudonyms
+from gateway.stages.flowing import FlowedAnswer
 from gateway.stages.guard_calls import guarding
 from gateway.stages.judging import JudgedAnswer
 from gateway.stages.request_texts import Place, fields_of, places_of
@@ -136,7 +137,11 @@ class OutputGuard:
         if policy.rules:
             chunks = ScreenedAnswer(chunks, policy, exchange)
         if policy.judges is not None:
-            chunks = JudgedAnswer(chunks, policy, request, exchange, call)
+            parted = policy.judges.parted
+            if parted.flowing or parted.on_calls is not None:
+                chunks = FlowedAnswer(chunks, parted.flowing, parted.on_calls, request, exchange)
+            if parted.others is not None:
+                chunks = JudgedAnswer(chunks, policy, parted.others, request, exchange, call)
         return chunks
 
 

@@ -1,7 +1,8 @@
 """Rules over whole texts on an answer.
 
-Where one of them is strict and acts, nothing of the answer leaves before all of it is judged: a stream is gathered,
-judged as a whole answer is, and then told. Otherwise the answer leaves as it comes and is judged as it leaves, over a
+Where one of them is strict and acts, and its check needs the whole, nothing of the answer leaves before all of it is
+judged: a stream is gathered, judged as a whole answer is, and then told. Those whose checks can let go of a text earlier
+stand in `flowing`, before this. Otherwise the answer leaves as it comes and is judged as it leaves, over a
 window; and once more before its end is told.
 """
 
@@ -23,6 +24,7 @@ from gateway.stages.guard_calls import guarding
 from gateway.stages.screening import blocked_chunk, seen
 from gateway.stages.verdicts import note, refusal_text, screened
 from gateway.stages.windows import Window, batches_of
+from guardrails.judging import Judges
 from guardrails.policy import Policy
 from guardrails.text_checks import Context
 from guardrails.verdicts import Verdict
@@ -37,19 +39,20 @@ class JudgedAnswer:
         self,
         chunks: Chunks,
         policy: Policy,
+        judges: Judges,
         request: ChatRequest,
         exchange: Exchange,
         call: Callable[[Request, Exchange], Awaitable[Chunks]],
     ) -> None:
-        """`call` asks the model's targets, where an answer may be repaired."""
-        assert policy.judges is not None
+        """`judges` are those of the policy's that judge here; `call` asks the model's targets, where an answer may be
+        repaired."""
         self._chunks = chunks
         self._policy = policy
-        self._judges = policy.judges
+        self._judges = judges
         self._request = request
         self._exchange = exchange
         self._call = call
-        self._context = _context(request, exchange)
+        self._context = context_of(request, exchange)
         self._frame: dict[str, Any] = {}
         self._ended = False
         self._repaired = False
@@ -102,7 +105,9 @@ class JudgedAnswer:
         for order, choice in enumerate(choices):
             choice.setdefault("index", order)
             if choice.get("finish_reason") == "content_filter" and stopped:
-                # What the rules over runs let out before they stopped it does not leave either.
+                # What other rules let out before they stopped it does not leave either.
+                if len(gathered) == 1:
+                    continue
                 choice["message"] = {"role": "assistant", "content": _last_words(gathered[-1]), "refusal": None}
             elif isinstance(choice.get("message"), dict):
                 await self._judge_choice(document, choice)
@@ -191,6 +196,16 @@ class JudgedAnswer:
         if chunk is not None:
             document, choices = seen(chunk)
             self._frame = {k: v for k, v in document.items() if k in ("id", "object", "created", "model")}
+            stopped = {
+                choice.get("index", 0)
+                for choice in choices
+                if choice.get("finish_reason") == "content_filter" and self._exchange.outcome == "blocked"
+            }
+            if stopped:  # their text was stopped before it came here, and their end is in this chunk
+                self._told = {place: told for place, told in self._told.items() if place[0] not in stopped}
+                choices = [choice for choice in choices if choice.get("index", 0) not in stopped]
+                if not choices:
+                    return None
             for choice in choices:
                 index = choice.get("index", 0)
                 for holder, key, channel in fragments(choice.get("delta") or {}):
@@ -204,8 +219,8 @@ class JudgedAnswer:
         else:
             finished = sorted({index for index, _ in self._told})
             self._ended = True
-        if self._exchange.outcome == "blocked":
-            return None  # its text was stopped before it came here, and its end is in this chunk
+            if not finished:
+                return None
         with guarding(self._request, self._exchange):
             if self._window is not None:
                 if finished:
@@ -260,7 +275,8 @@ class JudgedAnswer:
         return blocked_chunk(self._frame, sorted({index for index, _ in self._told}), said)
 
 
-def _context(request: ChatRequest, exchange: Exchange) -> Context:
+def context_of(request: ChatRequest, exchange: Exchange) -> Context:
+    """What a check may know of an answer to this request."""
     messages = request.messages
     passages = tuple(passage.text for passage in exchange.passages)
     ours = "\n".join(text_of(message) for message in messages if message.get("role") in ("system", "developer"))

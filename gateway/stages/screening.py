@@ -8,7 +8,7 @@ screened whole; what a check would block never leaves.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -82,14 +82,14 @@ class ScreenedAnswer:
                 screen = self._screens.get((index, channel))
                 if screen is None:
                     screen = self._screens[index, channel] = self._policy.stream(in_json=is_json(channel))
-                holder[key] = await _fed(screen, holder[key])
+                holder[key] = await fed(screen, holder[key])
                 if screen.blocked:
                     return [self._blocked()]
             if choice.get("finish_reason"):
                 if self._flush(index, delta):
                     return [self._blocked()]
                 choice["delta"] = delta
-            silent = silent and not choice.get("finish_reason") and _is_empty(delta)
+            silent = silent and not choice.get("finish_reason") and is_empty(delta)
         if choices and silent and not document.get("usage"):
             return []  # all of it is held back
         return [Chunk(JSON.encode(document))]
@@ -162,13 +162,18 @@ def seen(chunk: Chunk) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return document, choices
 
 
-async def _fed(screen: StreamScreen, text: str) -> str:
+class Screen(Protocol):
+    def feed(self, text: str) -> str: ...
+
+
+async def fed(screen: Screen, text: str) -> str:
+    """What of `text` may leave now."""
     if len(text) < OFF_LOOP:
         return screen.feed(text)
     return await asyncio.to_thread(screen.feed, text)
 
 
-def _is_empty(delta: dict[str, Any]) -> bool:
+def is_empty(delta: dict[str, Any]) -> bool:
     """Whether nothing is left in a delta once its held text is out."""
     if delta.get("role"):
         return False
@@ -176,10 +181,10 @@ def _is_empty(delta: dict[str, Any]) -> bool:
         if key in ("id", "type") and value:
             return False
         if isinstance(value, dict):
-            if not _is_empty(value):
+            if not is_empty(value):
                 return False
         elif isinstance(value, list):
-            if not all(isinstance(item, dict) and _is_empty(item) for item in value):
+            if not all(isinstance(item, dict) and is_empty(item) for item in value):
                 return False
         elif key != "index" and value not in _NO_TEXT:
             return False

@@ -3,22 +3,25 @@
 Which commands: those of GTFOBins (https://gtfobins.github.io) and MITRE ATT&CK's techniques T1485 Data Destruction,
 T1490 Inhibit System Recovery, T1048 Exfiltration, T1105 Ingress Tool Transfer and T1059 Command Interpreter that come
 in one line. A list of patterns knows what is usual, not what is clever.
+
+A text is judged paragraph by paragraph, short ones with the next: no command holds an empty line. Fenced code that is
+not allowed is one piece.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Literal
 
 import re2
 
 from guardrails.folding import encodable
-from guardrails.text_checks import Context, Cost
+from guardrails.text_checks import Context, Cost, Flow, Horizon
 from guardrails.verdicts import Action, Finding
 
-_RULES = 1  # counts up when the same text may be judged otherwise
+_RULES = 2  # counts up when the same text may be judged otherwise
 _PIECE = 4_000  # characters that are searched at once …
 _LONGEST = 1_000  # … and those that a command may reach beyond
 _MOST = 1_000  # findings of one kind in one text; the last reaches to its end
@@ -26,6 +29,8 @@ _MOST = 1_000  # findings of one kind in one text; the last reaches to its end
 Danger = Literal["destructive", "exfiltrating", "remote_code", "reverse_shell"]
 DANGERS: tuple[Danger, ...] = ("destructive", "exfiltrating", "remote_code", "reverse_shell")
 
+_FEWEST = 100  # characters of one part
+_EMPTY_LINE = re.compile(r"\n[ \t\r]*(?=\n)")
 _FENCE = re2.compile(r"(?m)^[ \t>]*(`{3,}|~{3,})[ \t]*(?:\{?\.?([\w+#.-]*))([^\n`]*)$")
 _ALIASES = {
     "py": "python", "python3": "python", "js": "javascript", "node": "javascript", "ts": "typescript",
@@ -119,18 +124,107 @@ class Code:
 
     async def judge(self, texts: Sequence[str], context: Context) -> list[tuple[Finding, ...]]:
         """Kinds: `language.<name>` over a whole fence, and those of `commands`."""
-        return [tuple(self._find(encodable(text))) for text in texts]
+        return [self._find(text, context) for text in texts]
 
-    def _find(self, text: str) -> Iterator[Finding]:
-        if self._allow is not None or self._deny:
-            for language, start, end in islice(_fences(text), _MOST):
-                if language in self._deny or (self._allow is not None and language not in self._allow):
-                    yield Finding(f"language.{language}", start, end, 1.0)
+    def horizon(self, action: Action) -> Horizon:
+        return "paragraph"
+
+    def flow(self, context: Context) -> Flow:
+        return _Flow(self)
+
+    def _find(self, text: str, context: Context) -> tuple[Finding, ...]:
+        flow = self.flow(context)
+        _, early = flow.feed(text)
+        found: list[Finding] = []
+        counts: Counter[str] = Counter()
+        for each in (*early, *flow.finish()):
+            counts[each.kind] += 1
+            if counts[each.kind] <= _MOST:
+                found.append(each)
+            elif counts[each.kind] == _MOST + 1:
+                found.append(Finding(each.kind, each.start, len(text), each.score))
+        return tuple(found)
+
+    @property
+    def looks_at_fences(self) -> bool:
+        return self._allow is not None or bool(self._deny)
+
+    def denies(self, language: str) -> bool:
+        return language in self._deny or (self._allow is not None and language not in self._allow)
+
+    def commands(self, text: str) -> Iterator[Finding]:
         for danger, pattern in self._commands:
-            for count, (start, end) in enumerate(_matches(pattern, text)):
-                yield Finding(danger, start, end if count < _MOST else len(text), 1.0)
-                if count == _MOST:
-                    break
+            for start, end in _matches(pattern, text):
+                yield Finding(danger, start, end, 1.0)
+
+
+class _Flow:
+    """A text, cut before each empty line that does not stand in fenced code of a language that is not allowed."""
+
+    def __init__(self, check: Code) -> None:
+        self._check = check
+        self._pieces: list[str] = []
+        self._line = ""  # "\n" where the line that is being written is empty so far
+        self._text = ""
+        self._begin = 0  # where `_text` begins in the whole
+        self._looked = _FEWEST  # in `_text`, no empty line begins before that could end the part
+        self._read = 0  # in `_text`, fences are known up to here
+        self._open: tuple[str, int, str] | None = None  # a fence's language, where it begins, and what closes it
+
+    def feed(self, text: str) -> tuple[int, list[Finding]]:
+        self._pieces.append(encodable(text))
+        if "\n" not in text:
+            self._line = self._line if not text.strip(" \t\r") else ""
+            return self._begin, []
+        worth = _EMPTY_LINE.search(self._line + text) is not None
+        self._line = "\n" if text.rstrip(" \t\r").endswith("\n") else ""
+        found = self._parts() if worth else []
+        return self._begin, found
+
+    def finish(self) -> list[Finding]:
+        told = self._parts()
+        told += self._fences(self._text, len(self._text))
+        if self._open is not None and self._check.denies(self._open[0]):
+            language, start, _ = self._open
+            told.append(Finding(f"language.{language}", start, self._begin + len(self._text), 1.0))
+        return [*told, *self._commands(self._text, 0)]
+
+    def _parts(self) -> list[Finding]:
+        text = self._text + "".join(self._pieces)
+        self._pieces = []
+        told: list[Finding] = []
+        begin = 0
+        while (line := _EMPTY_LINE.search(text, self._looked)) is not None:
+            told += self._fences(text, line.start())
+            if self._open is None or not self._check.denies(self._open[0]):
+                told += self._commands(text[begin : line.start()], begin)
+                begin = line.start()
+            self._looked = line.start() + _FEWEST
+        self._looked = max(self._looked, len(text.rstrip(" \t\r")) - 1) - begin
+        self._text = text[begin:]
+        self._begin += begin
+        self._read = max(self._read - begin, 0)
+        return told
+
+    def _fences(self, text: str, end: int) -> list[Finding]:
+        """Those that are not allowed and close before `end`, where a line ends."""
+        told: list[Finding] = []
+        if not self._check.looks_at_fences:
+            return told
+        part, offset = text[self._read : end], self._begin + self._read
+        self._read = end
+        for line in _FENCE.finditer(part) if "```" in part or "~~~" in part else ():
+            if self._open is None:
+                self._open = (_language(line[2]), offset + line.start(), line[1])
+            elif line[1].startswith(self._open[2]) and not (line[2] or line[3].strip()):
+                if self._check.denies(self._open[0]):
+                    told.append(Finding(f"language.{self._open[0]}", self._open[1], offset + line.end(), 1.0))
+                self._open = None
+        return told
+
+    def _commands(self, part: str, begin: int) -> list[Finding]:
+        offset = self._begin + begin
+        return [Finding(f.kind, f.start + offset, f.end + offset, f.score) for f in self._check.commands(part)]
 
 
 def _matches(pattern: re2._Regexp, text: str) -> Iterator[tuple[int, int]]:
@@ -142,21 +236,6 @@ def _matches(pattern: re2._Regexp, text: str) -> Iterator[tuple[int, int]]:
             if match.start() < _PIECE and begin + match.start() >= told:
                 told = begin + match.end()
                 yield begin + match.start(), told
-
-
-def _fences(text: str) -> Iterator[tuple[str, int, int]]:
-    """Fenced code as (language, from, to); a fence that never closes reaches to the end."""
-    if "```" not in text and "~~~" not in text:
-        return
-    opened: tuple[str, int, str] | None = None
-    for line in _FENCE.finditer(text):
-        if opened is None:
-            opened = (_language(line[2]), line.start(), line[1])
-        elif line[1].startswith(opened[2]) and not (line[2] or line[3].strip()):
-            yield opened[0], opened[1], line.end()
-            opened = None
-    if opened is not None:
-        yield opened[0], opened[1], len(text)
 
 
 def _language(name: str) -> str:

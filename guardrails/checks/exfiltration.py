@@ -3,24 +3,30 @@
 What a chat window fetches by itself (pictures, whatever HTML loads) needs an allowed host. A link needs a click: there
 a host will do that the caller, the passages or our own instructions have named, or the reader's own machine. Markdown is read as CommonMark does
 (https://spec.commonmark.org/0.31.2/), HTML as browsers do, both on the side of caution where renderers differ.
+
+A text is judged as it comes: prose word by word, and from the first sign of a link, a picture or a tag to the end of
+the paragraph at once. What later paragraphs need to know of earlier ones is little (`_Earlier`): no tag, and no
+picture, begins before it begins.
 """
 
 from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import re2
 
 from guardrails.addresses import Hosts, named, own, servers
+from guardrails.checks.exfiltration_parts import Part, Parts, prepare
 from guardrails.folding import Folded
 from guardrails.rendering import rendered
-from guardrails.text_checks import Context, Cost
+from guardrails.text_checks import Context, Cost, Flow, Horizon
 from guardrails.verdicts import Action, Finding
 
-_RULES = 1  # counts up when the same text may be judged otherwise
+_RULES = 2  # counts up when the same text may be judged otherwise
 _MOST = 4_000  # addresses of one text that are looked at; what follows is taken for one finding
 
 _BREAK = r"[\t\n\r]*"  # white space that browsers leave out of an attribute's address
@@ -62,6 +68,8 @@ _TRAILING = ".,;:!?*_~"
 _SCRIPT = re.compile(r"(?:javascript|vbscript)\\?:", re.IGNORECASE)
 _DATA = re.compile(r"data\\?:", re.IGNORECASE)
 _PICTURE_DATA = re.compile(r"data:image/(?:png|jpe?g|gif|webp|avif);base64,[A-Za-z0-9+/=]*\Z", re.IGNORECASE)
+_PICTURE = re.compile(r"!\[")
+_INLINE_PICTURE = re.compile(r"!\[[^\[\]]*\]\(")
 _SCORES = {"image": 1.0, "html": 1.0, "data": 1.0, "script": 1.0, "link": 0.7, "url": 0.5}
 
 
@@ -88,29 +96,50 @@ class Exfiltration:
         hosts = ",".join(sorted(allowed_hosts))
         self.version = f"{_RULES} {links} {int(bare_urls)}{int(data_images)} {hosts}"
         rendered("\u200b")  # its table is made now, not within a call
+        prepare()
 
     async def judge(self, texts: Sequence[str], context: Context) -> list[tuple[Finding, ...]]:
         known = _Named(context) if self._links == "named" else None
-        return [self._find(text, known) for text in texts]
+        found = []
+        for text in texts:
+            flow = _Flow(self, known)
+            _, early = flow.feed(text)
+            found.append((*early, *flow.finish()))
+        return found
 
-    def _find(self, text: str, known: _Named | None) -> tuple[Finding, ...]:
+    def horizon(self, action: Action) -> Horizon:
+        return "paragraph"
+
+    def flow(self, context: Context) -> Flow:
+        return _Flow(self, _Named(context) if self._links == "named" else None)
+
+    def find(self, text: str, known: _Named | None, earlier: _Earlier) -> Iterator[Finding]:
+        """What is in one part of a text, by its places there; `earlier` learns what later parts need to know."""
         view = rendered(text)
-        page = _Page(view.text)
-        found: list[Finding] = []
-        for seen, match in enumerate(_WHERE.finditer(view.text)):
-            if seen == _MOST:
+        page = _Page(view.text, earlier)
+        for match in _WHERE.finditer(view.text):
+            earlier.seen += 1
+            if earlier.seen > _MOST:
                 start, _ = view.span(match.start(), match.end())
-                found.append(Finding("too_many", start, len(text), 1.0))
-                break
+                yield Finding("too_many", start, len(text), 1.0)
+                return
             group = match.lastindex
             place = _PLACES[group]
             start, end = match.span(group)
             if (kind := page.kind(place, start, match.start())) is None:
                 continue
             address = match[group].strip("<")
-            if (kind := self._judged(kind, address, known)) is not None:
-                found.append(_placed(view, kind, start, end, place))
-        return tuple(found)
+            if (told := self._judged(kind, address, known)) is not None:
+                yield _placed(view, told, start, end, place)
+            elif place == "reference" and kind == "link" and self._judged("image", address, known) is not None:
+                earlier.only_links = True
+        if page.pictures and earlier.had_only_links:
+            # Any of them may be shown from a definition that was good for a link, and has left.
+            inline = {match.start() for match in _INLINE_PICTURE.finditer(view.text)}
+            for at in page.pictures:
+                if at not in inline:
+                    yield Finding("image", *view.span(at, at + 2), _SCORES["image"])
+        earlier.had_only_links |= earlier.only_links
 
     def _judged(self, kind: str, address: str, known: _Named | None) -> str | None:
         """The kind of finding that an address is in its place, None where it may stay."""
@@ -147,15 +176,54 @@ class _Named:
         return host in self._hosts
 
 
-class _Page:
-    """What decides what an address in a text is for."""
+@dataclass(slots=True)
+class _Earlier:
+    """What a part of a text needs to know of those before it."""
 
-    def __init__(self, text: str) -> None:
+    tags: bool = False
+    acts: bool = False
+    pictures: bool = False
+    only_links: bool = False  # a definition has left whose address may be a link's, not a picture's …
+    had_only_links: bool = False  # … in a part before this one
+    seen: int = 0  # addresses
+
+
+class _Flow:
+    """A text on its way, part by part."""
+
+    def __init__(self, check: Exfiltration, known: _Named | None) -> None:
+        self._check = check
+        self._known = known
+        self._earlier = _Earlier()
+        self._parts = Parts()
+
+    def feed(self, text: str) -> tuple[int, list[Finding]]:
+        found = self._found(self._parts.feed(text))
+        return self._parts.begin, found
+
+    def finish(self) -> list[Finding]:
+        return self._found(self._parts.finish())
+
+    def _found(self, parts: Sequence[Part]) -> list[Finding]:
+        return [
+            Finding(found.kind, begin + found.start, begin + found.end, found.score)
+            for begin, part in parts
+            for found in self._check.find(part, self._known, self._earlier)
+        ]
+
+
+class _Page:
+    """What decides what an address in a part of a text is for."""
+
+    def __init__(self, text: str, earlier: _Earlier) -> None:
         self._text = text
-        self._has_tags = _TAG.search(text) is not None
-        self._acts = self._has_tags and _ACTS.search(text) is not None
-        self._pictures = [match.start() for match in re.finditer(r"!\[", text)] if "![" in text else []
-        self._ends = [match.start() for match in _PARAGRAPH_END.finditer(text)] if self._pictures else []
+        earlier.tags |= _TAG.search(text) is not None
+        earlier.acts |= earlier.tags and _ACTS.search(text) is not None
+        self._has_tags, self._acts = earlier.tags, earlier.acts
+        self.pictures = [match.start() for match in _PICTURE.finditer(text)] if "![" in text else []
+        earlier.pictures |= bool(self.pictures)
+        self._any_pictures = earlier.pictures
+        self._ends = [match.start() for match in _PARAGRAPH_END.finditer(text)] if self.pictures else []
         self._paragraphs: dict[int, frozenset[int] | None] = {}
 
     def kind(self, place: str, start: int, begin: int) -> str | None:
@@ -165,7 +233,7 @@ class _Page:
                 return "image" if self._behind_picture(begin) else "link"
             case "reference":
                 # Which picture or link uses a definition, and whether two names are the same, need not be decided.
-                return "image" if self._pictures else "link"
+                return "image" if self._any_pictures else "link"
             case "quoted" | "unquoted":
                 if not self._has_tags:
                     return "url" if self._text[start : start + 4].lower() in ("http", "ftp:") else None
@@ -183,12 +251,12 @@ class _Page:
         Code, escapes and HTML decide which brackets count, and renderers differ there: in a paragraph that has any of
         them, whatever stands behind the beginning of a picture counts as one.
         """
-        last = bisect.bisect_left(self._pictures, bracket) - 1
+        last = bisect.bisect_left(self.pictures, bracket) - 1
         if last < 0:
             return False
         order = bisect.bisect_left(self._ends, bracket)
         begin = self._ends[order - 1] if order else 0
-        if self._pictures[last] < begin:
+        if self.pictures[last] < begin:
             return False
         if order not in self._paragraphs:
             end = self._ends[order] if order < len(self._ends) else len(self._text)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from guardrails.text_checks import Context, Cost
+from guardrails.text_checks import Context, Cost, Flow, Horizon
 from guardrails.verdicts import Action, Finding
 
 _RULES = 1  # counts up when the same text may be judged otherwise
@@ -48,6 +48,13 @@ class Length:
         """Kinds: `too_long`, from where it is too much where that is known; `too_short`."""
         return [self._find(text) for text in texts]
 
+    def horizon(self, action: Action) -> Horizon:
+        """A stream can be ended where it becomes too long; tokens can't be counted before all are there."""
+        return "whole" if action == "mask" or self._unit == "tokens" else "start" if self._least else 0
+
+    def flow(self, context: Context) -> Flow:
+        return _Flow(self._most, self._least, words=self._unit == "words")
+
     def _find(self, text: str) -> tuple[Finding, ...]:
         count, beyond = self._counted(text)
         if self._most is not None and count > self._most:
@@ -67,3 +74,47 @@ class Length:
             return count, beyond
         assert self._count_tokens is not None  # the constructor has seen to it
         return self._count_tokens(text), 0
+
+
+class _Flow:
+    """`too_long` is at the first character, or word, that is too much."""
+
+    def __init__(self, most: int | None, least: int, *, words: bool) -> None:
+        self._most = most
+        self._least = least
+        self._words = words
+        self._count = 0
+        self._told = 0
+        self._last = ""  # the end of a word that may go on
+        self._found = False
+
+    def feed(self, text: str) -> tuple[int, list[Finding]]:
+        before, self._told = self._told, self._told + len(text)
+        beyond = self._beyond_words(text, before) if self._words else self._beyond_characters(len(text), before)
+        certain = self._told if self._count >= self._least else 0
+        if beyond is None or self._found:
+            return certain, []
+        self._found = True
+        return certain, [Finding("too_long", beyond, beyond + 1, 1.0)]
+
+    def finish(self) -> list[Finding]:
+        return [Finding("too_short", 0, self._told, 1.0)] if self._count < self._least else []
+
+    def _beyond_characters(self, more: int, before: int) -> int | None:
+        self._count += more
+        return max(self._most, before) if self._most is not None and self._count > self._most else None
+
+    def _beyond_words(self, text: str, before: int) -> int | None:
+        beyond = None
+        begun, text = len(self._last), self._last + text
+        end = 0
+        for word in _WORD.finditer(text):
+            end = word.end()
+            if word.start() == 0 and begun:
+                continue  # it is counted
+            if self._count == self._most and beyond is None:
+                beyond = before + word.start() - begun
+            self._count += 1
+        # A word that ends here, or but for one mark that may join two parts of it, may go on.
+        self._last = text[end - 1 :] if end and len(text) - end < 2 else ""
+        return beyond

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -31,6 +32,8 @@ def configuration(vendor: Vendor, webhook: Webhook) -> dict[str, Any]:
     keywords = {"check": "keywords", "lists": NAMES}
     models: dict[str, tuple[list[Any], list[Any]]] = {
         "strict": ([], [{**keywords, "message": WORDS}]),
+        "whole": ([], [{**keywords, "message": WORDS, "strict": "whole"}]),
+        "safe-links": ([], ["exfiltration"]),
         "hidden": ([], [{**keywords, "action": "mask"}]),
         "sliding": ([], [{**keywords, "strict": False, "every": 20, "window": 60, "message": WORDS}]),
         "watched": ([{**keywords, "monitor": True}], [{**keywords, "monitor": True}]),
@@ -46,6 +49,7 @@ def configuration(vendor: Vendor, webhook: Webhook) -> dict[str, Any]:
             [],
         ),
         "cities": ([], [{"check": "keywords", "lists": [{"kind": "city", "words": ["Zürich"]}], "action": "mask"}]),
+        "reads": (["injection"], []),
         "tools-in": ([{"check": "tools", "allow": ["read*"]}], []),
         "tools-out": ([], [{"check": "tools", "deny": ["delete*"]}]),
         "typed": ([], [{"check": "schema", "schema": {"type": "object", "required": ["n"]}, "repair": True}]),
@@ -136,7 +140,7 @@ def verdicts(call: Any) -> list[tuple[str, str, str]]:
 CUTS: list[dict[str, Any]] = [{}, {"piece": 1}, {"piece": 7}, *({"cut": cut} for cut in range(15, 40, 4))]
 
 
-@pytest.mark.parametrize("road", roads("strict"), ids=lambda road: road.path[4:])
+@pytest.mark.parametrize("road", roads("whole"), ids=lambda road: road.path[4:])
 def test_h1_h2_nothing_of_a_blocked_answer_leaves_on_any_road(http: httpx.Client, vendor: Vendor, road: Road) -> None:
     text = f"I may say that {PHRASE} begins in May, and more of it."
     vendor.behaviours["guarded"] = {"text": text}
@@ -149,6 +153,50 @@ def test_h1_h2_nothing_of_a_blocked_answer_leaves_on_any_road(http: httpx.Client
         assert streamed == WORDS, how
         assert b"I may say" not in body
         assert b"Falcon" not in body
+
+
+@pytest.mark.parametrize("road", roads("strict"), ids=lambda road: road.path[4:])
+def test_h1_h2_nothing_that_is_blocked_leaves_and_what_stands_before_does(
+    http: httpx.Client, vendor: Vendor, road: Road
+) -> None:
+    text = f"I may say that {PHRASE} begins in May, and more of it."
+    vendor.behaviours["guarded"] = {"text": text}
+    assert told(http, road, stream=False)[0] == WORDS
+    for how in CUTS:
+        vendor.behaviours["guarded"] = {"text": text, **how}
+        streamed, body = told(http, road, stream=True)
+        assert streamed == f"I may say that {WORDS}", how
+        assert b"Falcon" not in body
+
+
+@pytest.mark.parametrize(("model", "first"), [("strict", "All is"), ("hidden", "All is"), ("safe-links", "All is")])
+def test_h1_a_strict_rule_lets_text_flow_before_the_answer_has_ended(
+    http: httpx.Client, vendor: Vendor, model: str, first: str
+) -> None:
+    vendor.behaviours["guarded"] = {"text": "All is well and goes on. " * 400, "piece": 5, "gap": 0.01}
+    body = {"model": model, "messages": HELLO, "stream": True}
+    said = ""
+    with http.stream("POST", CHAT, json=body) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("data: {"):
+                said += "".join(c["delta"].get("content") or "" for c in json.loads(line[6:])["choices"])
+            if len(said) > 20:
+                break
+        assert said.startswith(first)
+        assert not vendor.requests[-1].answered, "the vendor is still writing"
+
+
+@pytest.mark.parametrize("road", roads("safe-links"), ids=lambda road: road.path[4:])
+def test_h5_a_picture_is_masked_the_same_cut_anywhere_and_whole(http: httpx.Client, vendor: Vendor, road: Road) -> None:
+    text = "Prose first.\n\n![a](https://evil.example/?q=1) and [b][1].\n\n[1]: https://evil.example/2\n\nThe end."
+    vendor.behaviours["guarded"] = {"text": text}
+    whole, _ = told(http, road, stream=False)
+    assert "evil" not in whole
+    for how in ({"piece": 1}, {"piece": 7}, {"piece": 40}, *({"cut": cut} for cut in range(14, len(text), 9))):
+        vendor.behaviours["guarded"] = {"text": text, **how}
+        streamed, body = told(http, road, stream=True)
+        assert streamed == whole, how
+        assert b"evil" not in body
 
 
 @pytest.mark.parametrize("road", roads("hidden"), ids=lambda road: road.path[4:])
@@ -171,7 +219,8 @@ def test_h1_both_kinds_of_rules_stand_one_behind_the_other(http: httpx.Client, v
     vendor.behaviours["guarded"] = {"text": f"{PHRASE} is on.", "piece": 3}
     assert told(http, road, stream=True)[0] == told(http, road, stream=False)[0] == "<keywords.project> is on."
     vendor.behaviours["guarded"] = {"text": f"On {PHRASE}: ghp_{'a1B2c3D4e5F6' * 3}", "piece": 3}
-    assert told(http, road, stream=True)[0] == told(http, road, stream=False)[0] == ""
+    assert told(http, road, stream=False)[0] == ""
+    assert "On <keywords.project>:".startswith(told(http, road, stream=True)[0])
 
 
 @pytest.mark.parametrize("road", roads("sliding"), ids=lambda road: road.path[4:])
@@ -283,8 +332,40 @@ def test_each_choice_is_judged(http: httpx.Client, vendor: Vendor, stream: bool)
 
 # -- what goes in ------------------------------------------------------------------------------------------
 TOOL = {"type": "function", "function": {"name": "t", "description": f"About {PHRASE}", "parameters": {}}}
+SAMPLES = Path(__file__).parents[1] / "samples" / "injection.jsonl"
 CALLED = {"role": "assistant", "content": None,
           "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "t", "arguments": "{}"}}]}  # fmt: skip
+
+
+def planted() -> tuple[list[str], list[str]]:
+    """Each of our indirect attacks in a harmless document: before it, within it, behind it. And the documents alone."""
+    samples = [json.loads(line) for line in SAMPLES.read_text("utf-8").splitlines()]
+    attacks = [one["text"] for one in samples if one["kind"] == "indirect"]
+    documents = [one["text"] for one in samples if one["kind"] == "passages"]
+    made = []
+    for order, attack in enumerate(attacks):
+        document = documents[order % len(documents)]
+        half = document.rindex(" ", 0, len(document) // 2 + 1)
+        for at in (0, half, len(document)):
+            made.append("\n\n".join(part for part in (document[:at], attack, document[at:].lstrip()) if part))
+    return made, documents
+
+
+def test_h4_most_documents_with_a_planted_instruction_do_not_come_to_the_model(
+    http: httpx.Client, vendor: Vendor
+) -> None:
+    """A score, held where it was measured: 34 of 45, and none of the harmless ones refused."""
+
+    def reaches(document: str) -> bool:
+        result = {"role": "tool", "tool_call_id": "c1", "content": document}
+        answer = http.post(CHAT, json={"model": "reads", "messages": [*HELLO, CALLED, result]})
+        assert answer.status_code in (200, 400), answer.text
+        assert answer.status_code == 200 or answer.json()["error"]["code"] == "content_filter"
+        return answer.status_code == 200
+
+    attacked, harmless = planted()
+    assert sum(not reaches(document) for document in attacked) >= 31
+    assert sum(reaches(document) for document in harmless) == len(harmless)
 
 
 @pytest.mark.parametrize(
