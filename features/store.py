@@ -24,6 +24,8 @@ from feast import FeatureStore
 from feast.data_source import PushMode
 from feast.errors import FeastError
 from feast.feature_service import FeatureService
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RepoConfig
 
 from features.vector import FeaturesUnavailable, FeatureValue, FeatureVector
@@ -112,12 +114,46 @@ class FeastStore:
         stamped = frame.assign(event_timestamp=datetime.now(UTC))
         self._store.push(source, stamped, to=PushMode.ONLINE)
 
+    def known_of(self, entity: Mapping[str, str]) -> dict[str, FeatureValue]:
+        """All that is in the online store of an entity, as VIEW:FEATURE. Blocking. Raises FeaturesUnavailable."""
+        names = [f"{view.name}:{feature.name}" for view in self._views_of(entity) for feature in view.features]
+        if not names:
+            return {}
+        try:
+            told = self._store.get_online_features(names, [dict(entity)], full_feature_names=True).to_dict()
+        except (FeastError, OSError, KeyError, ValueError) as error:
+            raise FeaturesUnavailable(f"the online store did not answer ({type(error).__name__})") from error
+        values = {name: told[name.replace(":", "__")][0] for name in names}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def erase(self, entity: Mapping[str, str]) -> int:
+        """Have the online store forget an entity's values; how many there were. Blocking. Raises FeaturesUnavailable.
+
+        Feast has no deletion by entity for all of its stores: a newer row without values takes the place of the old.
+        """
+        known = self.known_of(entity)
+        key = EntityKey(join_keys=list(entity), entity_values=[Value(string_val=value) for value in entity.values()])
+        try:
+            for view in self._views_of(entity):
+                empty = {feature.name: Value() for feature in view.features}
+                if any(f"{view.name}:{name}" in known for name in empty):
+                    row = (key, empty, datetime.now(UTC), None)
+                    self._store._get_provider().online_write_batch(self._store.config, view, [row], None)
+        except (FeastError, OSError, KeyError, ValueError) as error:
+            raise FeaturesUnavailable(f"the online store did not take it ({type(error).__name__})") from error
+        return len(known)
+
     async def aclose(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
         # Feast keeps its Redis client to itself and never closes it.
         client = getattr(self._store._get_provider().online_store, "_client_async", None)
         if client is not None:
             await client.aclose()
+
+    def _views_of(self, entity: Mapping[str, str]) -> list[Any]:
+        """The feature views that are about this entity alone."""
+        views = self._store.list_feature_views()
+        return [view for view in views if view.online and set(view.join_keys) == set(entity)]
 
     def _only_push_source(self) -> str:
         sources: list[str] = [s.name for s in self._store.list_data_sources() if type(s).__name__ == "PushSource"]

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from fastapi import FastAPI
 
-from gateway.api import admin, documentation, errors, feedback, stored_responses
+from gateway.api import (
+    admin,
+    admin_audit,
+    admin_cache,
+    admin_keys,
+    admin_known_users,
+    admin_privacy,
+    admin_tenants,
+    documentation,
+    errors,
+    feedback,
+    limits,
+    stored_responses,
+)
+from gateway.api.administration import Administration
 from gateway.api.completions import Completions
 from gateway.api.front import Front
+from gateway.api.identity import identifier, speaker
 from gateway.api.inbound import Inbound
 from gateway.api.messages import Messages, counting
 from gateway.api.responses import Responses
-from gateway.api.routes import Health, identifier, router, speaker
-from gateway.assembly import Records
+from gateway.api.routes import Health, router
+from gateway.assembly import Records, Services
+from gateway.records.audit_log import AuditLog
+from gateway.records.keys import KeyStore
+from gateway.records.known_users import KnownUsers
 from gateway.routing.control import RoutingControl
 from gateway.routing.fleet import Fleet
 from gateway.runtime import Gateway
-
-if TYPE_CHECKING:
-    from gateway.vector_stores import VectorStores
+from gateway.user_data import UserData
 
 
 def create_app(
-    gateway: Gateway, records: Records, fleet: Fleet, health: Health, vector_stores: VectorStores | None = None
+    gateway: Gateway,
+    records: Records,
+    fleet: Fleet,
+    health: Health,
+    services: Services,
 ) -> Front:
     app = FastAPI(
         title="rag-gateway",
@@ -36,11 +54,29 @@ def create_app(
     caller = identifier(gateway)
     app.include_router(router(gateway, caller, health))
     app.include_router(feedback.router(caller, gateway, records.feedback, fleet.routing))
-    app.include_router(admin.router(caller, RoutingControl(records.routing, fleet.routing), fleet))
-    if vector_stores is not None:
+    keys, audit = KeyStore(records.database), AuditLog(records.database)
+    administration = Administration(gateway, caller, audit)
+    app.include_router(admin.router(administration, RoutingControl(records.routing, fleet.routing), fleet, gateway))
+    app.include_router(admin_keys.router(administration, gateway, keys))
+    app.include_router(admin_tenants.router(administration, gateway, keys))
+    app.include_router(admin_known_users.router(administration, gateway, keys, KnownUsers(records.database)))
+    app.include_router(admin_audit.router(administration, audit, keys))
+    app.include_router(admin_cache.router(administration, gateway, services.caches, keys))
+    app.include_router(limits.router(administration, gateway, speaker(gateway)))
+    user_data = UserData(
+        records.users,
+        KnownUsers(records.database),
+        gateway.journal,
+        lambda what: admin_cache.purge_everywhere(what, services.caches, gateway),
+        services.features,
+        lambda: gateway.revision.configuration.entities,
+        services.vector_stores,
+    )
+    app.include_router(admin_privacy.router(administration, user_data, records.users, keys))
+    if services.vector_stores is not None:
         from gateway.api import knowledge
 
-        app.include_router(knowledge.router(gateway, vector_stores))
+        app.include_router(knowledge.router(gateway, services.vector_stores))
     app.include_router(counting(gateway, caller))
     if records.responses is not None:
         app.include_router(stored_responses.router(speaker(gateway), records.responses))

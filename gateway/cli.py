@@ -12,18 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gateway.commands.audit import audit
+from gateway.commands.cache import cache
 from gateway.commands.configuration import config_option, fail, load_configuration
+from gateway.commands.database import db
 from gateway.commands.evaluate_answers import answers
+from gateway.commands.evaluate_cache import cache as semantic_cache
 from gateway.commands.evaluate_guardrails import guardrails
 from gateway.commands.evaluate_retrieval import evaluate_group
 from gateway.commands.evaluate_routing import evaluate
+from gateway.commands.keys import keys
 from gateway.commands.knowledge import ingest, reindex
+from gateway.commands.limits import limits
 from gateway.commands.providers import providers
 from gateway.commands.report import report
 from gateway.commands.routing import routing
+from gateway.commands.tenants import tenants
+from gateway.commands.users import users
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from gateway.config.models import Configuration
 
 
 # What a terminal would obey: control characters have no place in an answer, whoever wrote it.
@@ -38,13 +48,20 @@ def main() -> None:
 
 
 routing.add_command(evaluate)
+for command in (keys, tenants, audit):
+    main.add_command(command)
 main.add_command(routing)
 main.add_command(report)
 main.add_command(providers)
+main.add_command(db)
+main.add_command(users)
+main.add_command(cache)
+main.add_command(limits)
 main.add_command(ingest)
 main.add_command(reindex)
 evaluate_group.add_command(answers)
 evaluate_group.add_command(guardrails)
+evaluate_group.add_command(semantic_cache)
 main.add_command(evaluate_group)
 
 
@@ -52,25 +69,23 @@ main.add_command(evaluate_group)
 @config_option
 @click.option("--host", help="The address to listen on, instead of server.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port, instead of server.port; 0 takes a free one.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
-def serve(config: Path | None, host: str | None, port: int | None, workers: int) -> None:
+@click.option(
+    "--workers", type=click.IntRange(0, 256), help="Processes, instead of server.workers; 0: one for each core."
+)
+def serve(config: Path | None, host: str | None, port: int | None, workers: int | None) -> None:
     """Run the gateway until Ctrl-C or SIGTERM."""
-    if workers != 1:
-        fail(
-            "--workers: this gateway runs as one process, since its cache and limits live in that process's "
-            "memory (state.url is memory://). Run several gateways behind a load balancer to use more cores."
-        )
     loaded = load_configuration(config)
     from gateway.config.faults import ConfigError
+    from gateway.launching import serve as run
     from gateway.prompts.library import TemplateFault
-    from gateway.server import serve as run
 
     try:
-        run(loaded, host=host, port=port)
+        status = run(loaded, host=host, port=port, workers=workers)
     except (ConfigError, TemplateFault, ValueError) as error:
         fail(str(error))
     except ImportError as error:
         fail(f"this configuration needs {error.name}: pip install 'rag-gateway[all]'")
+    sys.exit(status)
 
 
 @main.command()
@@ -83,15 +98,18 @@ def check(file: Path | None, config: Path | None) -> None:
     """
     from gateway.assembly import compile_revision, open_services
     from gateway.config.faults import ConfigError
-    from gateway.config.loading import check_exposure
+    from gateway.config.loading import check_exposure, check_workers
+    from gateway.launching import usable_cores
     from gateway.prompts.library import TemplateFault
     from gateway.routing.fleet import Fleet
 
     loaded = load_configuration(file or config)
     configuration = loaded.configuration
     try:
-        check_exposure(configuration, configuration.server.host, loaded.path.name)
-        compile_revision(loaded, open_services(configuration), Fleet(), loopback=False)
+        check_exposure(configuration, configuration.server.host, loaded.path.name, lambda: _may_have_key(configuration))
+        workers = configuration.server.workers or usable_cores()
+        check_workers(configuration, workers, loaded.path.name)
+        compile_revision(loaded, open_services(configuration), Fleet(part=(1, workers)), loopback=False)
     except (ConfigError, TemplateFault, ValueError) as error:
         fail(str(error))
     except ImportError as error:
@@ -153,82 +171,6 @@ def ask(question: str, model: str | None, url: str, api_key: str | None, user: s
         fail(_plain(str(failure)))
 
 
-@main.group()
-def keys() -> None:
-    """Virtual keys: who may use the gateway, and for what."""
-
-
-@keys.command("create")
-@click.option("--name", default="key", show_default=True, help="What records and metrics call this key.")
-@click.option("--models", help="What it may use, separated by commas; everything where not given.")
-@click.option("--admin", is_flag=True, help="It may use the admin API and read /metrics.")
-@click.option("--user", help="The user that it always speaks for.")
-@click.option("--tenant", default="default", show_default=True, help="Whose calls, cache and documents it shares.")
-@click.option("--speaks-for-users", is_flag=True, help="Its requests may name the user.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def create(
-    name: str,
-    models: str | None,
-    admin: bool,
-    user: str | None,
-    tenant: str,
-    speaks_for_users: bool,
-    as_json: bool,
-) -> None:
-    """Make a key. It is shown once; the configuration holds its hash alone."""
-    import json
-
-    import yaml
-    from pydantic import ValidationError
-
-    from gateway.access.keys import create_key, hash_key
-    from gateway.config.models import Key
-
-    key = create_key()
-    entry: dict[str, Any] = {"name": name, "hash": hash_key(key)}
-    listed = [model.strip() for model in models.split(",") if model.strip()] if models is not None else None
-    wanted = {
-        "models": listed,
-        "tenant": tenant,
-        "user": user,
-        "admin": admin,
-        "speaks_for_users": speaks_for_users,
-    }
-    entry |= {field: value for field, value in wanted.items() if value != Key.model_fields[field].default}
-    try:
-        Key.model_validate(entry)
-    except ValidationError as error:
-        fail("; ".join(f"--{detail['loc'][0]}: {detail['msg']}" for detail in error.errors()))
-    if as_json:
-        click.echo(json.dumps({"key": key, **entry}))
-        return
-    text = yaml.safe_dump([entry], sort_keys=False, allow_unicode=True, width=1000)
-    click.echo(f"{key}\n")
-    click.echo("It is shown this once. Add to access.keys of the configuration, then send the gateway SIGHUP:\n")
-    click.echo("".join(f"    {line}\n" for line in text.splitlines()), nl=False)
-
-
-@keys.command("list")
-@config_option
-def list_keys(config: Path | None) -> None:
-    """The keys of the configuration: names and rights, never the keys themselves."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    loaded = load_configuration(config)
-    if not loaded.configuration.access.keys:
-        click.echo(f"{loaded.path} has no key. Make one with `rag-gateway keys create --name NAME`.")
-        return
-    table = Table("name", "hash", "models", "tenant", "user", "rights", box=None)
-    for key in loaded.configuration.access.keys:
-        rights = [right for right in ("admin", "speaks_for_users") if getattr(key, right)]
-        models = "all" if key.models is None else ", ".join(key.models) or "none"
-        cells = (key.name, key.hash[:15] + "…", models, key.tenant, key.user or "", ", ".join(rights))
-        table.add_row(*(Text(_plain(cell)) for cell in cells))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
-
-
 def _print_sources(console: Console, sources: list[dict[str, Any]], text: str) -> None:
     """The passages by their marks: those that the answer cites stand out."""
     if not sources:
@@ -247,6 +189,15 @@ def _print_sources(console: Console, sources: list[dict[str, Any]], text: str) -
 
 def _plain(text: str) -> str:
     return _CONTROL.sub("", text)
+
+
+def _may_have_key(configuration: Configuration) -> bool:
+    """Whether there is a record store, which may have the admin key that the file has not; it is not opened here."""
+    url = str(configuration.records.url)
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
+        return False
+    click.echo("note: this file has no admin key: `serve` starts only if the record store has one", err=True)
+    return True
 
 
 def _counted(count: int, noun: str) -> str:

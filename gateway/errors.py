@@ -4,11 +4,18 @@
     ├── BadRequest            400  invalid_request_error   the caller must change the request
     │   ├── ContentBlocked    400  code content_filter     a guardrail refused it
     │   ├── NotFound          404  code model_not_found    or code not_found
+    │   ├── Conflict          409  code conflict           there is one of that name
     │   └── TooLarge          413  code request_too_large
     ├── Unauthenticated       401  authentication_error    code invalid_api_key
     ├── Forbidden             403  permission_error
+    ├── LimitReached          429  rate_limit_error  code rate_limit_exceeded, with Retry-After
+    │   └── TargetsFull       429  every target that may serve the call is at a limit of its own
+    ├── BudgetSpent           429  insufficient_quota  with Retry-After
+    ├── LimitsUnavailable     503  the counts are away and the configuration says `refuse`
     ├── Timeout               408  the caller did not send its request in time
     ├── Overloaded            503  this gateway drains, or has no room
+    │   └── QueueFull         503  a call would wait too long for every server that may serve it, with Retry-After
+    ├── NotCached             504  code not_cached         there is no kept answer, and the caller wants no other
     └── UpstreamError         the provider failed; what it said is kept where it is safe to show
         ├── UpstreamRefused   the provider's own 4xx about this request, passed on with its status
         ├── UpstreamLimited   429  with Retry-After as given
@@ -71,6 +78,11 @@ class NotFound(BadRequest):
     code = "not_found"
 
 
+class Conflict(BadRequest):
+    status = 409
+    code = "conflict"
+
+
 class TooLarge(BadRequest):
     status = 413
     code = "request_too_large"
@@ -88,6 +100,27 @@ class Forbidden(GatewayError):
     code = "forbidden"
 
 
+class LimitReached(GatewayError):
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class TargetsFull(LimitReached):
+    pass
+
+
+class BudgetSpent(GatewayError):
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+
+class LimitsUnavailable(GatewayError):
+    status = 503
+    code = "limits_unavailable"
+
+
 class Timeout(GatewayError):
     status = 408
     type = "invalid_request_error"
@@ -98,6 +131,22 @@ class Overloaded(GatewayError):
     status = 503
     type = "server_error"
     code = "overloaded"
+
+
+class QueueFull(Overloaded):
+    pass
+
+
+class NotCached(GatewayError):
+    """`Cache-Control: only-if-cached` without a kept answer: RFC 9111, section 5.2.1.7."""
+
+    status = 504
+    type = "invalid_request_error"
+    code = "not_cached"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="cache-control")
+        self.spent = True  # the same call again is answered no better
 
 
 class StageFailed(GatewayError):

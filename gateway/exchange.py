@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from features.vector import FeatureVector
-    from gateway.values import Attempt, Caller, Target, Usage
+    from gateway.values import Attempt, CacheKey, CacheWish, Caller, SemanticLook, Target, Usage
     from guardrails.pseudonyms import Pseudonyms
     from guardrails.verdicts import Verdict
     from retrieval.passages import Passage
@@ -19,7 +19,13 @@ _random_bits: Callable[[int], int] = random.Random(random.SystemRandom().getrand
 
 
 class Account(Protocol):
-    """Where calls are accounted for."""
+    """Where calls are accounted for.
+
+    `recorded` settles a call and waits until its record is on the disk; None where no answer waits for that.
+    """
+
+    @property
+    def recorded(self) -> Callable[[Exchange], Awaitable[None]] | None: ...
 
     def price(self, exchange: Exchange) -> None: ...
 
@@ -28,11 +34,28 @@ class Account(Protocol):
     def settled(self, exchange: Exchange) -> None: ...
 
 
+class Permit(Protocol):
+    """What a call was granted of its limits, and holds of them until it is settled."""
+
+    @property
+    def refusal(self) -> tuple[str, str] | None:
+        """The limit that refused this call, and whose it is: both as the configuration writes them."""
+
+    def settle(self, exchange: Exchange) -> None:
+        """Put what was really used in the place of what was reserved; say in the exchange what was charged to whom."""
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The `x-ratelimit-*` headers of the answer."""
+
+    def beside(self, purpose: str) -> Permit | None:
+        """For a call of the gateway's own that is made for this one; None where nobody is charged for it."""
+
+
 class Exchange:
     """The one mutable record of a call, from its first byte in to its settled account.
 
     Times are `time.perf_counter_ns()`; `started_at` is wall-clock nanoseconds since the epoch.
-    `stages` are (name, start, end); `cache` is hit | miss | off; `outcome` is ok | error | cancelled | blocked.
+    `stages` are (name, start, end); `cache` is hit | semantic | miss | off; `outcome` is ok | error | cancelled | blocked.
     """
 
     __slots__ = (
@@ -41,12 +64,18 @@ class Exchange:
         "answer_id",
         "answer_text",
         "arm",
+        "asked",
         "attempts",
         "cache",
+        "cache_age",
+        "cache_key",
         "cache_wish",
         "call_id",
         "caller",
+        "charged",
+        "charges",
         "cost",
+        "cost_share",
         "degraded",
         "ended",
         "endpoint",
@@ -62,12 +91,14 @@ class Exchange:
         "model",
         "outcome",
         "passages",
+        "permit",
         "propensity",
         "pseudonyms",
         "record_content",
         "request_id",
         "requested_model",
         "revision",
+        "semantic",
         "sensitivity",
         "served_model",
         "span_id",
@@ -111,13 +142,17 @@ class Exchange:
         self.passages: Sequence[Passage] = ()
         self.verdicts: list[tuple[str, Verdict]] = []  # ("input" | "output", verdict)
         self.pseudonyms: Pseudonyms | None = None  # where a guardrail has replaced values by placeholders
+        self.asked: Sequence[Mapping[str, Any]] | None = None  # the conversation, where a prompt is rendered round it
         self.messages: Sequence[Mapping[str, Any]] | None = None  # as rendered, where content may be recorded
         self.answer_text: str | None = None  # where content may be recorded
         self.record_content = False
         self.cache = "off"
-        self.cache_wish: str | None = None  # the caller's Cache-Control: no-cache or no-store
+        self.cache_age: float | None = None  # seconds since a kept answer was made
+        self.cache_key: CacheKey | None = None  # where the model's answers are kept
+        self.cache_wish: CacheWish | None = None  # what the caller's headers say of the cache
         self.degraded: list[str] = []  # stages that failed and were passed over, as the model allows
         self.attempts: list[Attempt] = []
+        self.semantic: SemanticLook | None = None  # what a semantic cache found, where there is one
         self.sensitivity: str | None = None  # the label that residency went by, where it is configured
         self.target: Target | None = None
         self.upstream_id: str | None = None  # the provider's own id of the attempt that runs
@@ -126,6 +161,7 @@ class Exchange:
         self.answer_id: str | None = None
         self.usage: Usage | None = None
         self.cost: float | None = None  # USD; None where no price is known
+        self.cost_share = 1.0  # of its price that the call costs: less for an answer that was kept
         self.finish_reason: str | None = None
         self.first_chunk = 0
         self.ended = 0
@@ -134,6 +170,9 @@ class Exchange:
         self.error_code: str | None = None
         self.error_message: str | None = None
         self.account: Account | None = None
+        self.permit: Permit | None = None  # where limits or budgets hold for this call
+        self.charges: Sequence[tuple[str, str]] = ()  # whose budgets it was charged to: (subject, period)
+        self.charged: float | None = None  # USD, to each of them
         self.arm: str | None = None  # of a model with arms
         self.propensity: float | None = None  # how likely this arm was to be chosen, 0 to 1
         self.made_for: tuple[str, str] | None = None  # a call of the gateway's own: (purpose, the caller's call_id)
@@ -157,6 +196,8 @@ class Exchange:
         self.ended = time.perf_counter_ns()
         if self.account is not None:
             self.account.price(self)
+        if self.permit is not None:
+            self.permit.settle(self)
         if self._at_end is not None:
             for told in self._at_end:
                 told(self)
@@ -177,6 +218,7 @@ class Exchange:
         made.sensitivity = self.sensitivity
         made.record_content, made.messages = self.record_content, self.messages
         made.account = self.account
+        made.permit = self.permit.beside(purpose) if self.permit is not None else None
         if made.account is not None:
             made.account.begin(made)
         return made

@@ -12,15 +12,16 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gateway.errors import BadRequest, GatewayError
+from gateway.errors import BadRequest, GatewayError, NotCached
 
 if TYPE_CHECKING:
-    from gateway.cache.exact import AnswerCache
+    from gateway.cache.answers import AnswerCache
     from gateway.chat import Request
     from gateway.exchange import Exchange
     from gateway.providers.protocol import Chunks
     from gateway.routing.arms import Arms
     from gateway.routing.dispatch import Calls
+    from gateway.routing.queueing import Room
     from gateway.stages.file_search import FileSearchStage
     from gateway.stages.guarding import InputGuard, OutputGuard
     from gateway.stages.preparation import FeatureStage, RetrievalStage
@@ -42,6 +43,7 @@ class Pipeline:
     cache: AnswerCache | None = None
     output_guard: OutputGuard | None = None
     record_content: bool = False
+    room: Room | None = None
     arms: Arms[Pipeline] | None = None
 
     async def answer(self, request: Request, exchange: Exchange) -> Chunks:
@@ -49,16 +51,24 @@ class Pipeline:
         if self.arms is not None:
             return await self.arms.choose(request, exchange).answer(request, exchange)
         self._admit(request, exchange)
+        if self.room is not None:
+            self.room.check(exchange)
         prompt = self._prompt_of(request)
         if prompt is not None:
             await self._prepare(request, exchange)
+            exchange.asked = request.messages
             prompt.render(request, exchange)
         elif self.input_guard is not None:
             await self.input_guard.screen(request, exchange)
         if self.record_content:
             exchange.messages = request.messages
         if self.cache is not None:
-            chunks = await self.cache.answer(request, exchange, self.generate)
+            screen = self.output_guard.screen if self.output_guard is not None else None
+            chunks = await self.cache.answer(request, exchange, self.generate, screen)
+        elif exchange.cache_wish is not None and exchange.cache_wish.only_if_cached:
+            raise NotCached(
+                f"The model {self.model} keeps no answers, and Cache-Control: only-if-cached wants no other."
+            )
         else:
             chunks = await self.generate(request, exchange)
         return self.input_guard.restore(chunks, exchange) if exchange.pseudonyms and self.input_guard else chunks

@@ -99,6 +99,11 @@ class PriceBook:
             return None
         return self.price(target)
 
+    def asked(self, target: Target) -> bool:
+        """Whether `known` tells all that can be known."""
+        key = (target.provider, target.model)
+        return key in self._known or self.known(target) is not None or key in self._known
+
     def look_up(self, targets: Iterable[Target]) -> None:
         """Find the prices of vendors' targets before the first call asks for them. Not for the event loop."""
         for target in targets:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gateway.errors import Forbidden, NotFound
+from gateway.errors import NotFound
+from gateway.siblings import Alone
 from gateway.values import Caller
 
 if TYPE_CHECKING:
+    from gateway.access.admission import Limits
     from gateway.access.keyring import Keyring
     from gateway.chat import Request
     from gateway.config.models import Configuration
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.pipeline import Pipeline
     from gateway.pricing import PriceBook
     from gateway.records.journal import CallJournal
+    from gateway.siblings import Siblings
     from gateway.telemetry.metrics import Metrics
 
 
@@ -35,6 +38,7 @@ class Revision:
     plain: Callable[[str], Pipeline | None]
     user_header: bytes | None
     tightened: Callable[[Pipeline, str], Pipeline] | None = None
+    limits: Limits | None = None
 
     def pipeline(self, model: str, caller: Caller) -> Pipeline:
         """The journey of a public model. Raises NotFound alike for a model that is not and one not allowed."""
@@ -68,14 +72,19 @@ class Gateway:
         prices: PriceBook,
         body_limit: int,
         sample: float | None,
+        max_in_flight: int = 10_000,
     ) -> None:
         """`sample` is the share of calls that become spans; None where no span is made at all."""
         self.revision = revision
         self.journal = journal
+        self.recorded = self._recorded if journal.strict else None
         self.metrics = metrics
         self._prices = prices
         self.body_limit = body_limit
+        self.max_in_flight = max_in_flight
         self.draining = False
+        self.siblings: Siblings = Alone()
+        self.reload: Callable[[], Awaitable[str]] = _not_yet
         self._sampled_below = None if sample is None else int(sample * (1 << 64))
 
     def sample(self, exchange: Exchange) -> None:
@@ -95,14 +104,23 @@ class Gateway:
             self.journal.append(exchange)
         self.metrics.observe(exchange)
 
+    async def _recorded(self, exchange: Exchange) -> None:
+        """Settle a call before its answer's last bytes, which may go out once its record is on the disk.
+
+        Raises Overloaded where the disk does not take it.
+        """
+        exchange.settle()
+        if exchange.caller is not None:
+            await self.journal.kept()
+
     def price(self, exchange: Exchange) -> None:
         """Find out what a call cost, where its price is at hand; called before anything is told of the call."""
         if exchange.cost is None and exchange.usage is not None and exchange.target is not None:
             price = self._prices.known(exchange.target)
             if price is not None:
-                exchange.cost = 0.0 if exchange.cache == "hit" else price.cost(exchange.usage)
+                exchange.cost = price.cost(exchange.usage) * exchange.cost_share
 
 
-def require_admin(caller: Caller) -> None:
-    if not caller.admin:
-        raise Forbidden("This needs a key with `admin: true`.")
+async def _not_yet() -> str:
+    """What reloads the configuration, in every worker: the revision in force then. Raises ConfigError or ValueError."""
+    raise ValueError("this gateway is starting")

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from features.vector import FeaturesUnavailable, FeatureVector
+from features.vector import FeaturesUnavailable, FeatureValue, FeatureVector
+from gateway.alone import alone
 from retrieval.passages import Passage, RetrievalUnavailable
 from retrieval.questions import PLAIN, SearchSettings
 
@@ -37,7 +38,7 @@ def knowledge_settings(configuration: Configuration) -> KnowledgeSettings:
     rerank = settings.rerank
     token, key = settings.milvus.token, settings.embeddings.api_key
     return KnowledgeSettings(
-        data_dir=configuration.data_dir / "knowledge",
+        data_dir=_knowledge_folder(configuration),
         milvus_uri=settings.milvus.uri,
         milvus_token=token.get_secret_value() if token else None,
         embedding_url=settings.embeddings.url,
@@ -51,6 +52,26 @@ def knowledge_settings(configuration: Configuration) -> KnowledgeSettings:
         rerank_model=rerank.model if rerank else "",
         rerank_api_key=rerank.api_key.get_secret_value() if rerank and rerank.api_key else None,
     )
+
+
+async def local_servers(configuration: Configuration) -> None:
+    """Own the local servers of embedded retrieval until cancelled, for the processes that use them."""
+    from retrieval.local_servers import LocalServers
+
+    settings = configuration.retrieval
+    assert settings is not None
+    milvus, embeddings = settings.milvus.uri is None, settings.embeddings.url is None
+    while True:
+        try:
+            async with LocalServers(_knowledge_folder(configuration), milvus=milvus, embeddings=embeddings):
+                await asyncio.Event().wait()
+        except RetrievalUnavailable as failure:
+            log.error("knowledge is unavailable, trying again in %.0f s: %s", _RETRY, failure)
+            await asyncio.sleep(_RETRY)
+
+
+def _knowledge_folder(configuration: Configuration) -> Path:
+    return configuration.data_dir / "knowledge"
 
 
 def labels_of(collection: Collection) -> Labels:
@@ -95,6 +116,12 @@ class KnowledgeService:
             await asyncio.sleep(_RETRY)
 
     async def _load_collections(self, knowledge: Knowledge) -> None:
+        """One process after another: the first loads, and the others find that nothing has changed."""
+        if self._load:
+            async with alone(self._settings.data_dir / "loading.lock"):
+                await self._load_each(knowledge)
+
+    async def _load_each(self, knowledge: Knowledge) -> None:
         from retrieval.access import SHARED
         from retrieval.loading import IN_FOLDERS
 
@@ -168,7 +195,8 @@ class FeatureService:
         """Open in a thread, since Feast's import alone takes seconds, then stay open until cancelled."""
         while True:
             try:
-                self._store = await asyncio.to_thread(self._open)
+                async with alone(self._data_dir / "open.lock"):  # Feast applies definitions, samples are pushed
+                    self._store = await asyncio.to_thread(self._open)
                 self._starting = False
                 await asyncio.Event().wait()
             except FeaturesUnavailable as failure:
@@ -191,16 +219,27 @@ class FeatureService:
                 log.info("user features: %d sample users loaded", count)
         return store
 
+    def known_of(self, entity: Mapping[str, str]) -> dict[str, FeatureValue]:
+        """See FeastStore. Blocking."""
+        return self._opened.known_of(entity)
+
+    def erase(self, entity: Mapping[str, str]) -> int:
+        """See FeastStore. Blocking."""
+        return self._opened.erase(entity)
+
     async def state(self) -> State:
         if self._store is not None:
             return "ok"
         return "starting" if self._starting else "unavailable"
 
     async def read(self, service: str, entity: Mapping[str, str]) -> FeatureVector:
-        store = self._store
-        if store is None:
+        return await self._opened.read(service, entity)
+
+    @property
+    def _opened(self) -> FeastStore:
+        if self._store is None:
             raise FeaturesUnavailable("the feature store is starting" if self._starting else "it is away")
-        return await store.read(service, entity)
+        return self._store
 
 
 def _tell(collection: str, done: int, total: int) -> None:

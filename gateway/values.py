@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Literal
 
 Residency = Literal["on_premises", "external"]
 """Where a provider is: what is sent to one on the premises does not leave them."""
 
+Role = Literal["viewer", "operator", "admin"]
+"""What a key may do under /admin; each may do what the one before it may."""
+
+Scope = Literal["tenant", "organisation", "gateway"]
+"""Over whom a role holds: the key's own tenant, its organisation's tenants, or everybody."""
+
+
+Priority = Literal["high", "normal", "low"]
+"""Whose calls go before whose, where they wait for a server of our own."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls, as proved by the key; never by anything the request's body claims.
+    """Who calls, as proved by the key or token; never by anything the request's body claims.
 
-    `models` is None where the key may use every model. `user` is the key's own user unless the key may
-    speak for users. `groups` are the key's own, for documents that name them as readers. `key_name` is the label an operator gave the key, safe to log. `guardrails` names the rules that this key adds
-    to every model's; "" where it adds none.
+    `models` and `endpoints` are None where the key may use all. `user` is the key's own user unless the key may
+    speak for users. `groups` are for documents that name them as readers. `key_name` is the label an operator gave
+    the key, safe to log; `key_id` names it for good, where names may be given again. `guardrails` names the rules that
+    this key adds to every model's; "" where it adds none. `role` is what it may do under /admin, and `scope` over
+    whom: its own `tenant`, all of its `organisation`, or the whole `gateway`. `expires_at` is in seconds since the
+    epoch, and `networks` are where it may be used from, everywhere where there are none; the keyring checks both.
+    `limits` are the key's and its tenant's own rules, compiled. `priority` is for queues before servers of our own.
     """
 
     key_name: str
     tenant: str = "default"
     user: str | None = None
     models: frozenset[str] | None = None
-    admin: bool = False
+    role: Role | None = None
     sensitivity: str | None = None
     speaks_for_users: bool = False
     groups: frozenset[str] = frozenset()
     guardrails: str = ""
+    key_id: str = ""
+    organisation: str | None = None
+    scope: Scope = "gateway"
+    endpoints: frozenset[str] | None = None
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    expires_at: float | None = None
+    limits: tuple[Any, ...] = ()
+    priority: Priority = "normal"
+
+    @property
+    def admin(self) -> bool:
+        return self.role == "admin"
 
     def may_use(self, model: str) -> bool:
         return self.models is None or model in self.models
@@ -72,3 +101,64 @@ class Attempt:
     ms: float
     upstream_id: str | None = None
     residency: Residency = "external"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheWish:
+    """What a caller says of the cache: gateway/cache/wishes.py reads it, and a caller can only narrow.
+
+    `look_up`: whether a kept answer may be given; `keep`: whether the new one may be kept. `max_age` is in seconds, of
+    the answer that is given; `ttl` of the one that is kept. `semantic`: whether an answer to a question that means the
+    same will do, from a likeness of `threshold` on.
+    """
+
+    look_up: bool = True
+    keep: bool = True
+    max_age: float | None = None
+    only_if_cached: bool = False
+    semantic: bool = True
+    ttl: float | None = None
+    threshold: float | None = None
+
+
+@dataclass(slots=True)
+class SemanticLook:
+    """What a semantic cache found for a call, and why it gave nothing.
+
+    `outcome`: hit | miss (nothing is like it) | refused (`reason` says what tells the questions apart) | unfit (the
+    passages differ) | unavailable | late; in shadow mode shadow (not compared yet), agreed or false_hit. `likeness` is
+    that of the most alike question, -1 to 1; `key` of the call that made the answer. `carried` is for the cache itself.
+    """
+
+    outcome: str = "miss"
+    likeness: float | None = None
+    reason: str | None = None
+    key: str | None = None
+    carried: object = None
+
+    def told(self) -> dict[str, object]:
+        """For the call's record."""
+        likeness = round(self.likeness, 4) if self.likeness is not None else None
+        told = {"outcome": self.outcome, "likeness": likeness, "reason": self.reason, "key": self.key}
+        return {name: value for name, value in told.items() if value is not None}
+
+
+class CacheKey:
+    """What had to be equal for a kept answer to be given: 32 bytes, and the parts that they are made of."""
+
+    __slots__ = ("_parts", "digest")
+
+    def __init__(self, digest: bytes, parts: Mapping[str, Any]) -> None:
+        """`parts` are text, or whatever holds bytes, like raw JSON; they are read only when `parts` is asked for."""
+        self.digest = digest
+        self._parts = parts
+
+    def parts(self) -> dict[str, str]:
+        """A short digest of each part, in their order: two calls' show which of them differ, and none its value."""
+        tenant = str(self._parts.get("tenant"))
+        told = {}
+        for name, value in self._parts.items():
+            held = value.encode("utf-8", "replace") if isinstance(value, str) else bytes(value)
+            salted = f"{len(tenant)} {tenant} {name} ".encode() + held
+            told[name] = hashlib.sha256(salted).hexdigest()[:16]
+        return told

@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gateway.alone import alone
 from gateway.errors import BadRequest, NotFound, StageFailed, TooLarge
 from gateway.records.files import Attributes, Batch, FileRecords, Owner, StoredFile, StoreFile, VectorStore, new_id
 from gateway.values import Caller
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 COLLECTION = "rag_gateway_vector_stores"
 LARGEST_FILE = 100_000_000
 _LONGEST_NAME = 255
+_LOOK = 0.5  # seconds from one look for files that another process has taken in to the next
 _RETRY = 5.0  # seconds until a file is tried again that Milvus or the embedder was away for
 _SEARCH = SearchSettings(mode="hybrid")
 
@@ -52,21 +54,26 @@ class VectorStores:
         return FileRecords(self._folder)
 
     async def run(self) -> None:
-        """Index what waits, one file after another, until cancelled."""
+        """Index what waits, one file after another, until cancelled. Of several processes one does so for all."""
         try:
-            while True:
-                waiting = await asyncio.to_thread(self.records.waiting)
-                for entry in waiting:
-                    try:
-                        await self._index(entry)
-                    except RetrievalUnavailable as failure:
-                        log.warning("file %s waits for the knowledge store: %s", entry.file_id, failure)
-                        await asyncio.sleep(_RETRY)
-                if not waiting:
-                    await self._wake.wait()
-                    self._wake.clear()
+            async with alone(self._folder / "indexing.lock"):
+                await self._index_what_waits()
         finally:
             self.records.close()
+
+    async def _index_what_waits(self) -> None:
+        while True:
+            waiting = await asyncio.to_thread(self.records.waiting)
+            for entry in waiting:
+                try:
+                    await self._index(entry)
+                except RetrievalUnavailable as failure:
+                    log.warning("file %s waits for the knowledge store: %s", entry.file_id, failure)
+                    await asyncio.sleep(_RETRY)
+            if not waiting:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _LOOK)
+                self._wake.clear()
 
     # --- files ------------------------------------------------------------------------------------------
     async def upload(self, who: Caller, filename: str, purpose: str, parts: AsyncIterator[bytes]) -> StoredFile:

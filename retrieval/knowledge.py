@@ -16,7 +16,7 @@ from retrieval.ingest import EVERYBODYS, IngestReport, Labels, Progress, ingest,
 from retrieval.loading import IN_FOLDERS, Document
 from retrieval.local_servers import LocalServers, embedding_socket
 from retrieval.parsing import Parser
-from retrieval.passages import Passage, RetrievalUnavailable
+from retrieval.passages import OfDocument, Passage, RetrievalUnavailable
 from retrieval.questions import PLAIN, SearchSettings
 from retrieval.reindexing import reindex
 from retrieval.reranking import EndpointReranker
@@ -175,7 +175,12 @@ class Knowledge:
         await self.store.drop_collection(collection)
 
     async def still_readable(
-        self, passages: Sequence[Passage], *, tenant: str, user: str | None = None, groups: frozenset[str] = frozenset()
+        self,
+        passages: Sequence[OfDocument],
+        *,
+        tenant: str,
+        user: str | None = None,
+        groups: frozenset[str] = frozenset(),
     ) -> bool:
         """Whether all of these passages may be shown to this reader now: asked again when a kept answer is served."""
         clause = readable(Reader(tenant, user, groups))

@@ -30,6 +30,19 @@ class Passage:
     sensitivity: str = "public"
 
 
+class OfDocument(Protocol):
+    """A part of a document in one of its versions: a passage, or what is remembered of one."""
+
+    @property
+    def collection(self) -> str: ...
+
+    @property
+    def document_id(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+
 class RetrievalUnavailable(Exception):
     """Milvus or the embedder is away or too slow. The message may be shown to a caller."""
 

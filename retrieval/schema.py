@@ -84,7 +84,7 @@ def create(client: MilvusClient, name: str, dimension: int, *, keywords: bool, e
     And it upserts into the partition of the primary key, where nobody looks for the tenant: no partition key there
     (https://github.com/milvus-io/milvus/pull/30772). Tenants are kept apart by the clause of every read, as anywhere.
     """
-    version = _NEWEST if exact else _version(client, timeout)
+    version = _NEWEST if exact else server_version(client, timeout)
     if keywords and version < (2, 5):
         raise RetrievalUnavailable(
             f"Milvus {version[0]}.{version[1]} has no keyword search, 2.5 has: set `bm25: false`, and `mode: dense`"
@@ -124,7 +124,7 @@ def create(client: MilvusClient, name: str, dimension: int, *, keywords: bool, e
     client.create_collection(name, schema=schema, index_params=index, timeout=timeout)
 
 
-def _version(client: MilvusClient, timeout: float) -> tuple[int, int]:
+def server_version(client: MilvusClient, timeout: float) -> tuple[int, int]:
     """The server's, such as (2, 5); a server that tells none is taken for a new one."""
     told = re.search(r"(\d+)\.(\d+)", client.get_server_version(timeout=timeout))
     return (int(told[1]), int(told[2])) if told else _NEWEST

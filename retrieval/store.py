@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,11 +185,10 @@ class MilvusStore:
         times slower. A server does that by itself (newer ones refuse to be told often); its searches may be some
         moments behind, so that it is waited for until they are not.
         """
-        with self._told():
-            await self._connected()
-            if self._exact:
-                await asyncio.to_thread(self._flush, self.physical(collection))
-            else:
+        if self._exact:
+            await self.flush(self.physical(collection))
+        else:
+            with self._told():
                 await self._seen(collection)
 
     async def _seen(self, collection: str) -> None:
@@ -374,6 +373,43 @@ class MilvusStore:
             for hit in found[0]
         ]
 
+    # --- other collections in the same Milvus -----------------------------------------------------------
+    @property
+    def recipe(self) -> Recipe:
+        """How this store's vectors are made."""
+        return self._recipe
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is Milvus Lite."""
+        return self._exact
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[AsyncMilvusClient]:
+        """The connection, for a collection that is not of documents. What fails inside raises RetrievalUnavailable."""
+        with self._told():
+            yield await self._connected()
+
+    @contextmanager
+    def blocking(self) -> Iterator[MilvusClient]:
+        """A connection of its own, for a thread: some of what the blocking client can, the other one can't."""
+        client = MilvusClient(uri=self._uri, token=self._token or "", **self._options)
+        try:
+            yield client
+        finally:
+            client.close()
+
+    async def flush(self, name: str) -> None:
+        """Have Milvus lay down what it holds of a collection in memory. Raises RetrievalUnavailable."""
+        with self._told():
+            await self._connected()
+            await asyncio.to_thread(self._flush, name)
+
+    async def rows_of(self, name: str, clause: str, fields: list[str]) -> list[dict[str, Any]]:
+        """All rows of a collection that has hexadecimal ids, by its name in Milvus. Raises RetrievalUnavailable."""
+        with self._told():
+            return await self._all(name, clause, fields, **_NOW)
+
     # --- the connection ---------------------------------------------------------------------------------
     async def healthy(self) -> bool:
         try:
@@ -471,18 +507,12 @@ class MilvusStore:
 
     def _create(self, name: str) -> None:
         """By the blocking client: the async one asks the server for a timestamp, which Milvus Lite does not have."""
-        client = MilvusClient(uri=self._uri, token=self._token or "", **self._options)
-        try:
+        with self.blocking() as client:
             create(client, name, self._recipe.dimension, keywords=self._keywords, exact=self._exact, timeout=_TIMEOUT)
-        finally:
-            client.close()
 
     def _flush(self, name: str) -> None:
-        client = MilvusClient(uri=self._uri, token=self._token or "", **self._options)
-        try:
+        with self.blocking() as client:
             client.flush(name, timeout=_TIMEOUT)
-        finally:
-            client.close()
 
 
 def text_hash(section: Section) -> str:

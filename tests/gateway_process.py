@@ -39,7 +39,15 @@ def free_port() -> int:
 class GatewayProcess:
     """Use it as a context manager: it is ready inside, and ended with SIGTERM, status 0, after."""
 
-    def __init__(self, configuration: dict[str, Any], folder: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        configuration: dict[str, Any],
+        folder: Path,
+        environment: dict[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
+    ) -> None:
+        """`arguments` are more of `serve`, like `--workers 2`."""
+        self._arguments = arguments
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.file = folder / "gateway.yaml"
@@ -60,6 +68,7 @@ class GatewayProcess:
     def __enter__(self) -> GatewayProcess:
         main = "from gateway.cli import main; main()"
         command = [sys.executable, "-c", main, "serve", "--config", str(self.file), "--port", str(self.port)]
+        command += self._arguments
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self._environment, cwd=self.folder
         )
@@ -121,6 +130,22 @@ class GatewayProcess:
 
     def descriptors(self) -> int:
         return int(psutil.Process(self.process.pid).num_fds())
+
+    def workers(self) -> dict[int, int]:
+        """Of several: the process of each, by its number. Of two with one number, the younger."""
+        return dict(self._workers())
+
+    def worker_count(self) -> int:
+        return len(self._workers())
+
+    def _workers(self) -> list[tuple[int, int]]:
+        found = []
+        for child in sorted(psutil.Process(self.process.pid).children(), key=lambda child: child.create_time()):
+            with contextlib.suppress(psutil.Error):
+                kind, _, number = (child.cmdline() or [""])[-1].partition("-")  # a zombie has none
+                if kind == "worker":
+                    found.append((int(number), child.pid))
+        return found
 
     def reload(self) -> None:
         self.process.send_signal(signal.SIGHUP)

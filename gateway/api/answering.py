@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -38,6 +39,12 @@ async def write_plain(chunks: Chunks, exchange: Exchange, send: Send, told: Told
     exchange.status = 200
     headers = _common(exchange)
     headers += (_JSON, (b"content-length", b"%d" % len(body)))
+    if exchange.account is not None and exchange.account.recorded is not None:
+        try:
+            await exchange.account.recorded(exchange)
+        except GatewayError:
+            exchange.status = 0  # nothing has been sent: the status can still be true
+            raise
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
@@ -70,14 +77,13 @@ async def write_stream(
             if body:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
             burst = await chunks.next()
-        await send({"type": "http.response.body", "body": _DONE if told is None else await told.end(exchange)})
+        last = _DONE if told is None else await told.end(exchange)
+        if exchange.account is not None and exchange.account.recorded is not None:
+            _take_said(said, request, exchange)
+            await exchange.account.recorded(exchange)
+        await send({"type": "http.response.body", "body": last})
     finally:
-        if exchange.record_content:
-            exchange.answer_text = "".join(said)
-        if exchange.usage is None:
-            # Cut off before the provider told: a piece of a stream is a token, near enough to be accounted.
-            asked = len(memoryview(request.fields["messages"]))
-            exchange.usage = Usage(asked // 4, len(said), estimated=True)
+        _take_said(said, request, exchange)
 
 
 async def write_error(
@@ -97,11 +103,15 @@ async def write_error(
     exchange.error_code = error.code or error.type
     exchange.error_message = error.message
     body = JSON.encode(error.body()) if inbound is None else inbound.refusal(error)
+    if not started:
+        exchange.status = error.status
+    if not exchange.ended and exchange.account is not None and exchange.account.recorded is not None:
+        with suppress(GatewayError):  # which error the caller is told of matters little: it is no answer
+            await exchange.account.recorded(exchange)
     if started:
         last = b"data: " + body + b"\n\n" if told is None else told.broken(error)
         await send({"type": "http.response.body", "body": last})
         return
-    exchange.status = error.status
     headers = _common(exchange)
     headers += (_JSON, (b"content-length", b"%d" % len(body)))
     headers += error_headers(error)
@@ -122,12 +132,16 @@ def _common(exchange: Exchange) -> Headers:
         (b"x-gateway-cache", exchange.cache.encode("ascii")),
         (b"server-timing", f"{timing}, total;dur={total:.2f}".encode("ascii")),
     ]
+    if exchange.cache_age is not None:
+        headers.append((b"age", b"%d" % exchange.cache_age))  # RFC 9111, section 5.1
     if exchange.target is not None:
         headers.append((b"x-gateway-target", _header_value(exchange.target.label)))
     if exchange.arm is not None:
         headers.append((b"x-gateway-arm", _header_value(exchange.arm)))
     if exchange.left_out:
         headers.append((b"x-gateway-left-out", _header_value(", ".join(exchange.left_out))))
+    if exchange.permit is not None:
+        headers += exchange.permit.headers()
     if exchange.degraded:
         headers.append((b"x-gateway-degraded", ", ".join(exchange.degraded).encode("ascii")))
     return headers
@@ -138,6 +152,16 @@ def _header_value(text: str) -> bytes:
     return (text if text.isascii() and text.isprintable() else quote(text, safe="/:@ ", errors="replace")).encode(
         "ascii"
     )
+
+
+def _take_said(said: list[str], request: Request, exchange: Exchange) -> None:
+    """Note in the account what a stream has said, at its end or where it was cut."""
+    if exchange.record_content:
+        exchange.answer_text = "".join(said)
+    if exchange.usage is None:
+        # Cut off before the provider told: a piece of a stream is a token, near enough to be accounted.
+        asked = len(memoryview(request.fields["messages"]))
+        exchange.usage = Usage(asked // 4, len(said), estimated=True)
 
 
 def _take_facts(chunk: Chunk, exchange: Exchange) -> None:

@@ -11,7 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Unauthenticated
+from gateway.errors import BadRequest, Forbidden, GatewayError, NotFound, Overloaded, Unauthenticated, UpstreamError
+from gateway.records.database import StoreUnavailable
 from gateway.routing.retries import seconds_of
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def error_headers(error: GatewayError) -> list[tuple[bytes, bytes]]:
     headers: list[tuple[bytes, bytes]] = []
     seconds = seconds_of(error.retry_after)
     if seconds is not None:
-        headers.append((b"retry-after", b"%d" % min(math.ceil(seconds), 86_400)))
+        most = 86_400 if isinstance(error, UpstreamError) else 31 * 86_400  # our own times are true
+        headers.append((b"retry-after", b"%d" % min(math.ceil(seconds), most)))
     if error.spent:
         headers.append((b"x-should-retry", b"false"))
     return headers
@@ -43,6 +45,12 @@ def install(app: FastAPI) -> None:
     async def _known(request: Request, error: GatewayError) -> JSONResponse:
         headers = {name.decode(): value.decode() for name, value in error_headers(error)}
         return JSONResponse(error.body(), error.status, headers)
+
+    @app.exception_handler(StoreUnavailable)
+    async def _away(request: Request, failure: StoreUnavailable) -> JSONResponse:
+        log.error("%s %s needs the record store: %s", request.method, request.url.path, failure)
+        away = "The record store can't be reached, or is behind. Nothing is lost: try again later."
+        return await _known(request, Overloaded(away, code="store_unavailable", retry_after="5"))
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:

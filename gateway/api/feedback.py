@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.concurrency import run_in_threadpool
 
+from gateway.access.roles import bound_to
+from gateway.api.identity import Identified
 from gateway.errors import NotFound
 from gateway.records.feedback import Feedback, FeedbackStore
 from gateway.routing.arms import Shared
@@ -35,9 +36,7 @@ class FeedbackRequest(BaseModel):
         return self
 
 
-def router(
-    identified: Callable[..., Caller], gateway: Gateway, store: FeedbackStore, routing: dict[str, Shared]
-) -> APIRouter:
+def router(identified: Identified, gateway: Gateway, store: FeedbackStore, routing: dict[str, Shared]) -> APIRouter:
     """`routing` is where scores are counted for the arm that answered."""
     routes = APIRouter(tags=["feedback"])
     caller = Depends(identified)
@@ -45,7 +44,7 @@ def router(
     @routes.post("/v1/feedback", status_code=201)
     async def give(said: FeedbackRequest, who: Caller = caller) -> dict[str, Any]:
         """Rate a call of your own tenant. May be said more than once; all of it is kept."""
-        call = await _recorded(gateway, said.call_id, who.tenant)
+        call = await _recorded(gateway, said.call_id, who)
         if call is None:
             raise NotFound(f"No call '{said.call_id}' is recorded for your tenant.", param="call_id")
         feedback = Feedback(call["id"], who.tenant, who.user, said.score, said.label, said.comment, said.correction)
@@ -64,11 +63,11 @@ def router(
     return routes
 
 
-async def _recorded(gateway: Gateway, call_id: str, tenant: str) -> dict[str, Any] | None:
+async def _recorded(gateway: Gateway, call_id: str, who: Caller) -> dict[str, Any] | None:
     """The call's record. Another worker may have answered it just now, and writes in groups."""
     await run_in_threadpool(gateway.journal.flush)
     for _ in range(6):
-        call = await run_in_threadpool(gateway.journal.find, call_id, tenant)
+        call = await run_in_threadpool(gateway.journal.find, call_id, who.tenant, bound_to(who))
         if call is not None:
             return call
         await asyncio.sleep(0.05)

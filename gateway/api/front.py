@@ -11,12 +11,15 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from gateway.access.roles import require_endpoint
 from gateway.api.answering import write_error, write_plain, write_stream
 from gateway.api.errors import internal
 from gateway.api.inbound import Inbound, Told
-from gateway.chat import ChatRequest, EmbeddingsRequest, ModerationsRequest, Request, RerankRequest
+from gateway.cache.wishes import wish
+from gateway.chat import JSON, ChatRequest, EmbeddingsRequest, ModerationsRequest, Request, RerankRequest
 from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge
 from gateway.exchange import Exchange
+from gateway.records.journal import NO_ROOM
 from gateway.runtime import Gateway
 
 Scope = MutableMapping[str, Any]
@@ -26,6 +29,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}").fullmatch
 _TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
+_REFUSALS_A_SECOND = 1_000  # by a gateway that has server.max_in_flight calls: some four hundredths of a core
+
 _ROUTES: dict[str, type[Request]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/embeddings": EmbeddingsRequest,
@@ -46,13 +51,48 @@ class Front:
         self._app = app
         self._gateway = gateway
         self._doors: dict[str, type[Request] | Inbound] = {**_ROUTES, **inbound}
+        self._next_refusal = 0.0  # loop time
+        full = Overloaded("This gateway has more calls than it can take. Try again shortly.", retry_after="1")
+        self._no_room: dict[str, bytes] = {
+            door.endpoint: JSON.encode(full.body()) if isinstance(door, type) else door.refusal(full)
+            for door in self._doors.values()
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         door = self._doors.get(scope["path"]) if scope["type"] == "http" else None
         if door is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
+        elif self._gateway.metrics.running >= self._gateway.max_in_flight:
+            await self._turn_away(door, scope, receive, send)
         else:
             await self._call(door, scope, receive, send)
+
+    async def _turn_away(self, door: type[Request] | Inbound, scope: Scope, receive: Receive, send: Send) -> None:
+        """Where too many calls run already: an answer that costs little, and no record.
+
+        It costs a third of a call all the same, and there are clients that come back at once. So that these do not
+        take the core from the calls that run, only so many are told in a second; the others hear of it later, or are
+        served after all, where there is room by then.
+        """
+        gateway, loop, connection = self._gateway, asyncio.get_running_loop(), scope.get("connection")
+        now = loop.time()
+        self._next_refusal = max(now, self._next_refusal + 1 / _REFUSALS_A_SECOND)
+        if self._next_refusal > now:
+            await asyncio.sleep(self._next_refusal - now)
+            if connection is not None and connection.disconnected:
+                return
+            if gateway.metrics.running < gateway.max_in_flight:
+                await self._call(door, scope, receive, send)
+                return
+        gateway.metrics.turned_away += 1
+        body = self._no_room[door.endpoint]
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        headers += (
+            (b"retry-after", b"1"),
+            *[(n, v) for n, v in scope["headers"] if n == b"x-request-id" and _SANE_ID(v)],
+        )
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     async def _call(self, door: type[Request] | Inbound, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
@@ -70,10 +110,16 @@ class Front:
             gateway.sample(exchange)
             if gateway.draining:
                 raise Overloaded("This gateway is shutting down; another one takes over.", retry_after="1")
+            if gateway.journal.full:
+                raise Overloaded(NO_ROOM, retry_after="5")
             revision = gateway.revision  # the one that this call begins and ends with
             exchange.revision = revision.name
-            exchange.caller = revision.keyring.identify(_credential(headers))
+            credential, keyring = _credential(headers), revision.keyring
+            caller = keyring.known(credential, scope) or await keyring.look_up(credential, scope)
+            exchange.caller = caller
             exchange.stage("authenticate", exchange.started)
+            if caller.endpoints is not None:
+                require_endpoint(caller, door.endpoint)
             if scope["query_string"]:
                 _check_query(scope["query_string"])
             body = await _read_body(headers, receive, gateway.body_limit)
@@ -84,12 +130,14 @@ class Front:
                 request = told.request
             exchange.requested_model = request.model
             exchange.stream = request.stream
-            exchange.caller = revision.keyring.speaking_for(exchange.caller, revision.claimed_user(request, headers))
+            exchange.caller = keyring.speaking_for(caller, revision.claimed_user(request, headers))
             pipeline = revision.pipeline(request.model, exchange.caller)
             exchange.model = pipeline.model
             if told is not None:
                 await told.begin(exchange)
                 request = told.request
+            if (limits := revision.limits) is not None and (limits.rules or exchange.caller.limits):
+                await limits.admit(request, exchange)
             chunks = await pipeline.answer(request, exchange)
             try:
                 if request.stream:
@@ -125,12 +173,9 @@ def _read_headers(headers: dict[bytes, bytes], exchange: Exchange) -> None:
         and parent[2].strip(b"0")
     ):
         exchange.trace_id, exchange.trace_parent, exchange.trace_flags = (part.decode() for part in parent.groups())
-    cache_control = headers.get(b"cache-control")
-    if cache_control is not None:
-        cache_control = cache_control.lower()
-        exchange.cache_wish = (
-            "no-store" if b"no-store" in cache_control else "no-cache" if b"no-cache" in cache_control else None
-        )
+    cache_control, own = headers.get(b"cache-control"), headers.get(b"x-gateway-cache")
+    if cache_control is not None or own is not None:
+        exchange.cache_wish = wish(cache_control, own)
 
 
 def _credential(headers: dict[bytes, bytes]) -> bytes | None:

@@ -18,7 +18,7 @@ from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from gateway.api.routes import speaker
+from gateway.api.identity import speaker
 from gateway.errors import BadRequest
 from gateway.records.files import Attributes, Batch, StoredFile, StoreFile, VectorStore
 from gateway.runtime import Gateway
@@ -28,6 +28,7 @@ from retrieval.passages import Passage
 from retrieval.questions import SearchSettings
 
 Order = Literal["asc", "desc"]
+Limit = Annotated[int, Query(ge=1, le=10_000)]
 _Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
 _MOST_FILES = 2_000  # of one batch
 _PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
@@ -106,7 +107,6 @@ def router(gateway: Gateway, knowledge: VectorStores) -> APIRouter:
     routes = APIRouter(prefix="/v1", tags=["files and vector stores"])
     who_calls = Depends(speaker(gateway))
     records = knowledge.records
-    Limit = Annotated[int, Query(ge=1, le=10_000)]
 
     # --- files ------------------------------------------------------------------------------------------
     @routes.post("/files")

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from gateway.api.identity import Identified
 from gateway.api.messages_request import GATEWAY_SIGNATURE, chat_request, count_tokens
 from gateway.chat import JSON, ChatRequest, Chunk
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.runtime import Gateway
-from gateway.values import Caller
 
 _decode = msgspec.json.Decoder().decode
 _STOP = {
@@ -229,7 +229,7 @@ class MessagesCall:
         return b"event: error\ndata: " + _error(error) + b"\n\n"
 
 
-def counting(gateway: Gateway, caller: Callable[[Request], Caller]) -> APIRouter:
+def counting(gateway: Gateway, caller: Identified) -> APIRouter:
     """`POST /v1/messages/count_tokens`, with its errors in the vendor's shape."""
     routes = APIRouter()
 
@@ -237,7 +237,7 @@ def counting(gateway: Gateway, caller: Callable[[Request], Caller]) -> APIRouter
     async def count(request: Request) -> Response:
         """About how many tokens a request's prompt has, before a template or passages are added to it."""
         try:
-            who = caller(request)
+            who = await caller(request)
             model, tokens = count_tokens(await request.body())
             gateway.revision.pipeline(model, who)
         except GatewayError as error:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from gateway.api.responses_request import Item, ResponsesEnvelope, chat_request,
 from gateway.chat import JSON, Chunk, last_question
 from gateway.errors import BadRequest, GatewayError, NotFound, StageFailed
 from gateway.exchange import Exchange
+from gateway.records.database import StoreUnavailable
 from gateway.records.files import file_of
 from gateway.records.responses import ResponseStore, StoredResponse
 
@@ -78,7 +78,7 @@ class ResponseCall:
         assert caller is not None, "only an identified caller is answered"
         try:
             found = await asyncio.to_thread(self._all.conversation, before, caller.tenant, caller.user)
-        except sqlite3.Error:
+        except StoreUnavailable:
             raise StageFailed("The store of responses is unavailable. Try again shortly.", retry_after="2") from None
         if not found:
             raise NotFound(f"There is no response '{before}', or not any more.", param="previous_response_id")
@@ -148,7 +148,7 @@ class ResponseCall:
         kept = StoredResponse(self._id(exchange), before, self._items, self._document(exchange))
         try:
             await asyncio.to_thread(self._store.add, kept, caller.tenant, caller.user)
-        except sqlite3.Error as failure:
+        except StoreUnavailable as failure:
             log.warning("a response could not be kept: %s", failure)
             exchange.degraded.append("responses")
             self._store = None

@@ -5,43 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
+from gateway.access.roles import bound_to, require_role
+from gateway.api.identity import Identified
 from gateway.errors import NotFound
-from gateway.runtime import Gateway, require_admin
+from gateway.runtime import Gateway
 from gateway.values import Caller
 
 Health = Callable[[], Awaitable[dict[str, str]]]
 
 
-def identifier(gateway: Gateway) -> Callable[[Request], Caller]:
-    """What finds a request's caller, for FastAPI's `Depends`. It raises Unauthenticated."""
-
-    def caller(request: Request) -> Caller:
-        credential = request.headers.get("authorization")
-        if credential is None and (key := request.headers.get("x-api-key")) is not None:
-            credential = f"Bearer {key}"
-        return gateway.revision.keyring.identify(credential.encode("latin-1") if credential else None)
-
-    return caller
-
-
-def speaker(gateway: Gateway) -> Callable[[Request], Caller]:
-    """The same, or the user whom a trusted key speaks for by the configured header."""
-    identified = identifier(gateway)
-
-    def caller(request: Request) -> Caller:
-        who, revision = identified(request), gateway.revision
-        name = revision.user_header
-        claimed = request.headers.get(name.decode()) if name is not None else None
-        return revision.keyring.speaking_for(who, claimed)
-
-    return caller
-
-
-def router(gateway: Gateway, caller: Callable[[Request], Caller], health: Health) -> APIRouter:
+def router(gateway: Gateway, caller: Identified, health: Health) -> APIRouter:
     routes = APIRouter()
     identified = Depends(caller)
 
@@ -59,10 +36,10 @@ def router(gateway: Gateway, caller: Callable[[Request], Caller], health: Health
     async def get_call(call_id: str, who: Caller = identified) -> JSONResponse:
         """What one call of your tenant did: prompt, features, passages, verdicts, target, usage, times.
 
-        `call_id` is the answer's `x-gateway-call-id`, its `x-request-id` or its `id`.
+        A key of one user's is not told of another user's calls, unless it has a role. `call_id` is the answer's `x-gateway-call-id`, its `x-request-id` or its `id`.
         """
         await run_in_threadpool(gateway.journal.flush)
-        call = await run_in_threadpool(gateway.journal.find, call_id, who.tenant)
+        call = await run_in_threadpool(gateway.journal.find, call_id, who.tenant, bound_to(who))
         if call is None:
             raise NotFound(f"No call '{call_id}' is recorded for your tenant.", param="call_id")
         return JSONResponse(call)
@@ -74,7 +51,8 @@ def router(gateway: Gateway, caller: Callable[[Request], Caller], health: Health
 
     @routes.get("/readyz", tags=["health"])
     async def ready() -> JSONResponse:
-        """Whether calls may be sent here, and each component's state.
+        """Whether calls may be sent here, and each component's state. Of several workers it is the one that answers:
+        `worker` is its number, and `workers` what the others do.
 
         503 while starting and while draining. A side service that is away makes the gateway degraded, not
         unready: every replica would see the same outage, and taking them all out would end every call.
@@ -84,16 +62,18 @@ def router(gateway: Gateway, caller: Callable[[Request], Caller], health: Health
         status = "draining" if gateway.draining else "starting" if starting else "ready"
         if status == "ready" and any(state != "ok" for state in components.values()):
             status = "degraded"
-        body = {"status": status, "revision": gateway.revision.name, "components": components}
+        body: dict[str, Any] = {"status": status, "revision": gateway.revision.name, "components": components}
+        if states := gateway.siblings.states:
+            body |= {"worker": gateway.siblings.number, "workers": dict(states)}
         return JSONResponse(body, 200 if status in ("ready", "degraded") else 503)
 
     @routes.get("/metrics", tags=["health"])
     async def metrics(who: Caller = identified) -> Response:
-        """Prometheus exposition; with an admin key once keys are configured."""
-        require_admin(who)
+        """Prometheus exposition; with a viewer's key once keys are configured."""
+        require_role(who, "viewer")
         await run_in_threadpool(gateway.journal.flush)
         content, content_type = gateway.metrics.exposition()
-        return Response(content, media_type=content_type)
+        return Response(await gateway.siblings.metrics() or content, media_type=content_type)
 
     return routes
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Query
 from starlette.concurrency import run_in_threadpool
 
+from gateway.api.identity import Identified
 from gateway.errors import BadRequest, NotFound, StageFailed
+from gateway.records.database import StoreUnavailable
 from gateway.records.responses import ResponseStore, StoredResponse
 from gateway.values import Caller
 
 T = TypeVar("T")
 
 
-def router(caller: Callable[[Request], Caller], store: ResponseStore) -> APIRouter:
+def router(caller: Identified, store: ResponseStore) -> APIRouter:
     """Somebody else's response is not there."""
     routes = APIRouter(prefix="/v1/responses", tags=["responses"])
     who_calls = Depends(caller)
@@ -100,7 +101,7 @@ async def _asked(ask: Callable[..., T], *given: str | None) -> T:
     """Ask the store in a thread. Raises StageFailed."""
     try:
         return await run_in_threadpool(ask, *given)
-    except sqlite3.Error:
+    except StoreUnavailable:
         raise StageFailed("The store of responses is unavailable. Try again shortly.", retry_after="2") from None
 
 

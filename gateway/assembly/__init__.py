@@ -5,6 +5,6 @@ configuration chose: a plain proxy never loads torch, Feast, Milvus or spaCy.
 """
 
 from gateway.assembly.revision import compile_revision
-from gateway.assembly.services import Records, Services, open_records, open_services
+from gateway.assembly.services import Records, Services, has_admin_key, open_records, open_services
 
-__all__ = ["Records", "Services", "compile_revision", "open_records", "open_services"]
+__all__ = ["Records", "Services", "compile_revision", "has_admin_key", "open_records", "open_services"]

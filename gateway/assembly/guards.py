@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from gateway.assembly.sealing import seal_of
+from gateway.config.access import SetsOfRules
 from gateway.config.guardrails import NamedSet, SchemaRule, TextRule
-from gateway.config.section import bytes_of_key
+from gateway.errors import StageFailed
 
 if TYPE_CHECKING:
     from gateway.assembly.routes import Routes
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.config.guardrails import AnyRule, Entry, Road
     from gateway.config.models import Configuration
     from gateway.pipeline import Pipeline
+    from gateway.records.database import Database
     from gateway.stages.conversations import ConversationPseudonyms
     from gateway.stages.guarding import InputGuard, OutputGuard
     from gateway.stages.moderating import LocalModeration
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from guardrails.outside import Complete, Embed, Outside
     from guardrails.policy import Policy
     from guardrails.text_checks import TextCheck as Judging
+
+log = logging.getLogger(__name__)
 
 Side = Literal["input", "output"]
 _KEPT = 1_000  # tightened pipelines kept; more are made for their call only
@@ -58,7 +63,8 @@ class Guards:
         self._configuration = configuration
         self._routes = routes
         self._services = services
-        self._conversations = _conversations(configuration)
+        self._of_keys: dict[str, tuple[Policy | None, Policy | None]] = {}
+        self._conversations = _conversations(configuration, services.database)
 
     def policy(self, entries: Sequence[Entry], side: Side, budget: float) -> Policy | None:
         """None where there are no rules. Raises ValueError."""
@@ -103,29 +109,45 @@ class Guards:
             return None
         return self._conversations
 
-    def tightener(self) -> Callable[[Pipeline, str], Pipeline] | None:
-        """What adds a key's rules to a pipeline; None where no key has any."""
-        policies = {
-            key.guardrails.digest: (
-                self.policy(key.guardrails.input, "input", 5.0),
-                self.policy(key.guardrails.output, "output", 5.0),
-            )
-            for key in self._configuration.access.keys
-            if key.guardrails is not None and key.guardrails.digest
-        }
-        if not policies:
-            return None
+    def tightener(self) -> Callable[[Pipeline, str], Pipeline]:
+        """What adds a key's rules to a pipeline.
+
+        Rules of configured keys are made now, sets that a stored key names by `prepare`, or when it first calls. It
+        raises StageFailed where this configuration has no such set: nothing goes out unguarded.
+        """
+        for key in self._configuration.access.keys:
+            if key.guardrails is not None and key.guardrails.digest:
+                self._of_keys[key.guardrails.digest] = (
+                    self.policy(key.guardrails.input, "input", 5.0),
+                    self.policy(key.guardrails.output, "output", 5.0),
+                )
         known: dict[tuple[str, str], Pipeline] = {}
 
         def tightened(pipeline: Pipeline, name: str) -> Pipeline:
             made = known.get((pipeline.model, name))
             if made is None:
-                made = _tightened(pipeline, policies[name], self.conversations(pipeline.model))
+                self.prepare(name)
+                made = _tightened(pipeline, self._of_keys[name], self.conversations(pipeline.model))
                 if len(known) < _KEPT:
                     known[pipeline.model, name] = made
             return made
 
         return tightened
+
+    def prepare(self, name: str) -> None:
+        """Have ready what a key adds, as `Caller.guardrails` names it. May import libraries. Raises StageFailed."""
+        if name not in self._of_keys:
+            self._of_keys[name] = self._of_sets(name)
+
+    def _of_sets(self, digest: str) -> tuple[Policy | None, Policy | None]:
+        """The sets that a stored key adds. Raises StageFailed."""
+        sets = SetsOfRules.read(digest)
+        missing = [name for name in (*sets.input, *sets.output) if name not in self._configuration.guardrails]
+        if missing or not (sets.input or sets.output):
+            log.error("a key has guardrails that the configuration does not have: %s", ", ".join(missing) or digest)
+            raise StageFailed("This key's guardrails are not configured on this gateway.")
+        before, after = ([NamedSet(check="set", name=name) for name in side] for side in (sets.input, sets.output))
+        return self.policy(before, "input", 5.0), self.policy(after, "output", 5.0)
 
     def _flat(self, entries: Sequence[Entry]) -> list[AnyRule]:
         rules: list[AnyRule] = []
@@ -185,19 +207,14 @@ def output_guard(policy: Policy | None) -> OutputGuard | None:
     return OutputGuard(policy)
 
 
-def _conversations(configuration: Configuration) -> ConversationPseudonyms | None:
-    records = configuration.records
-    if not records.encryption_keys or records.pseudonyms == "off":
+def _conversations(configuration: Configuration, database: Database) -> ConversationPseudonyms | None:
+    seal, keep = seal_of(configuration), configuration.records.pseudonyms
+    if seal is None or keep == "off":
         return None
     from gateway.records.pseudonyms import PseudonymStore
-    from gateway.records.sealing import Seal
     from gateway.stages.conversations import ConversationPseudonyms
 
-    assert records.url is not None, "loading fills in the default"
-    seal = Seal([bytes_of_key(key) for key in records.encryption_keys])
-    return ConversationPseudonyms(
-        PseudonymStore(Path(records.url.removeprefix("sqlite:///")), seal, records.pseudonyms)
-    )
+    return ConversationPseudonyms(PseudonymStore(database, seal, keep))
 
 
 def _text_rule(rule: AnyRule, check: Judging, side: Side) -> made.TextRule:
@@ -220,7 +237,8 @@ def _text_rule(rule: AnyRule, check: Judging, side: Side) -> made.TextRule:
         check,
         action,
         closed=rule.on_failure == "refuse" if rule.on_failure else action != "flag",
-        strict=rule.strict,
+        strict=bool(rule.strict),
+        whole=rule.strict == "whole",
         roads=roads,
         content_only=name in _CONTENT,
         instructions=side == "input" and "instructions" in looks,

@@ -15,22 +15,31 @@ from gateway.routing.candidates import Lane, Line
 from gateway.routing.health import Patience
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.providers.dialect import Dialect, Signer
     from gateway.providers.media import MediaHosts
     from gateway.providers.protocol import Provider
     from gateway.providers.reply import Transport
+    from gateway.providers.vllm import ModelServer
     from gateway.services import KnowledgeService
 
 
-def line(name: str, settings: Settings, knowledge: KnowledgeService | None) -> Line:
+def line(
+    name: str,
+    settings: Settings,
+    knowledge: KnowledgeService | None,
+    model_server: Callable[[str, kinds.Serve], ModelServer] | None = None,
+) -> Line:
     """The provider that an entry of `providers` describes, with the patience that it asks for.
 
+    `model_server` makes the gateway's own vLLM servers, where another process runs them.
     Raises ValueError for what can't be had on this machine: a credential, a package.
     """
     if isinstance(settings, HttpProvider):
         single = [settings.model_copy(update={"api_key": _secret(key), "api_keys": None}) for key in settings.keys]
         try:
-            lanes = tuple(Lane(_http_provider(name, under_one_key)) for under_one_key in single)
+            lanes = tuple(Lane(_http_provider(name, under_one_key, model_server)) for under_one_key in single)
         except ImportError as missing:
             extra = settings.kind.replace("_", "-")
             raise ValueError(f"providers.{name}: needs {missing.name}: pip install 'rag-gateway[{extra}]'") from None
@@ -60,10 +69,12 @@ def _secret(key: str | None) -> SecretStr | None:
     return None if key is None else SecretStr(key)
 
 
-def _http_provider(name: str, settings: HttpProvider) -> Provider:
+def _http_provider(
+    name: str, settings: HttpProvider, model_server: Callable[[str, kinds.Serve], ModelServer] | None
+) -> Provider:
     """A kind with a wire format of its own has its branch here, with its imports."""
     if isinstance(settings, kinds.Vllm):
-        return _vllm(name, settings)
+        return _vllm(name, settings, model_server)
     if isinstance(settings, (kinds.OpenAI, kinds.OpenAICompatible)):
         upstream = _upstream(settings, settings.base_url, _key(settings, "authorization", "Bearer "))
         return OpenAICompatible(upstream, settings.timeouts, _secrets(settings), media=_media(settings))
@@ -107,7 +118,7 @@ def _http_provider(name: str, settings: HttpProvider) -> Provider:
     raise AssertionError(f"{name}: no provider is known for this kind")
 
 
-def _vllm(name: str, settings: kinds.Vllm) -> Provider:
+def _vllm(name: str, settings: kinds.Vllm, model_server: Callable[[str, kinds.Serve], ModelServer] | None) -> Provider:
     from gateway.providers.vllm import Vllm
 
     serve, media = settings.serve, _media(settings)
@@ -117,7 +128,11 @@ def _vllm(name: str, settings: kinds.Vllm) -> Provider:
         return Vllm(upstream, settings.timeouts, _secrets(settings), root, settings.load_every, media=media)
     from gateway.providers.vllm_server import VllmServer
 
-    server = VllmServer(name, serve.executable, serve.model, serve.args, serve.ready_within)
+    server: ModelServer = (
+        VllmServer(name, serve.executable, serve.model, serve.args, serve.ready_within)
+        if model_server is None
+        else model_server(name, serve)
+    )
     upstream = _upstream(settings, server.url + "/v1", {"authorization": f"Bearer {server.key}"})
     secrets = (*_secrets(settings), server.key)
     return Vllm(upstream, settings.timeouts, secrets, server.url, settings.load_every, server, media)

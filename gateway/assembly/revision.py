@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gateway.access.keyring import Keyring
+from gateway.assembly.caching import answer_cache, scope_of
 from gateway.assembly.guards import Guards, input_guard, output_guard
+from gateway.assembly.limits import gate_of, limits_of
 from gateway.assembly.routes import Routes
 from gateway.assembly.services import Services
-from gateway.cache.exact import AnswerCache
 from gateway.config.models import AskedModel, Configuration, Model
 from gateway.pipeline import Pipeline
 from gateway.runtime import Revision
@@ -36,19 +36,28 @@ def compile_revision(loaded: Loaded, services: Services, fleet: Fleet, *, loopba
     """
     configuration = loaded.configuration
     access = configuration.access
-    open_mode = loopback and access.open_on_loopback and not access.keys
-    routes = Routes(configuration, fleet, services.knowledge)
+    open_mode = loopback and access.open_on_loopback and not access.keys and not access.tokens
+    library = _library(configuration)
+    limits = limits_of(configuration, services.counting, fleet.prices, library) if services.counting else None
+    routes = Routes(configuration, fleet, services.knowledge, gate_of(limits))
     guards = Guards(configuration, routes, services)
-    compiler = _Compiler(configuration, services, routes, guards, _library(configuration), _file_search(services))
+    compiler = _Compiler(configuration, services, routes, guards, library, _file_search(services))
     user_header = access.user_header
     return Revision(
         name=loaded.revision,
         configuration=configuration,
-        keyring=Keyring(access, open=open_mode),
+        keyring=Keyring(
+            access,
+            open=open_mode,
+            stored=services.keys,
+            prepare=guards.prepare,
+            tokens=services.token_issuers.verifier(access.tokens),
+        ),
         pipelines={name: compiler.pipeline(name, model) for name, model in configuration.models.items()},
         plain=_plain(routes, compiler.file_search, guards),
         user_header=user_header.lower().encode("ascii") if user_header else None,
         tightened=guards.tightener(),
+        limits=limits,
     )
 
 
@@ -92,10 +101,10 @@ class _Compiler:
         input_policy = guards.policy(asked.input, "input", asked.budget)
         output_policy = guards.policy(asked.output, "output", asked.budget)
         record = model.record_content
-        shaping = [name, model.model_dump_json(exclude={"description", "record_content"})]
-        shaping += [prompt.template.content_hash if prompt else ""]
-        shaping += [policy.version for policy in (input_policy, output_policy) if policy is not None]
-        scope = hashlib.sha256("\0".join(shaping).encode()).hexdigest()
+        shaped_by = [prompt.template.content_hash if prompt else ""]
+        shaped_by += [policy.version if policy is not None else "" for policy in (input_policy, output_policy)]
+        scope = scope_of(self.configuration, name, model, shaped_by)
+        prepares = prompt is not None or input_policy is not None
         return Pipeline(
             model=name,
             endpoints=self.routes.endpoints(model),
@@ -105,9 +114,10 @@ class _Compiler:
             file_search=self.file_search,
             input_guard=input_guard(input_policy, guards.conversations(name)),
             prompt=prompt,
-            cache=AnswerCache(scope, model.cache.exact.ttl, model.cache.exact.max_bytes) if model.cache else None,
+            cache=answer_cache(name, model, scope, services),
             output_guard=output_guard(output_policy),
             record_content=self.configuration.records.content == "on" if record is None else record,
+            room=self.routes.room(model) if prepares and model.cache is None else None,
         )
 
 

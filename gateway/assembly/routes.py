@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.assembly.providers import line, patience
 from gateway.config import routing as settings
+from gateway.config.providers import HttpProvider, Provider
 from gateway.routing.arms import Arms, ByShare, BySwitch, Chooser
 from gateway.routing.beside import ModelHelper
-from gateway.routing.candidates import Candidate, Traits
+from gateway.routing.candidates import Candidate, Gate, Traits
 from gateway.routing.dispatch import Calls, Dispatcher, Filter
+from gateway.routing.queueing import Room, room_of
 from gateway.routing.strategies import Least, Priority, Strategy, Weighted, busy, latency
 from gateway.values import Target, Usage
 
@@ -26,14 +30,29 @@ T = TypeVar("T")
 class Routes:
     """The lines of one configuration, and dispatchers over them."""
 
-    def __init__(self, configuration: Configuration, fleet: Fleet, knowledge: KnowledgeService | None) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        fleet: Fleet,
+        knowledge: KnowledgeService | None,
+        gate: Callable[[Target], Gate | None] = lambda target: None,
+    ) -> None:
+        """`gate` finds what asks a target's own limits."""
+        self._gate = gate
         self._providers = configuration.providers
         self._fleet = fleet
         self.lines = {
-            name: fleet.line(name, provider, partial(line, name, provider, knowledge))
+            name: fleet.line(name, _connected(provider), partial(line, name, provider, knowledge, fleet.model_server))
             for name, provider in configuration.providers.items()
             if not provider.switched_off
         }
+        fleet.queues.prepare(
+            {
+                name: provider.queue
+                for name, provider in configuration.providers.items()
+                if isinstance(provider, HttpProvider) and provider.queue is not None
+            }
+        )
         fleet.keep(self.lines)
         fleet.prices.configure(configuration.providers)
         self._residency = _residency(configuration)
@@ -117,6 +136,10 @@ class Routes:
         targets = {arm: candidate.target.label for arm, candidate in candidates.items()}
         return Arms(chooser, shared, branches, targets)
 
+    def room(self, model: Model) -> Room | None:
+        """Who is asked whether there is room for a call before anything is prepared for it; None where there always is."""
+        return room_of([self.candidate(entry) for entry in self._on(model.targets + model.fallbacks)])
+
     def switched_on(self, model: Model) -> list[TargetEntry]:
         return self._on(model.targets)
 
@@ -147,13 +170,19 @@ class Routes:
         return self._candidate(Target(entry.provider, entry.model, entry.weight), traits)
 
     def _candidate(self, target: Target, traits: Traits) -> Candidate:
-        return self._fleet.candidate(
-            target, self.lines[target.provider], patience(self._providers[target.provider]), traits
-        )
+        line = self.lines[target.provider]
+        candidate = self._fleet.candidate(target, line, patience(self._providers[target.provider]), traits)
+        gate, queue = self._gate(target), self._fleet.queues.get(target.provider)
+        return candidate if gate is None and queue is None else replace(candidate, gate=gate, queue=queue)
 
     def _on(self, entries: list[TargetEntry]) -> list[TargetEntry]:
         """The targets whose provider is switched on."""
         return [entry for entry in entries if entry.provider in self.lines]
+
+
+def _connected(provider: Provider) -> Provider:
+    """What a provider's connections depend on."""
+    return provider.model_copy(update={"queue": None}) if isinstance(provider, HttpProvider) else provider
 
 
 def _residency(configuration: Configuration) -> Filter | None:

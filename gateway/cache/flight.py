@@ -22,19 +22,20 @@ class Flight:
     def __init__(
         self,
         begin: Callable[[], Awaitable[Chunks]],
-        landed: Callable[[list[Chunk]], None],
+        landed: Callable[[list[Chunk]], Awaitable[None]],
         ended: Callable[[], None],
         exchange: Exchange,
         *,
         stream: bool,
     ) -> None:
-        """`landed` gets the whole answer, once it has come without a fault and is small enough; `ended` is called
-        in every case, as soon as nobody new may join.
+        """`landed` gets the whole answer, once it has come without a fault, is small enough and is on its way to all
+        who read it; newcomers may still join meanwhile. `ended` is called in every case, as soon as they may not.
 
         `exchange` is the first caller's: it carries the attempts, and the target that the others are told too.
         """
         self.exchange = exchange
         self.stream = stream
+        self.abandoned = False  # nobody waits for it any more
         self._begin = begin
         self._landed = landed
         self._ended = ended
@@ -74,8 +75,6 @@ class Flight:
                 self._tell()
                 if self._size > _AHEAD:
                     await self._keep_pace()
-            if self._size <= _WHOLE:
-                self._landed(self._chunks)
         except BaseException as error:
             self._error = error
             if not isinstance(error, Exception):
@@ -84,8 +83,12 @@ class Flight:
             if chunks is not None:
                 chunks.close()
             self._done = True
-            self._ended()
             self._tell()
+            try:
+                if self._error is None and self._size <= _WHOLE:
+                    await self._landed(self._chunks)
+            finally:
+                self._ended()
 
     async def _keep_pace(self) -> None:
         """Wait until the reader who sets the pace has caught up; forget what nobody can ask for any more."""
@@ -116,6 +119,7 @@ class Flight:
         if self._done:
             self._error = None  # it holds the frames it passed, and with them this flight
         elif self._task is not None:
+            self.abandoned = True
             self._ended()
             self._task.cancel()
 

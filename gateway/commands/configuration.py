@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -11,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from gateway.config.loading import Loaded
+    from gateway.records.database import Database
 
 _VARIABLE = "RAG_GATEWAY_CONFIG"
 _DEFAULT = Path("configs/gateway.yaml")
@@ -38,6 +41,26 @@ def load_configuration(config: Path | None) -> Loaded:
         return load(config, os.environ)
     except ConfigError as error:
         fail(str(error))
+
+
+@contextmanager
+def open_records(loaded: Loaded) -> Iterator[Database]:
+    """The configuration's record store, ready to be used for as long as that takes; or what is wrong and status 1."""
+    from gateway.records.database import Database, StoreUnavailable, WrongVersion
+
+    url = loaded.configuration.records.url
+    assert url is not None, "loading fills in the default"
+    try:
+        database = Database(url, patience=None)
+        try:
+            database.prepare()
+            yield database
+        finally:
+            database.close()
+    except (StoreUnavailable, WrongVersion, ValueError) as failure:
+        fail(str(failure))
+    except ImportError as error:
+        fail(f"a record store in PostgreSQL needs {error.name}: pip install 'rag-gateway[postgresql]'")
 
 
 def fail(message: str) -> NoReturn:

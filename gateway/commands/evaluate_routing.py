@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gateway.commands.configuration import config_option, fail, load_configuration
+from gateway.commands.configuration import config_option, fail, load_configuration, open_records
 
 
 @click.command()
@@ -25,11 +25,6 @@ def evaluate(model: str, policy: str, since: str, config: Path | None) -> None:
     from gateway.routing.evaluation import Logged, evaluate
 
     loaded = load_configuration(config)
-    url = loaded.configuration.records.url
-    assert url is not None, "loading fills in the default"
-    path = Path(url.removeprefix("sqlite:///"))
-    if not path.is_file():
-        fail(f"there is no call log at {path} yet")
     shares: dict[str, float] = {}
     for part in policy.split(","):
         arm, _, share = part.strip().rpartition("=") if "=" in part else (part.strip(), "", "1")
@@ -41,7 +36,8 @@ def evaluate(model: str, policy: str, since: str, config: Path | None) -> None:
         fail("--policy: the shares should add up to 1")
     try:
         begin = int((time.time() - duration(since)) * 1e9)
-        log = [Logged(*row) for row in rewarded(path, model, begin)]
+        with open_records(loaded) as database:
+            log = [Logged(*row) for row in rewarded(database, model, begin)]
         if not log:
             fail(f"no call of {model} since then has both a propensity and feedback")
         told = evaluate(log, shares)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from gateway.commands.configuration import config_option, fail, load_configuration
+from gateway.commands.configuration import config_option, fail, load_configuration, open_records
 
 
 @click.group()
@@ -37,17 +37,13 @@ def residency(since: str, config: Path | None) -> None:
     except ValueError as fault:
         fail(f"--since: {fault}")
     stays = set(asked.labels[asked.labels.index(asked.stays) :])
-    url = loaded.configuration.records.url
-    assert url is not None, "loading fills in the default"
-    path = Path(url.removeprefix("sqlite:///"))
-    if not path.is_file():
-        fail(f"there is no call log at {path} yet")
     counted: Counter[tuple[str, str]] = Counter()
     left: list[Sent] = []
-    for sent in labelled(path, int((time.time() - seconds) * 1e9)):
-        counted[sent.label, sent.residency] += 1
-        if sent.label in stays and sent.residency != "on_premises":
-            left.append(sent)
+    with open_records(loaded) as database:
+        for sent in labelled(database, int((time.time() - seconds) * 1e9)):
+            counted[sent.label, sent.residency] += 1
+            if sent.label in stays and sent.residency != "on_premises":
+                left.append(sent)
     table = Table("label", "sent to", "tries", box=None)
     for label in [*asked.labels, *sorted({label for label, _ in counted} - set(asked.labels))]:
         for where in ("on_premises", "external", "unknown"):

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gateway.commands.admin_client import ask
 from gateway.commands.configuration import fail
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,7 +39,7 @@ def show(model: str | None, url: str, api_key: str | None) -> None:
     from rich.table import Table
 
     path = f"/admin/routing/{model}" if model else "/admin/routing"
-    told = _ask("GET", url, path, api_key)
+    told = ask("GET", url, path, api_key)
     table = Table("model", "arm", "share", "calls", "errors", "findings", "p95, s", "USD/call", "feedback", box=None)
     for one in [told] if model else told["data"]:
         rollout = one["rollout"]
@@ -111,7 +112,7 @@ _simple("reset", "Forget shares, switches and roll-out: as configured again. Wha
 def events(model: str | None, limit: int, url: str, api_key: str | None) -> None:
     """What was done to routing, newest first: when, by whom and why."""
     query: dict[str, Any] = {"limit": limit} | ({"model": model} if model else {})
-    for event in _ask("GET", url, "/admin/rollouts", api_key, params=query)["data"]:
+    for event in ask("GET", url, "/admin/rollouts", api_key, params=query)["data"]:
         at = datetime.datetime.fromtimestamp(event["at"], datetime.UTC).isoformat(" ", "seconds")
         click.echo(
             f"{at}  {event['model']}  {event['action']} by {event['actor']}: {event['before']} -> {event['after']}"
@@ -121,28 +122,11 @@ def events(model: str | None, limit: int, url: str, api_key: str | None) -> None
 
 
 def _act(url: str, api_key: str | None, model: str, change: dict[str, Any]) -> None:
-    told = _ask("POST", url, f"/admin/routing/{model}", api_key, json=change)
+    told = ask("POST", url, f"/admin/routing/{model}", api_key, json=change)
     shares = ", ".join(f"{arm} {share:.2%}" for arm, share in (told["shares"] or {}).items())
     click.echo(
         f"{model}: " + (f"active {told['active']}" if change["action"] == "activate" else shares or "as configured")
     )
-
-
-def _ask(method: str, url: str, path: str, api_key: str | None, **more: Any) -> Any:
-    import httpx
-
-    headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
-    try:
-        answer = httpx.request(method, url.rstrip("/") + path, headers=headers, timeout=10, **more)
-    except httpx.HTTPError as error:
-        fail(f"no answer from {url}: {type(error).__name__}. Is the gateway running there?")
-    try:
-        told = answer.json()
-    except ValueError:
-        fail(f"{url} answered with HTTP {answer.status_code} and no JSON: is that a rag-gateway?")
-    if answer.status_code >= 400:
-        fail(told["error"]["message"])
-    return told
 
 
 def _rate(value: float | None) -> str:

@@ -62,13 +62,14 @@ class PersonalDataRule(Rule):
 
 
 class TextRule(Rule):
-    """A check of whole texts. `roads`: those on the way in where it looks. `strict`: of an answer, nothing leaves
-    before its verdict; otherwise it is judged each time `every` characters have left, over the last `window`."""
+    """A check of whole texts. `roads`: those on the way in where it looks. `strict`: of an answer, nothing
+    leaves before its verdict, with `whole` nothing at all before all of it is judged; otherwise it is judged each time
+    `every` characters have left, over the last `window`."""
 
     action: Literal["block", "mask", "flag"] | None = None
     on_failure: Literal["continue", "refuse"] | None = None
     roads: Annotated[list[Road], Field(min_length=1)] | None = None
-    strict: bool = True
+    strict: bool | Literal["whole"] = True
     every: Annotated[int, Field(ge=20, le=100_000)] = 200
     window: Annotated[int, Field(ge=20, le=100_000)] = 2_000
 

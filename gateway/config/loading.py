@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -48,19 +48,20 @@ _FORMS = {
     "hash": "should be `sha256:` and 64 hexadecimal digits, as `rag-gateway keys create` prints it",
     "prompt": "should be NAME@VERSION, like handbook@1",
     "tenant": "should be 1 to 64 letters, digits, `-` or `_`",
-    "url": "should be sqlite:/// and a path",
     "user_header": "should be a header's name, like x-user-id",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that can be assembled. `revision` names it; `notices` are what an operator should know."""
+    """A configuration that can be assembled. `revision` names it; `notices` are what an operator should know; `text` is
+    what the file said, for other processes of this gateway."""
 
     configuration: Configuration
     path: Path
     revision: str
     notices: tuple[str, ...]
+    text: str = field(default="", repr=False)
 
 
 def load(path: Path, env: Mapping[str, str] = os.environ) -> Loaded:
@@ -74,7 +75,12 @@ def load(path: Path, env: Mapping[str, str] = os.environ) -> Loaded:
         raise ConfigError([ConfigFault(str(path), 1, 1, "", f"can't be read: {error.strerror}")]) from None
     except UnicodeDecodeError:
         raise ConfigError([ConfigFault(name, 1, 1, "", "is not UTF-8")]) from None
-    document = parse(text, name, env)
+    return load_text(text, path, env)
+
+
+def load_text(text: str, path: Path, env: Mapping[str, str] = os.environ) -> Loaded:
+    """The same for what was read from `path` before, whatever that file holds now. Raises ConfigError."""
+    document = parse(text, path.name, env)
     configuration = _validated(document)
     if document.faults or configuration is None:
         raise ConfigError(sorted(document.faults, key=lambda fault: (fault.line, fault.column)))
@@ -84,21 +90,43 @@ def load(path: Path, env: Mapping[str, str] = os.environ) -> Loaded:
         raise ConfigError(sorted(faults, key=lambda fault: (fault.line, fault.column)))
     # The text before expansion names the revision: it holds no secret that the environment does.
     revision = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return Loaded(configuration, path, revision, tuple(notices))
+    return Loaded(configuration, path, revision, tuple(notices), text)
 
 
-def check_exposure(configuration: Configuration, host: str, name: str) -> None:
-    """Refuse to listen beyond loopback without an admin key, or anywhere with no way in. Raises ConfigError."""
+def check_exposure(
+    configuration: Configuration, host: str, name: str, stored: Callable[[], bool] = lambda: False
+) -> None:
+    """Refuse to listen beyond loopback without an admin key, or anywhere with no way in. Raises ConfigError.
+
+    `stored` tells whether the record store has an admin key; it is asked only where the file has none.
+    """
     access = configuration.access
     if is_loopback(host):
-        if not access.keys and not access.open_on_loopback:
-            raise ConfigError([ConfigFault(name, 1, 1, "access", "no key is configured and open mode is off")])
-    elif not any(key.admin for key in access.keys):
+        if not access.keys and not access.tokens and not access.open_on_loopback and not stored():
+            message = "no key is configured and open mode is off: `rag-gateway keys create --admin` makes one"
+            raise ConfigError([ConfigFault(name, 1, 1, "access", message)])
+    elif not any(key.granted_role == "admin" and key.scope == "gateway" for key in access.keys) and not stored():
         message = (
             f"refusing to listen on {host} without an admin key: create one with "
-            "`rag-gateway keys create --name admin --admin` and add what it prints"
+            "`rag-gateway keys create --name admin --admin`"
         )
         raise ConfigError([ConfigFault(name, 1, 1, "access.keys", message)])
+
+
+def check_workers(configuration: Configuration, count: int, name: str) -> None:
+    """Refuse several workers where each would count and keep for itself. Raises ConfigError."""
+    if count == 1 or configuration.state.shared:
+        return
+    here = [f"models.{model}.cache" for model, entry in configuration.models.items() if entry.cache is not None]
+    if configuration.limits:
+        here.insert(0, "limits")
+    concerned = f"{', '.join(here)} of this configuration, and " if here else ""
+    message = (
+        f"{count} workers need a state that they share: with {configuration.state.url} each of them would count limits "
+        f"and budgets for itself, and keep answers of its own ({concerned}the limits that a key is given at any time). "
+        "Start a Redis and set `state: {url: redis://HOST:6379/0}`, or run one worker"
+    )
+    raise ConfigError([ConfigFault(name, 1, 1, "state.url", message)])
 
 
 def is_loopback(host: str) -> bool:
@@ -236,6 +264,7 @@ def _with_paths(configuration: Configuration, folder: Path) -> Configuration:
         }
         updates["retrieval"] = knowledge.model_copy(update={"collections": collections})
     url = configuration.records.url or f"sqlite:///{updates['data_dir']}/gateway.db"
-    file = resolved(Path(url.removeprefix("sqlite:///")))
-    updates["records"] = configuration.records.model_copy(update={"url": f"sqlite:///{file}"})
+    if url.startswith("sqlite:"):
+        url = f"sqlite:///{resolved(Path(url.removeprefix('sqlite:///')))}"
+    updates["records"] = configuration.records.model_copy(update={"url": url})
     return configuration.model_copy(update=updates)

@@ -11,11 +11,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from gateway.config.guardrails import AnyRule, CheckName, KeyGuardrails, ModelGuardrails, spelled
+from gateway.config.access import Access
+from gateway.config.caching import ModelCache
+from gateway.config.guardrails import AnyRule, CheckName, ModelGuardrails, spelled
+from gateway.config.limits import Charging, LimitRule
 from gateway.config.providers import Provider
 from gateway.config.quantities import Duration, Size
+from gateway.config.records import Retention, Spool
 from gateway.config.routing import Ab, Bandit, BlueGreen, Canary, Hedge, Priority, Residency, Strategy, StrategyName
-from gateway.config.section import Credential, EncryptionKey, HeaderName, HttpUrl, Section
+from gateway.config.section import Credential, EncryptionKey, HttpUrl, RecordsUrl, Section, StateUrl
 from gateway.values import Residency as Place
 
 OnFailure = Literal["continue", "refuse"]
@@ -23,8 +27,15 @@ OnFailure = Literal["continue", "refuse"]
 
 # --- the service itself -------------------------------------------------------------------------------
 class Server(Section):
+    """`workers`: processes that serve; 0 is one for each core that this process may use.
+
+    `max_in_flight`: calls that each of them has at a time at most; beyond, they are refused before they are read.
+    """
+
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    workers: Annotated[int, Field(ge=0, le=256)] = 1
+    max_in_flight: Annotated[int, Field(ge=1)] = 10_000
     body_limit: Size = 20_000_000
     header_limit: Size = 65_536
     header_timeout: Duration = 10.0
@@ -33,38 +44,21 @@ class Server(Section):
     grace: Duration = 30.0
 
 
-class Key(Section):
-    """One virtual key. Only its SHA-256 is written here: `rag-gateway keys create` prints both."""
-
-    name: Annotated[str, Field(min_length=1, max_length=100)]
-    hash: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
-    models: list[str] | None = None
-    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
-    user: str | None = None
-    groups: list[Annotated[str, Field(min_length=1, max_length=256)]] = []
-    speaks_for_users: bool = False
-    admin: bool = False
-    sensitivity: str | None = None
-    guardrails: KeyGuardrails | None = None
-
-
-class Access(Section):
-    open_on_loopback: bool = True
-    user_header: HeaderName | None = None
-    keys: list[Key] = []
-
-
 class Records(Section):
-    """The call log. `fast` loses at most 100 ms of records on SIGKILL.
+    """The call log. `fast` loses at most 100 ms of records on SIGKILL; with `strict` an answer ends after its record is on
+    the disk.
 
     `responses`: how long a response of /v1/responses can be continued since it last was; `off` keeps none.
-    `encryption_keys`: the first one encrypts, all of them decrypt. With one, `pseudonyms` of a conversation are kept
-    for so long after its last call; without, or `off`, they are each call's own.
+    `encryption_keys`: the first one encrypts what was said, all of them decrypt; `file:/run/secrets/key` reads one.
+    With one, `pseudonyms` of a conversation are kept for so long after its last call; without, or `off`, they are each
+    call's own.
     """
 
-    url: Annotated[str, Field(pattern=r"^sqlite:///.+")] | None = None
-    durability: Literal["fast"] = "fast"
+    url: RecordsUrl | None = None
+    durability: Literal["fast", "strict"] = "fast"
+    spool: Spool = Spool()
     content: Literal["on", "off"] = "off"
+    retention: Retention = Retention()
     responses: Duration | Literal["off"] = 30 * 86_400.0
     encryption_keys: list[EncryptionKey] = []
     pseudonyms: Duration | Literal["off"] = 86_400.0
@@ -73,12 +67,15 @@ class Records(Section):
 class State(Section):
     """What limits, caches and circuits know: in this process's memory, or in a Redis that several of them share.
 
-    `deadline`: how long a call waits for Redis at most, before it goes on without.
+    `deadline`: how long a call waits for Redis at most, before it goes on without. `on_failure` says what becomes of
+    limits then: each process grants `local_share` of them by its own counts, or refuses what is limited.
     """
 
-    url: Annotated[str, Field(pattern=r"^(memory://|rediss?://.+)$")] = "memory://"
+    url: StateUrl = "memory://"
     deadline: Duration = 0.05
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "rag-gateway"
+    on_failure: Literal["local", "refuse"] = "local"
+    local_share: Annotated[float, Field(gt=0, le=1)] = 0.5
 
     @property
     def shared(self) -> bool:
@@ -265,15 +262,6 @@ class ModelRetrieval(Section):
     on_failure: OnFailure = "refuse"
 
 
-class ExactCache(Section):
-    ttl: Duration = 600.0
-    max_bytes: Size = 64_000_000
-
-
-class ModelCache(Section):
-    exact: ExactCache
-
-
 class Model(Section):
     description: str = ""
     targets: Annotated[list[TargetEntry], Field(min_length=1)]
@@ -348,5 +336,12 @@ class Configuration(Section):
     retrieval: Knowledge | None = None
     features: UserFeatures | None = None
     guardrails: dict[_SetName, _RuleSet] = {}
+    limits: list[LimitRule] = []
+    charging: Charging = Charging()
     providers: Annotated[dict[str, Provider], Field(min_length=1)]
     models: dict[Annotated[str, Field(pattern=r"^[!-~]{1,256}$")], Model] = {}
+
+    @property
+    def entities(self) -> frozenset[str]:
+        """The names by which models ask for a user's features."""
+        return frozenset([model.features.entity for model in self.models.values() if model.features is not None])

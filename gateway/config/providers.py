@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway.config.quantities import Duration
+from gateway.config.queueing import ServerQueue
 from gateway.config.section import Credential, HttpUrl, Section
 from gateway.values import Residency
 
@@ -65,6 +66,7 @@ class HttpProvider(Section):
     `prices`: by model, `*` for all others; where nothing is written, the maintained price data are asked.
     `residency`: whether what is sent here stays on the premises; data that may not leave goes nowhere else.
     `http2`: many calls over few connections, where the server agrees to it (https).
+    `queue`: for a server of your own, which gets no more calls at a time than it can hold.
     """
 
     api_key: Credential | None = None
@@ -74,6 +76,7 @@ class HttpProvider(Section):
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
     circuit: Circuit = Circuit()
+    queue: ServerQueue | None = None
     prices: dict[str, Prices] = {}
     max_connections: Annotated[int, Field(ge=1)] = 1000
     http2: bool = False

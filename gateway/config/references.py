@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.config.access import unknown_models
 from gateway.config.document import Document, Path
 from gateway.config.faults import ConfigFault, nearest
 from gateway.config.guardrails import (
@@ -47,10 +48,37 @@ class _References:
         for name, model in configuration.models.items():
             self._model(name, model)
         self._keys()
+        self._tokens()
         self._guardrails()
         self._pseudonyms()
         self._residency()
+        self._limits()
         return self._faults, self._notices
+
+    def _limits(self) -> None:
+        """What rules name is there, and no two rules say how much of the same there may be."""
+        configuration = self._configuration
+        keys = [key.name for key in configuration.access.keys]
+        said: set[tuple[object, ...]] = set()
+        for order, rule in enumerate(configuration.limits):
+            path: Path = ("limits", order)
+            if twice := [measure for measure in sorted(rule.measures) if (rule.identity, measure) in said]:
+                self._fault(path, f"`{twice[0]}` is limited for the same calls by another rule: keep one of them")
+            said.update((rule.identity, measure) for measure in rule.measures)
+            for name in rule.when.get("key", ()):
+                if name not in keys and not name.startswith("key_"):
+                    self._fault(
+                        (*path, "when", "key"),
+                        f"there is no key `{name}` in access.keys; a stored key is named by its id, key_…",
+                        tuple(keys),
+                        nearest(name, keys),
+                    )
+            for name in unknown_models(rule.when.get("model"), configuration):
+                known = list(configuration.models)
+                self._fault((*path, "when", "model"), f"there is no model `{name}`", tuple(known), nearest(name, known))
+            for name in rule.when.get("target", ()):
+                provider, _, model = name.partition("/")
+                self._target((*path, "when", "target"), TargetEntry(provider=provider, model=model))
 
     def _residency(self) -> None:
         """A question is embedded, and passages are reranked, before it is known where the call may go."""
@@ -170,6 +198,16 @@ class _References:
             folder = configuration.prompts.folder
             known = sorted(file.stem for file in folder.glob("*@*.yaml")) if folder.is_dir() else []
             self._fault((*path, "prompt"), "is not in the prompts folder", tuple(known), nearest(model.prompt, known))
+        if model.cache is not None and model.cache.exact.store == "redis" and not configuration.state.shared:
+            self._fault(
+                (*path, "cache", "exact", "store"),
+                "needs `state.url: redis://…`, which names the Redis to keep answers in",
+            )
+        if model.cache is not None and model.cache.semantic is not None and configuration.retrieval is None:
+            self._fault(
+                (*path, "cache", "semantic"),
+                "needs the top-level `retrieval` section, which has the embedder and the vector store",
+            )
         if model.features is not None and configuration.features is None:
             self._fault((*path, "features"), "needs the top-level `features` section, which names the Feast repository")
         if model.retrieval is not None:
@@ -225,6 +263,26 @@ class _References:
                 if model not in configuration.models and not ("/" in model and provider in configuration.providers):
                     known = list(configuration.models)
                     self._fault((*path, "models"), f"there is no model `{model}`", tuple(known), nearest(model, known))
+
+    def _tokens(self) -> None:
+        configuration = self._configuration
+        names: set[str] = set()
+        issuers: set[str] = set()
+        labels = configuration.residency.labels if configuration.residency is not None else None
+        for order, issuer in enumerate(configuration.access.tokens):
+            path: Path = ("access", "tokens", order)
+            if issuer.name in names:
+                self._fault((*path, "name"), "is another issuer's name too")
+            if issuer.issuer in issuers:
+                self._fault((*path, "issuer"), "stands twice: an issuer's tokens are read in one way")
+            names.add(issuer.name)
+            issuers.add(issuer.issuer)
+            for model in unknown_models(issuer.models.named if issuer.models is not None else [], configuration):
+                known = list(configuration.models)
+                self._fault((*path, "models"), f"there is no model `{model}`", tuple(known), nearest(model, known))
+            for label in issuer.sensitivity.named if issuer.sensitivity is not None else []:
+                if labels is not None and label not in labels:
+                    self._fault((*path, "sensitivity"), f"`{label}` is not one of the `labels`", tuple(labels))
 
     def _fault(self, path: Path, message: str, allowed: tuple[str, ...] = (), suggestion: str | None = None) -> None:
         self._faults.append(self._document.fault(path, message, allowed=allowed, suggestion=suggestion))

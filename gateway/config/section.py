@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
@@ -34,6 +35,15 @@ def _header_value(value: SecretStr) -> SecretStr:
 
 
 def _encryption_key(value: SecretStr) -> SecretStr:
+    """The key itself; `file:PATH` is read. Raises ValueError, which never repeats a key."""
+    text = value.get_secret_value()
+    if text.startswith("file:"):
+        try:
+            value = SecretStr(Path(text.removeprefix("file:")).read_text("ascii").strip())
+        except (OSError, UnicodeError) as fault:
+            raise ValueError(
+                f"names a file that can't be read: {getattr(fault, 'strerror', None) or 'not ASCII'}"
+            ) from None
     try:
         bytes_of_key(value)
     except (ValueError, binascii.Error):
@@ -49,7 +59,34 @@ def bytes_of_key(value: SecretStr) -> bytes:
     return key
 
 
+def _records_url(value: str) -> str:
+    """Raises ValueError, which never repeats the URL: it may hold a password."""
+    parts = urlsplit(value)
+    if parts.scheme == "sqlite" and value.startswith("sqlite:///") and len(value) > len("sqlite:///"):
+        return value
+    if parts.scheme in ("postgresql", "postgres") and len(parts.path) > 1 and _has_port(parts):
+        return value
+    raise ValueError("should be sqlite:///PATH or postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+
+
+def _state_url(value: str) -> str:
+    """Raises ValueError, which never repeats the URL: it may hold a password."""
+    parts = urlsplit(value)
+    if value == "memory://" or (parts.scheme in ("redis", "rediss") and parts.hostname and _has_port(parts)):
+        return value
+    raise ValueError("should be memory://, redis://HOST:PORT or rediss://HOST:PORT")
+
+
+def _has_port(parts: SplitResult) -> bool:
+    try:
+        return parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Credential = Annotated[SecretStr, AfterValidator(_header_value)]
 EncryptionKey = Annotated[SecretStr, AfterValidator(_encryption_key)]
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+RecordsUrl = Annotated[str, AfterValidator(_records_url)]
+StateUrl = Annotated[str, AfterValidator(_state_url)]

@@ -6,9 +6,6 @@ compiled. Passages stand between delimiters that nobody outside this process can
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +14,12 @@ import jinja2
 
 from features.vector import FeatureValue, FeatureVector
 from gateway.chat import last_question, text_of
+from gateway.prompts.fences import fence_word
 from gateway.prompts.tokens import TokenCounter
 from retrieval.passages import Passage
 
 Message = dict[str, Any]
 
-_SECRET = secrets.token_bytes(32)
 _MESSAGE_TOKENS = 4  # what a chat format adds to each message, roughly
 _PART_TOKENS = 300  # an image or another part that is not text
 _LONGEST_FEATURE = 200
@@ -114,19 +111,10 @@ class Template:
 
 
 def fenced(passages: Sequence[Passage]) -> str:
-    """The passages as data: numbered, each between marks that carry a secret word.
-
-    The word is the same for the same passages while this process lives, so that an equal prompt is equal to
-    the byte and can be cached; without the process's key it can't be foretold, so no passage can close its fence.
-    """
+    """The passages as data: numbered, each between marks that carry a secret word."""
     if not passages:
         return ""
-    digest = hmac.new(_SECRET, digestmod=hashlib.sha256)
-    for passage in passages:
-        digest.update(
-            f"{len(passage.text)} {passage.section_id} {passage.version}\n{passage.text}".encode("utf-8", "replace")
-        )
-    word = digest.hexdigest()[:16]
+    word = fence_word(passages)
     return "\n".join(
         f"<passage {word} [{n}] title={_one_line(passage.title)!r}>\n{passage.text}\n</passage {word}>"
         for n, passage in enumerate(passages, 1)

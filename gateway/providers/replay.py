@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.chat import JSON, Chunk
+from gateway.chat import JSON, Chunk, Facts
 from gateway.providers.protocol import Chunks
 
 _decode = msgspec.json.Decoder().decode
@@ -67,16 +67,17 @@ def split(completion: Chunk) -> list[Chunk]:
     return [Chunk(JSON.encode(part)) for part in parts]
 
 
-def under_id(new_id: bytes, chunk: Chunk) -> Chunk:
+def under_id(new_id: str, chunk: Chunk) -> Chunk:
     """The same chunk under another id: an id names one answer to one call."""
-    if chunk.facts.id is None:
+    facts = chunk.facts
+    if facts.id is None:
         return chunk
-    old = JSON.encode(chunk.facts.id)
-    return Chunk(chunk.data.replace(old, b'"%b"' % new_id, 1), chunk.facts)
+    data = chunk.data.replace(JSON.encode(facts.id), b'"%b"' % new_id.encode("ascii"), 1)
+    return Chunk(data, Facts(new_id, facts.model, facts.choices, facts.usage, facts.error))
 
 
-def fresh_id() -> bytes:
-    return b"chatcmpl-%024x" % random.getrandbits(96)
+def fresh_id() -> str:
+    return f"chatcmpl-{random.getrandbits(96):024x}"
 
 
 class Replayed:
@@ -93,6 +94,20 @@ class Replayed:
 
     def close(self) -> None:
         self._chunks = []
+
+
+class Renamed:
+    """Another's answer as it comes, under an id of its own."""
+
+    def __init__(self, chunks: Chunks) -> None:
+        self._chunks = chunks
+        self._id = fresh_id()
+
+    async def next(self) -> list[Chunk]:
+        return [under_id(self._id, chunk) for chunk in await self._chunks.next()]
+
+    def close(self) -> None:
+        self._chunks.close()
 
 
 class Reshaped:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.errors import Overloaded
 from gateway.providers.openai_compatible import OpenAICompatible
@@ -17,11 +17,27 @@ if TYPE_CHECKING:
     from gateway.providers.answers import PlainAnswer, StreamedAnswer
     from gateway.providers.media import MediaHosts
     from gateway.providers.reply import Transport
-    from gateway.providers.vllm_server import State, VllmServer
+    from gateway.providers.vllm_server import State
     from gateway.values import Target
 
 # https://docs.vllm.ai/en/latest/usage/metrics/
 _GAUGE = re.compile(rb"^vllm:num_requests_(?:running|waiting)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
+
+
+class ModelServer(Protocol):
+    """A server of the gateway's own, in this process or in the one that supervises it."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
+
+    async def run(self) -> None:
+        """Keep it running, or in use, until cancelled."""
 
 
 class Vllm(OpenAICompatible):
@@ -36,7 +52,7 @@ class Vllm(OpenAICompatible):
         secrets: tuple[str, ...],
         root: str,
         load_every: float,
-        server: VllmServer | None = None,
+        server: ModelServer | None = None,
         media: MediaHosts | None = None,
     ) -> None:
         """`root` is the server's address, without /v1; `load_every`: seconds from one look at its load to the next.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
+from sqlalchemy import text
 
-from gateway.records.sqlite import connect
+from gateway.records.database import Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +22,16 @@ class Sent:
     residency: str
 
 
-def labelled(path: Path, since: int) -> Iterator[Sent]:
+def labelled(database: Database, since: int) -> Iterator[Sent]:
     """Every try of every call that carries a sensitivity label, from `since` (ns since the epoch) on.
 
-    A call that no target was asked for, such as one that residency refused, has none. Raises sqlite3.Error.
+    A call that no target was asked for, such as one that residency refused, has none. Raises StoreUnavailable.
     """
-    connection = connect(path)
-    try:
-        rows = connection.execute(
-            "SELECT call_id, started_at, detail FROM calls WHERE started_at >= ? AND instr(detail, '\"sensitivity\"') > 0",
-            (since,),
+    within = "instr(detail, :label)" if database.embedded else "position(:label IN detail)"
+    query = text(f"SELECT call_id, started_at, detail FROM calls WHERE started_at >= :since AND {within} > 0")
+    with database.reading() as connection:
+        rows = connection.execution_options(stream_results=True).execute(
+            query, {"since": since, "label": b'"sensitivity"'}
         )
         for call_id, started_at, raw in rows:
             detail = msgspec.json.decode(raw)
@@ -39,23 +39,22 @@ def labelled(path: Path, since: int) -> Iterator[Sent]:
             if label is not None:
                 for attempt in detail["attempts"]:
                     yield Sent(call_id, started_at, label, attempt[0], attempt[5] if len(attempt) > 5 else "unknown")
-    finally:
-        connection.close()
 
 
-def rewarded(path: Path, model: str, since: int) -> Iterator[tuple[str, float, float]]:
+_REWARDED = text("""
+    SELECT calls.detail, (
+        SELECT score FROM feedback WHERE feedback.call_id = calls.call_id AND score IS NOT NULL ORDER BY id LIMIT 1
+    ) FROM calls
+    WHERE calls.model = :model AND calls.started_at >= :since AND EXISTS (
+        SELECT 1 FROM feedback WHERE feedback.call_id = calls.call_id AND score IS NOT NULL
+    )
+""")
+
+
+def rewarded(database: Database, model: str, since: int) -> Iterator[tuple[str, float, float]]:
     """(arm, propensity, reward) of a model's calls from `since` on that were rated; the first score counts."""
-    connection = connect(path)
-    try:
-        rows = connection.execute(
-            "SELECT detail, (SELECT score FROM feedback WHERE feedback.call_id = calls.call_id "
-            "AND score IS NOT NULL ORDER BY id LIMIT 1) AS score "
-            "FROM calls WHERE model = ? AND started_at >= ? AND score IS NOT NULL",
-            (model, since),
-        )
-        for raw, score in rows:
+    with database.reading() as connection:
+        for raw, score in connection.execute(_REWARDED, {"model": model, "since": since}):
             arm = msgspec.json.decode(raw).get("arm")
             if arm is not None and arm["propensity"]:
                 yield arm["name"], arm["propensity"], score
-    finally:
-        connection.close()

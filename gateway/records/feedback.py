@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from gateway.records.sqlite import connect
+from sqlalchemy import select
+
+from gateway.records.database import Database
+from gateway.records.schema import feedback as table
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,52 +27,30 @@ class Feedback:
 
 
 class FeedbackStore:
-    """Over the file that the call log has opened and migrated. Blocking; any thread may."""
+    """Over a prepared database. Blocking; any thread may. Raises StoreUnavailable."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def add(self, feedback: Feedback) -> None:
-        """Raises sqlite3.Error; then nothing is kept."""
-        connection = connect(self._path)
-        try:
-            with connection:
-                connection.execute(
-                    "INSERT INTO feedback (at, call_id, tenant, user, score, label, comment, correction) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        time.time_ns(), feedback.call_id, feedback.tenant, feedback.user, feedback.score,
-                        feedback.label, feedback.comment, feedback.correction,
-                    ),
-                )  # fmt: skip
-        finally:
-            connection.close()
+        with self._database.writing() as connection:
+            connection.execute(table.insert().values(at=time.time_ns(), **asdict(feedback)))
 
     def rated(self, call_ids: Collection[str]) -> set[str]:
-        """Which of these calls have been given a score. Raises sqlite3.Error."""
-        connection = connect(self._path)
+        """Which of these calls have been given a score."""
+        ids = list(call_ids)
         found: set[str] = set()
-        try:
-            ids = list(call_ids)
+        with self._database.reading() as connection:
             for begin in range(0, len(ids), 500):
-                some = ids[begin : begin + 500]
-                marks = ",".join("?" * len(some))
-                query = f"SELECT DISTINCT call_id FROM feedback WHERE call_id IN ({marks}) AND score IS NOT NULL"
-                found.update(row[0] for row in connection.execute(query, some))
-        finally:
-            connection.close()
+                some = table.c.call_id.in_(ids[begin : begin + 500])
+                found.update(
+                    connection.scalars(select(table.c.call_id).distinct().where(some, table.c.score.is_not(None)))
+                )
         return found
 
     def of(self, call_id: str, tenant: str) -> list[dict[str, Any]]:
-        """All that was said of one call of a tenant, oldest first."""
-        connection = connect(self._path)
-        try:
-            rows = connection.execute(
-                "SELECT at, user, score, label, comment, correction FROM feedback "
-                "WHERE tenant = ? AND call_id = ? ORDER BY id",
-                (tenant, call_id),
-            ).fetchall()
-        finally:
-            connection.close()
-        names = ("at", "user", "score", "label", "comment", "correction")
-        return [dict(zip(names, (row[0] / 1e9, *row[1:]), strict=True)) for row in rows]
+        """All that was said of one call of a tenant, oldest first; `at` in seconds since the epoch."""
+        columns = table.c["at", "user", "score", "label", "comment", "correction"]
+        query = select(*columns).where(table.c.tenant == tenant, table.c.call_id == call_id).order_by(table.c.id)
+        with self._database.reading() as connection:
+            return [{**row, "at": row["at"] / 1e9} for row in connection.execute(query).mappings()]

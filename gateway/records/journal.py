@@ -1,34 +1,49 @@
-"""From the hot path to the disk: settled calls are queued here and written in groups by a thread of their own."""
+"""From the hot path to the disk: settled calls are queued here, and a thread of its own brings them to the spool.
+
+What is in the spool survives the process; the drain brings it on to the store at its own pace. `fast`: calls gather for
+some milliseconds and are written to the page cache. `strict`: they are on the disk before `kept` returns, and whoever
+answers waits for that.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
+import msgspec
+
+from gateway.errors import Overloaded
 from gateway.exchange import Exchange
-from gateway.records.calls import row
+from gateway.records.calls import COLUMNS, row
+from gateway.records.contents import Contents
+from gateway.records.database import StoreUnavailable
+from gateway.records.drain import Drain, Store
+from gateway.records.intake import Intake
+from gateway.records.ledger import Entry
+from gateway.records.spool import SEGMENT_BYTES, Spool
 
 log = logging.getLogger(__name__)
 
 _GATHER = 0.04  # seconds that a group is gathered; with the write itself, under the 100 ms that may be lost
+_PACE = 0.1  # seconds that records gather in the spool, so that the store sees few transactions
 _GROUP = 5_000
-_MOST_WAITING = 200_000  # calls kept while the disk refuses, before new ones are counted as dropped
-_RETRY = 1.0
+_MOST_WAITING = 200_000  # calls that may wait for this thread, before new ones are counted as dropped
+_RETRY = 0.1
+
+NO_ROOM = "This gateway has no room to record calls, and is configured not to answer without. Try again later."
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Calls(Protocol):
-    def write(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Keep all of `rows` or none. Raises sqlite3.Error."""
-
-    def find(self, call_id: str, tenant: str) -> dict[str, Any] | None:
-        """One call of a tenant."""
-
-    def close(self) -> None: ...
+    def find(self, call_id: str, tenant: str, user: str | None = None) -> dict[str, Any] | None:
+        """One call of a tenant, or of its `user`. Raises StoreUnavailable."""
 
 
 class CallJournal:
@@ -36,34 +51,59 @@ class CallJournal:
 
     def __init__(
         self,
+        folder: Path,
+        store: Store,
         calls: Calls,
         export: Callable[[Sequence[Exchange]], None] | None = None,
         price: Callable[[Exchange], None] | None = None,
+        *,
+        contents: Contents | None = None,
+        strict: bool = False,
+        max_bytes: int = 1_000_000_000,
+        when_full: Literal["drop", "refuse"] = "drop",
     ) -> None:
-        """`price` finds out what a call cost, where that was not known when it ended."""
+        """`folder` is where spools are. `price` finds out what a call cost, where that was not known when it ended.
+        `contents` writes what may be recorded of what was said: sealed from here on, where there is a key.
+
+        `max_bytes` of records may wait on the disk; then new ones are dropped and counted, or `full` says that no more
+        calls should be taken. Raises StoreUnavailable where `folder` can't be written.
+        """
+        self.strict = strict
         self._calls = calls
+        self._contents = contents or Contents()
         self._price = price
         self._export = export
+        self._refuse = when_full == "refuse"
+        try:
+            self._spool = Spool.create(folder, COLUMNS, min(SEGMENT_BYTES, max_bytes // 8))
+        except OSError as failure:
+            raise StoreUnavailable(f"no call records can be kept in {folder}: {failure.strerror}") from None
         self._waiting: deque[Exchange] = deque()
         self._awake = threading.Event()
-        self._written = threading.Condition()
-        self._closing = False
+        self._hurry = threading.Event()
+        self._progress = threading.Condition()
+        self._closing = threading.Event()
         self._asleep = True
-        self._appended = 0
-        self._settled = 0
-        self.dropped = 0
-        self.healthy = True
+        self._appended = 0  # calls, by the loop
+        self._taken = 0  # of these by the thread: they are records now, or dropped
+        self._safe = 0  # of these in the spool, or dropped
+        self._in_store = 0
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lost = 0
+        self._intake = Intake(
+            self._spool, lambda: self.spooled_bytes, sync=strict, max_bytes=max_bytes, refuse=self._refuse
+        )
+        self._drain = Drain(store, self._spool, self._intake.left_over, self._stored, _PACE)
         self._thread = threading.Thread(target=self._run, name="call-journal", daemon=True)
+        self._drain.start()
         self._thread.start()
 
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
+    # -- for the event loop ------------------------------------------------------------------------------
     def append(self, exchange: Exchange) -> None:
         """Queue a settled call. From the event loop only."""
         if len(self._waiting) >= _MOST_WAITING:
-            self.dropped += 1
+            self._lost += 1
             return
         self._waiting.append(exchange)
         self._appended += 1
@@ -71,86 +111,150 @@ class CallJournal:
             self._asleep = False
             self._awake.set()
 
-    def flush(self, timeout: float = 2.0) -> bool:
-        """Wait until all that was appended before is written; False when that takes longer than `timeout`."""
-        wanted = self._appended
-        with self._written:
-            return self._written.wait_for(lambda: self._settled >= wanted, timeout)
+    async def kept(self) -> None:
+        """Wait until all that was appended before is on the disk. Raises Overloaded where the disk does not take it;
+        where records may be dropped, it is not waited for any longer then.
+        """
+        loop = self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiters.append((self._appended, future))
+        self._tell_waiters()  # the thread may have been faster
+        await future
 
-    def find(self, call_id: str, tenant: str) -> dict[str, Any] | None:
-        return self._calls.find(call_id, tenant)
+    def _tell_waiters(self) -> None:
+        while self._waiters:
+            wanted, future = self._waiters[0]
+            failed = self._intake.disk_refuses and wanted <= self._taken
+            if wanted > self._safe and not failed:
+                return
+            self._waiters.popleft()
+            if future.done():  # its caller has gone
+                continue
+            if wanted > self._safe and self._refuse:
+                future.set_exception(Overloaded(NO_ROOM, retry_after="5"))
+            else:
+                future.set_result(None)
+
+    # -- for other threads -------------------------------------------------------------------------------
+    @property
+    def waiting(self) -> int:
+        """Calls of this process that are not in the store yet."""
+        return len(self._waiting) + self._intake.number - self._in_store
+
+    @property
+    def spooled_bytes(self) -> int:
+        """On the disk, with what dead processes have left there."""
+        return self._spool.size + self._drain.adopted_bytes
+
+    @property
+    def dropped(self) -> int:
+        return self._lost + self._intake.lost + self._drain.dropped
+
+    @property
+    def healthy(self) -> bool:
+        return self._drain.healthy and not self._intake.disk_refuses
+
+    @property
+    def full(self) -> bool:
+        """Whether new calls should be refused."""
+        return self._intake.full
+
+    def flush(self, timeout: float = 2.0) -> bool:
+        """Wait until all that was appended before is in the store, and what dead processes had left at the start.
+
+        False when the store takes nothing now, or that takes longer than `timeout` seconds.
+        """
+        wanted, drain = self._appended, self._drain
+        self._hurry.set()
+        with self._progress:
+            if not self._progress.wait_for(lambda: self._taken >= wanted, timeout):
+                return False
+            number, failures = self._intake.number, drain.failures
+            drain.hurry()
+            self._progress.wait_for(
+                lambda: (self._in_store >= number and drain.recovered) or drain.failures > failures, timeout
+            )
+            return self._in_store >= number and drain.recovered
+
+    def find(self, call_id: str, tenant: str, user: str | None = None) -> dict[str, Any] | None:
+        """A call of a tenant, or of its `user`, that has ended. Raises StoreUnavailable where its record may still be on its way."""
+        complete = self.flush()
+        call = self._calls.find(call_id, tenant, user)
+        if call is None and not complete:
+            raise StoreUnavailable("call records wait for the record store")
+        return call
 
     def close(self) -> None:
-        """Write what waits, then end."""
-        self._closing = True
+        """Write what waits, then end. What the store does not take now is brought by the next process."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._hurry.set()
         self._awake.set()
         self._thread.join(timeout=10.0)
-        self._calls.close()
+        self._drain.close()
+        if self._intake.left:
+            log.error("%d call records could not be kept: the spool's disk takes none", self._intake.left)
+        if not self._spool.close():
+            log.warning("%d bytes of call records wait in the spool for the next start", self._spool.size)
 
+    # -- the thread --------------------------------------------------------------------------------------
     def _run(self) -> None:
         while True:
             self._awake.wait()
             self._awake.clear()
-            while self._waiting:
-                if not self._closing:
-                    time.sleep(_GATHER)
-                self._write(min(len(self._waiting), _GROUP))
-                if self._closing and not self.healthy:
-                    log.error("%d call records could not be written", len(self._waiting))
+            while self._waiting or self._intake.disk_refuses:
+                if not self.strict:
+                    self._hurry.wait(_GATHER)
+                    self._hurry.clear()
+                self._take(min(len(self._waiting), _GROUP))
+                if self._intake.disk_refuses and self._closing.wait(_RETRY) and not self._waiting:
                     return
-            if self._closing:
+            if self._closing.is_set():
                 return
             self._asleep = True
             if self._waiting:  # appended between the last look and the flag
                 self._awake.set()
 
-    def _write_rows(self, rows: list[tuple[Any, ...]]) -> None:
-        """All in one transaction; where one of them can't be stored, each for itself and that one left out.
-
-        Raises sqlite3.OperationalError while the disk or a lock refuses all of them.
-        """
-        try:
-            self._calls.write(rows)
-        except sqlite3.OperationalError:
-            raise
-        except Exception as error:
-            if len(rows) == 1:
-                self.dropped += 1
-                log.error("the record of call %s can't be stored: %s", rows[0][0], error)
-                return
-            for row_ in rows:
-                self._write_rows([row_])
-
-    def _write(self, count: int) -> None:
-        group = [self._waiting[order] for order in range(count)]
-        rows = []
-        for exchange in group:
-            try:
-                if self._price is not None:
-                    self._price(exchange)
-                rows.append(row(exchange))
-            except Exception:  # one call that can't be told must not stop the others
-                self.dropped += 1
-                log.exception("the record of call %s was left out", exchange.call_id)
-        try:
-            self._write_rows(rows)
-        except sqlite3.OperationalError as error:
-            if self.healthy:
-                log.error("the call log can't be written, calls go on and wait for it: %s", error)
-            self.healthy = False
-            if not self._closing:
-                time.sleep(_RETRY)
-            return
-        if not self.healthy:
-            log.warning("the call log is written again")
-        self.healthy = True
-        for _ in group:
-            self._waiting.popleft()
-        if self._export is not None:
+    def _take(self, count: int) -> None:
+        """The next calls into the spool, and whatever it did not take before."""
+        group = [self._waiting.popleft() for _ in range(count)]
+        records = [payload for exchange in group if (payload := self._told(exchange)) is not None]
+        self._intake.bring(records)
+        self._drain.wake()
+        if self._export is not None and group:
             try:
                 self._export(group)
             except Exception:
                 log.exception("spans of %d calls were left out", len(group))
-        with self._written:
-            self._settled += len(group)
-            self._written.notify_all()
+        with self._progress:
+            self._taken += count
+            if not self._intake.disk_refuses:
+                self._safe = self._taken
+            self._progress.notify_all()
+        if self._waiters and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._tell_waiters)
+
+    def _told(self, exchange: Exchange) -> bytes | None:
+        try:
+            if self._price is not None:
+                self._price(exchange)
+            usage = exchange.usage
+            tokens = usage.prompt_tokens + usage.completion_tokens if usage is not None else 0
+            return _encode(
+                Entry(list(row(exchange, self._contents)), list(exchange.charges), exchange.charged or 0.0, tokens)
+            )
+        except Exception:  # one call that can't be told must not stop the others
+            self._lost += 1
+            log.exception("the record of call %s was left out", exchange.call_id)
+            return None
+
+    # -- the drain's thread ------------------------------------------------------------------------------
+    def _stored(self, number: int) -> None:
+        with self._progress:
+            self._in_store = max(self._in_store, number)
+            self._progress.notify_all()
+        self._intake.stored(number)
+        if self.full:
+            self._intake.look_for_room()

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from gateway.records.sqlite import connect
+from sqlalchemy import func, select
+
+from gateway.records.database import Database
+from gateway.records.schema import routing, routing_events
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,52 +36,42 @@ Change = Callable[[bytes | None], tuple[bytes, Sequence[Event]]]
 
 
 class RoutingStore:
-    """Over the file that the call log has opened and migrated. Blocking; one connection a call, so any thread may."""
+    """Over a prepared database. Blocking; any thread may. Raises StoreUnavailable."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     def since(self, sequence: int) -> tuple[int, dict[str, bytes]]:
-        """The documents that were changed after `sequence`, and the newest number. Raises sqlite3.Error."""
-        connection = connect(self._path)
-        try:
-            rows = connection.execute("SELECT model, sequence, document FROM routing WHERE sequence > ?", (sequence,))
-            found = rows.fetchall()
-        finally:
-            connection.close()
-        return max([sequence, *(row[1] for row in found)]), {row[0]: row[2] for row in found}
+        """The documents that were changed after `sequence`, and the newest number."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(routing).where(routing.c.sequence > sequence)).all()
+        return max([sequence, *(row.sequence for row in rows)]), {row.model: row.document for row in rows}
 
     def change(self, model: str, change: Change) -> bytes:
-        """Replace a model's document by what `change` makes of it; the new one. Raises sqlite3.Error."""
-        connection = connect(self._path)
-        try:
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                row = connection.execute("SELECT document FROM routing WHERE model = ?", (model,)).fetchone()
-                document, events = change(row[0] if row else None)
-                connection.execute(
-                    "INSERT INTO routing VALUES (?, (SELECT COALESCE(MAX(sequence), 0) + 1 FROM routing), ?) "
-                    "ON CONFLICT (model) DO UPDATE SET sequence = excluded.sequence, document = excluded.document",
-                    (model, document),
-                )
-                connection.executemany(
-                    "INSERT INTO routing_events (at, model, actor, action, reason, before, after) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [(time.time_ns(), e.model, e.actor, e.action, e.reason, e.before, e.after) for e in events],
-                )
-        finally:
-            connection.close()
+        """Replace a model's document by what `change` makes of it; the new one."""
+        with self._database.writing() as connection:
+            if not self._database.embedded:
+                # One change at a time, as a SQLite file has it: else two could take the same number, and who has
+                # read up to it would never see the second.
+                connection.exec_driver_sql("LOCK TABLE routing IN SHARE ROW EXCLUSIVE MODE")
+            known = connection.scalar(select(routing.c.document).where(routing.c.model == model))
+            document, events = change(known)
+            number = connection.scalar(select(func.coalesce(func.max(routing.c.sequence), 0) + 1))
+            if known is None:
+                connection.execute(routing.insert().values(model=model, sequence=number, document=document))
+            else:
+                changed = routing.update().where(routing.c.model == model)
+                connection.execute(changed.values(sequence=number, document=document))
+            if events:
+                at = time.time_ns()
+                connection.execute(routing_events.insert(), [{"at": at, **asdict(event)} for event in events])
         return document
 
     def events(self, model: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
         """The newest events first; `at` in seconds since the epoch."""
-        connection = connect(self._path)
-        try:
-            rows = connection.execute(
-                "SELECT at, model, actor, action, reason, before, after FROM routing_events "
-                "WHERE ?1 IS NULL OR model = ?1 ORDER BY id DESC LIMIT ?2",
-                (model, limit),
-            ).fetchall()
-        finally:
-            connection.close()
         names = ("at", "model", "actor", "action", "reason", "before", "after")
-        return [dict(zip(names, (row[0] / 1e9, *row[1:]), strict=True)) for row in rows]
+        query = select(*routing_events.c[names]).order_by(routing_events.c.id.desc()).limit(limit)
+        if model is not None:
+            query = query.where(routing_events.c.model == model)
+        with self._database.reading() as connection:
+            return [{**row, "at": row["at"] / 1e9} for row in connection.execute(query).mappings()]

@@ -33,10 +33,10 @@ class PrefixAffinity:
                 key=lambda scored: -scored[0],
             )
         ]
-        mean = (1 + sum(candidate.observed.in_flight for candidate in ordered)) / len(ordered)
+        mean = (1 + sum(candidate.load for candidate in ordered)) / len(ordered)
         most = math.ceil(self._load * mean)
-        roomy = [candidate for candidate in ordered if candidate.observed.in_flight < most]
-        full = [candidate for candidate in ordered if candidate.observed.in_flight >= most]
+        roomy = [candidate for candidate in ordered if candidate.load < most]
+        full = [candidate for candidate in ordered if candidate.load >= most]
         return (*roomy, *full, *self._fallbacks)
 
 

@@ -79,7 +79,7 @@ class Arms(Generic[T]):
 
     def _ended(self, exchange: Exchange) -> None:
         """Calls that a cache answered, or that never came to a target, say nothing of an arm."""
-        if exchange.cache == "hit" or not exchange.attempts:
+        if exchange.cache in ("hit", "semantic") or not exchange.attempts:
             return
         assert exchange.arm is not None
         stats = self._shared.count(exchange.arm)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
+from gateway.chat import Request
 from gateway.errors import CredentialRefused, GatewayError, UpstreamLimited
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Provider
 from gateway.routing.health import Circuit
 from gateway.routing.observed import Observed
+from gateway.routing.queueing import ServerQueue
 from gateway.routing.retries import seconds_of
 from gateway.values import Residency, Target
 
@@ -92,6 +95,22 @@ class Traits:
     tools: bool | None = None
 
 
+class Held(Protocol):
+    """What one try holds of a target's limits."""
+
+    def settle(self, exchange: Exchange) -> None: ...
+
+    def settle_unused(self) -> None:
+        """The try came to nothing."""
+
+
+class Gate(Protocol):
+    """Asks a target's own limits before each try."""
+
+    async def enter(self, request: Request, exchange: Exchange) -> Held:
+        """Raises LimitReached where the target is at one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """One target of a public model, with all that choosing and calling it needs."""
@@ -101,6 +120,13 @@ class Candidate:
     circuit: Circuit
     observed: Observed
     traits: Traits = Traits()
+    gate: Gate | None = None
+    queue: ServerQueue | None = None
+
+    @property
+    def load(self) -> int:
+        """Calls that it has from us, with those that wait for its server here."""
+        return self.observed.in_flight + (self.queue.waiting if self.queue is not None else 0)
 
     def ended(self, exchange: Exchange) -> None:
         """A call that this target had begun to answer is over; an answer that broke off counts against it."""

@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import reduce
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.chat import Request
-from gateway.errors import CredentialRefused, GatewayError, Overloaded, UpstreamError, UpstreamLimited, UpstreamRefused
+from gateway.errors import (
+    CredentialRefused,
+    GatewayError,
+    LimitReached,
+    Overloaded,
+    QueueFull,
+    TargetsFull,
+    UpstreamError,
+    UpstreamLimited,
+    UpstreamRefused,
+)
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
 from gateway.routing.hedging import hedged
+from gateway.routing.queueing import Queued, sooner
 from gateway.routing.retries import RetryBudget, pause, seconds_of
 from gateway.values import Attempt
 
@@ -67,6 +79,7 @@ class Dispatcher:
         self._budget.call()
         error: GatewayError | None = None
         asked = False
+        full: list[tuple[Candidate, LimitReached | QueueFull]] = []
         try:
             ranked = self._strategy.rank(request, exchange)
             for keep in self._filters:
@@ -76,18 +89,25 @@ class Dispatcher:
                     continue
                 if asked and not self._budget.take():
                     break
-                asked = True
+                before, asked = asked, True
                 try:
                     return _settled_on(
                         await self._try(candidate, ranked[order + 1 :], request, exchange, begin), exchange
                     )
+                except (LimitReached, QueueFull) as limit:
+                    full.append((candidate, limit))
+                    asked = before
                 except (UpstreamError, Overloaded) as failure:
                     if _is_final(failure):
                         raise
                     error = failure
             if not asked:
                 # All are out. Whoever is back soonest is asked all the same, once: a guess beats a certain refusal.
-                soonest = min(ranked, key=lambda candidate: candidate.circuit.reopens_in)
+                limited = [candidate for candidate, _ in full]
+                others = [candidate for candidate in ranked if candidate not in limited] if full else ranked
+                if not others:
+                    raise _soonest(full)
+                soonest = min(others, key=lambda candidate: candidate.circuit.reopens_in)
                 deadline = begin + soonest.line.total
                 return _settled_on(await self._attempt(soonest, request, exchange, deadline), exchange)
             assert error is not None
@@ -100,6 +120,7 @@ class Dispatcher:
             # An error holds the frames it passed, and a frame that held it in turn would keep all their bytes
             # until the collector comes by, which is seldom.
             error = None
+            full.clear()
             exchange.stage("call", started)
 
     async def _try(
@@ -128,6 +149,8 @@ class Dispatcher:
         while True:
             try:
                 return await self._attempt(candidate, request, exchange, deadline)
+            except QueueFull:
+                raise
             except (UpstreamError, Overloaded) as failure:
                 other_key = (
                     len(line.lanes) > 1 and line.awake and isinstance(failure, (UpstreamLimited, CredentialRefused))
@@ -148,7 +171,42 @@ class Dispatcher:
                 await asyncio.sleep(wait)
 
     async def _attempt(self, candidate: Candidate, request: Request, exchange: Exchange, deadline: float) -> Begun:
-        """One try at one candidate, noted in the exchange and in the candidate's health."""
+        """One try at one candidate, noted in the exchange and in the candidate's health.
+
+        Raises LimitReached where the candidate is at a limit of its own, QueueFull where there is no room before its
+        server.
+        """
+        if candidate.queue is None:
+            return await self._admitted(candidate, request, exchange, deadline)
+        well = candidate.circuit.closed
+        slot = await candidate.queue.enter(exchange, deadline)
+        try:
+            if well and not candidate.circuit.closed:
+                raise QueueFull(
+                    "The model's server has failed while this call waited for it. Try again shortly.",
+                    retry_after=f"{max(1.0, candidate.circuit.reopens_in):g}",
+                )
+            _, chunks = await self._admitted(candidate, request, exchange, deadline)
+        except BaseException:
+            slot.release()
+            raise
+        exchange.at_end(slot.release)
+        return candidate, Queued(chunks, slot, whole=not request.stream)
+
+    async def _admitted(self, candidate: Candidate, request: Request, exchange: Exchange, deadline: float) -> Begun:
+        """One try within the candidate's own limits. Raises LimitReached."""
+        if candidate.gate is None:
+            return await self._open(candidate, request, exchange, deadline)
+        held = await candidate.gate.enter(request, exchange)
+        try:
+            begun = await self._open(candidate, request, exchange, deadline)
+        except BaseException:
+            held.settle_unused()
+            raise
+        exchange.at_end(held.settle)
+        return begun
+
+    async def _open(self, candidate: Candidate, request: Request, exchange: Exchange, deadline: float) -> Begun:
         target, line = candidate.target, candidate.line
         lane = line.lane()
         tried = time.perf_counter_ns()
@@ -181,6 +239,17 @@ def _settled_on(begun: Begun, exchange: Exchange) -> Chunks:
     """Which candidate answers is known only here: two may have been asked at once."""
     exchange.target = begun[0].target
     return begun[1]
+
+
+def _soonest(full: list[tuple[Candidate, LimitReached | QueueFull]]) -> GatewayError:
+    """Every target is at a limit of its own, or has a queue without room: when the first of them is not."""
+    if queues := [error for _, error in full if isinstance(error, QueueFull)]:
+        return reduce(sooner, queues)
+    waits = [wait for _, limit in full if (wait := seconds_of(limit.retry_after)) is not None]
+    return TargetsFull(
+        "Every target of this model is at a limit of its own. Please try again later.",
+        retry_after=f"{min(waits):g}" if waits else None,
+    )
 
 
 def _is_final(failure: GatewayError) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 from gateway.pricing import PriceBook
 from gateway.providers.protocol import Attended
@@ -16,6 +17,7 @@ from gateway.routing.arms import Shared
 from gateway.routing.candidates import Candidate, Line, Traits
 from gateway.routing.health import Circuit, Patience
 from gateway.routing.observed import Observed
+from gateway.routing.queueing import Queues
 from gateway.routing.retries import RetryBudget
 from gateway.values import Target
 
@@ -23,19 +25,25 @@ from gateway.values import Target
 class Fleet:
     """Used by one compilation at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, model_server: Callable[[str, Any], Any] | None = None, part: tuple[int, int] = (1, 1)) -> None:
+        """`model_server` makes what stands for the gateway's own vLLM servers, where another process runs them.
+
+        `part`: which worker this is, and of how many.
+        """
+        self.model_server = model_server
         self._lines: dict[str, tuple[object, Line]] = {}
         self._health: dict[tuple[str, str], tuple[Patience, Circuit, Observed]] = {}
         self._budgets: dict[str, RetryBudget] = {}
         self.routing: dict[str, Shared] = {}
         self.prices = PriceBook()
+        self.queues = Queues(part)
         self._retired: list[Line] = []
 
     @contextlib.contextmanager
     def change(self) -> Iterator[None]:
         """Compile a revision inside. When that fails, what is here belongs to the one in force again."""
         lines, health, retired = dict(self._lines), dict(self._health), list(self._retired)
-        prices = self.prices.providers
+        prices, queues = self.prices.providers, self.queues.settings
         routing = {
             model: (shared, (shared.arms, shared.decide, shared.fade, shared.prepare, shared.rewards))
             for model, shared in self.routing.items()
@@ -45,6 +53,7 @@ class Fleet:
         except BaseException:
             self._lines, self._health, self._retired = lines, health, retired
             self.prices.configure(prices)
+            self.queues.settings = queues
             for model in [model for model in self.routing if model not in routing]:
                 del self.routing[model]
             for shared, kept in routing.values():
@@ -89,8 +98,27 @@ class Fleet:
             for (provider, model), (_, circuit, _) in self._health.items()
         }
 
+    def overview(self) -> list[dict[str, Any]]:
+        """Every target's circuit, why it is open and for how long, as this process has seen it; and the queue before its
+        server, where there is one."""
+        return [
+            {
+                "target": label,
+                "state": circuit.state,
+                "reason": circuit.reason,
+                "reopens_in": round(circuit.reopens_in, 3),
+                **({"queue": queue.told()} if (queue := self.queues.get(label.partition("/")[0])) is not None else {}),
+            }
+            for label, circuit in sorted(self.circuits().items())
+        ]
+
+    async def overview_told(self, _: object = None) -> list[dict[str, Any]]:
+        """The same, for another worker that asks."""
+        return self.overview()
+
     def start(self) -> None:
         """Begin what runs beside the calls of the lines in force. In the event loop."""
+        self.queues.start()
         for _, provider in self._attended():
             provider.start()
 

@@ -97,6 +97,6 @@ def busy(targets: Sequence[Candidate]) -> Callable[[Candidate], float]:
     def measure(candidate: Candidate) -> float:
         server = servers.get(candidate.target.label)
         told = (server.load or 0.0) if server is not None else 0.0
-        return max(candidate.observed.in_flight, told) + random.random()
+        return max(candidate.load, told) + random.random()
 
     return measure

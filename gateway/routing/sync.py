@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.records.database import StoreUnavailable
 from gateway.records.routing import Change, Event
 from gateway.routing.arms import Shared
 from gateway.routing.rewards import Rated, Waiting, count_unrated
@@ -79,7 +79,7 @@ class RoutingSync:
                     self._store.change(model, self._merging(model, took.delta))
                 del taken[model]
             self._sequence, changed = self._store.since(self._sequence)
-        except sqlite3.Error as error:
+        except StoreUnavailable as error:
             if self.healthy:
                 log.error("the routing state can't be read or written, calls go on as before: %s", error)
             self.healthy = False

@@ -18,11 +18,16 @@ def redacted(text: str) -> str:
 
 
 class _Json(logging.Formatter):
+    def __init__(self, worker: int | None) -> None:
+        super().__init__()
+        self._worker = {} if worker is None else {"worker": worker}
+
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
+            **self._worker,
             "message": redacted(record.getMessage()),
         }
         if record.exc_info:
@@ -35,13 +40,15 @@ class _Text(logging.Formatter):
         return redacted(super().format(record))
 
 
-def configure_logging() -> None:
-    """Once, at the server's start: text for a terminal, JSON for everything else."""
+def configure_logging(worker: int | None = None) -> None:
+    """Once, at the server's start: text for a terminal, JSON for everything else. `worker` is its number, where there
+    are several."""
     handler = logging.StreamHandler(sys.stderr)
+    who = "" if worker is None else f"[{worker}] "
     if sys.stderr.isatty():
-        handler.setFormatter(_Text("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_Text(f"%(asctime)s %(levelname)-7s {who}%(message)s", "%H:%M:%S"))
     else:
-        handler.setFormatter(_Json())
+        handler.setFormatter(_Json(worker))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)

@@ -4,23 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
+from gateway.telemetry.merging import snapshot
 from gateway.telemetry.names import OPERATIONS
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
+    from gateway.telemetry.merging import How, Snapshot
 
 # https://github.com/open-telemetry/semantic-conventions/blob/v1.41.0/docs/gen-ai/gen-ai-metrics.md
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
 _STAGE_SECONDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _MOST_MODELS = 200  # distinct model labels; `provider/model` names beyond that are counted as "other"
+
+
+_Counts = Callable[[], Mapping[tuple[str, ...], float]]
+
+
+class _Counted(Collector):
+    def __init__(self, name: str, help_: str, labels: tuple[str, ...], counts: _Counts, *, falls: bool = False) -> None:
+        """`falls`: the numbers are no counts but may fall."""
+        self._name, self._help, self._labels, self._counts = name, help_, labels, counts
+        self._family = GaugeMetricFamily if falls else CounterMetricFamily
+
+    def collect(self) -> Iterable[Metric]:
+        family = self._family(self._name, self._help, labels=self._labels)
+        for values, count in self._counts().items():
+            family.add_metric(values, count)
+        yield family
 
 
 class _Series:
@@ -42,7 +63,14 @@ class Metrics:
     def __init__(self, waiting: Callable[[], int], dropped: Callable[[], int]) -> None:
         """`waiting` and `dropped` tell the call log's queue and losses when scraped."""
         self._registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        self._how: dict[str, How] = {}
+        for family in ProcessCollector(registry=registry).collect():
+            self._how[family.name] = "each"
+        Gauge("rag_gateway_build_info", "What runs.", ("version",), registry=registry).labels(
+            version("rag-gateway")
+        ).set(1)
+        self._how["rag_gateway_build_info"] = "max"
+        self.gauge("rag_gateway_workers", "Processes that serve.", lambda: 1)
         of = ("gen_ai_operation_name", "rag_gateway_model", "gen_ai_provider_name")
         self.calls = Counter(
             "rag_gateway_calls", "Calls that have ended.", ("endpoint", "model", "target", "outcome", "status"),
@@ -74,15 +102,21 @@ class Metrics:
         self._attempts = Counter(
             "rag_gateway_failed_attempts", "Tries at a target that failed.", ("target", "code"), registry=registry
         )
+        self._limited = Counter(
+            "rag_gateway_limited", "Calls refused by a limit or a budget.", ("limit", "per"), registry=registry
+        )
         self._degraded = Counter(
             "rag_gateway_degraded", "Stages passed over because their service was away.", ("stage",), registry=registry
         )
-        self._running = 0
-        Gauge("rag_gateway_calls_in_progress", "Calls that run now.", registry=registry).set_function(
-            lambda: self._running
-        )
-        Gauge("rag_gateway_records_waiting", "Calls not yet in the call log.", registry=registry).set_function(waiting)
-        Gauge("rag_gateway_records_dropped", "Calls that the call log lost.", registry=registry).set_function(dropped)
+        self.running = 0
+        self.gauge("rag_gateway_calls_in_progress", "Calls that run now.", lambda: self.running)
+        self.turned_away = 0
+        self.counted(
+            "rag_gateway_turned_away", "Calls refused because server.max_in_flight were running.", (),
+            lambda: {(): self.turned_away},
+        )  # fmt: skip
+        self.gauge("rag_gateway_records_waiting", "Calls not yet in the call log.", waiting)
+        self.gauge("rag_gateway_records_dropped", "Calls that the call log lost.", dropped, how="sum")
         self.loop_lag = Histogram(
             "rag_gateway_event_loop_lag_seconds", "How late the event loop runs its timers.", buckets=_STAGE_SECONDS,
             registry=registry,
@@ -93,11 +127,11 @@ class Metrics:
         self._models: set[str] = set()
 
     def begin(self) -> None:
-        self._running += 1
+        self.running += 1
 
     def observe(self, exchange: Exchange) -> None:
         """Account for a settled call."""
-        self._running -= 1
+        self.running -= 1
         model = exchange.model or "unknown"
         if model not in self._models:
             if "/" in model and len(self._models) >= _MOST_MODELS:
@@ -136,10 +170,33 @@ class Metrics:
                 self._attempts.labels(attempt.target.provider, attempt.outcome[:64]).inc()
         for stage in exchange.degraded:
             self._degraded.labels(stage).inc()
+        if exchange.permit is not None and (refusal := exchange.permit.refusal) is not None:
+            self._limited.labels(*refusal).inc()
+
+    def gauge(self, name: str, help_: str, value: Callable[[], float], how: How = "live") -> None:
+        """A number that is looked up when scraped; `how` says what it is for several workers together."""
+        Gauge(name, help_, registry=self._registry).set_function(value)
+        self._how[name] = how
+
+    def counted(self, name: str, help_: str, labels: tuple[str, ...], counts: _Counts) -> None:
+        """A counter that is kept elsewhere, by its labels' values, and looked up when scraped."""
+        self._registry.register(_Counted(name, help_, labels, counts))
+
+    def levels(self, name: str, help_: str, labels: tuple[str, ...], values: _Counts) -> None:
+        """Numbers that may fall, by their labels' values, looked up when scraped; several workers' are added up."""
+        self._registry.register(_Counted(name, help_, labels, values, falls=True))
+
+    def histogram(self, name: str, help_: str, labels: tuple[str, ...]) -> Histogram:
+        """Of seconds, as stages take."""
+        return Histogram(name, help_, labels, buckets=_STAGE_SECONDS, registry=self._registry)
 
     def exposition(self) -> tuple[bytes, str]:
-        """The text format and its content type."""
+        """The text format and its content type, of this process."""
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+    async def snapshot_beside(self, _: object = None) -> Snapshot:
+        """The same for what merges it with other processes', made in a thread: with many models it takes a while."""
+        return await asyncio.to_thread(snapshot, self._registry, self._how)
 
 
 async def watch_loop(metrics: Metrics, every: float = 0.5) -> None:

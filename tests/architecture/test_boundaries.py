@@ -23,6 +23,7 @@ HEAVY = (
     "sentence_transformers",
     "pandas",
     "grpc",
+    "jwt",
 )
 
 

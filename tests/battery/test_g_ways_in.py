@@ -62,6 +62,38 @@ def test_g1_a_request_can_not_say_where_it_goes(
     assert caught == []
 
 
+ELSEWHERE: dict[str, dict[str, Any]] = {
+    "/v1/completions": {"model": "plain", "prompt": "hello"},
+    "/v1/messages": {"model": "plain", "max_tokens": 9, "messages": HELLO},
+    "/v1/messages/count_tokens": {"model": "plain", "messages": HELLO},
+    "/v1/responses": {"model": "plain", "input": "hello"},
+    "/v1/rerank": {"model": "plain", "query": "a", "documents": ["b"]},
+    "/v1/moderations": {"model": "plain", "input": "hello"},
+    "/v1/feedback": {"call_id": "x", "score": 1},
+    "/admin/keys": {"name": "x"},
+    "/admin/tenants": {"id": "g1"},
+    "/admin/organisations": {"id": "g1"},
+    "/admin/cache/purge": {"everything": True},
+    "/admin/exports": {"user": "x"},
+    "/admin/erasures": {"user": "x"},
+}
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+@pytest.mark.parametrize("field", ["api_base", "base_url", "api_key", "extra_headers"])
+def test_g1_nor_can_one_of_another_endpoint(
+    gateway: GatewayProcess, vendor: Vendor, trap: tuple[str, list[Any]], path: str, field: str
+) -> None:
+    url, caught = trap
+    headers = {"authorization": f"Bearer {KEY_ADMIN}"}
+    with httpx.Client(base_url=gateway.url, headers=headers, timeout=20, trust_env=False) as admin:
+        answer = admin.post(path, json={**ELSEWHERE[path], field: url})
+    assert answer.status_code in (400, 404), answer.text
+    assert field in answer.json()["error"].get("param", answer.text) or answer.status_code == 404
+    assert vendor.requests == []
+    assert caught == []
+
+
 @pytest.mark.parametrize("name", ["api_base", "base_url", "api_key"])
 def test_g1_nor_can_its_query(http: httpx.Client, vendor: Vendor, trap: tuple[str, list[Any]], name: str) -> None:
     url, caught = trap

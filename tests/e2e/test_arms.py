@@ -214,7 +214,7 @@ def test_the_command_line_does_the_same(two: list[GatewayProcess]) -> None:
         (run("set", "canary", "new"), "ARM=SHARE"),
         (run("set", "canary", "new=2"), "from 0 to 1"),
         (run("promote", "nosuch"), "has no arms"),
-        (run("show", key=KEY_A), "admin"),
+        (run("show", key=KEY_A), "role `viewer`"),
         (run("show", url="http://127.0.0.1:1"), "Is the gateway running there?"),
     ]:
         assert (refused.exit_code, why in refused.output) == (1, True), refused.output

@@ -116,6 +116,22 @@ def test_two_people_get_differently_framed_prompts(handbook: GatewayProcess, ask
     }
 
 
+def test_an_erased_user_is_a_stranger_again(handbook: GatewayProcess, asking: openai.OpenAI) -> None:
+    before = call_of(handbook, ask(asking, user="ben"))
+    assert before["features"]["values"]["plan"] == "free"
+
+    about = {"tenant": "default", "user": "ben"}
+    held = httpx.post(handbook.url + "/admin/exports", json=about, timeout=30).text
+    receipt = httpx.post(handbook.url + "/admin/erasures", json=about, timeout=30).json()
+
+    assert '"staff_profile_view:plan": "free"' in held
+    assert receipt["erased"]["features"] == 3
+    assert receipt["erased"]["cached_answers"] == 1
+    assert httpx.get(f"{handbook.url}/v1/calls/{before['id']}").status_code == 404
+    after = call_of(handbook, ask(asking, user="ben"))
+    assert (after["cache"], after["features"]["values"]["plan"]) == ("miss", None)
+
+
 def test_what_must_not_go_in_is_masked_or_refused(handbook: GatewayProcess, asking: openai.OpenAI) -> None:
     messages: Any = [{"role": "user", "content": "I am jane@example.com. What is a guardrail?"}]
     raw = asking.chat.completions.with_raw_response.create(model="handbook", messages=messages)

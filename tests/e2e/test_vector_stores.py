@@ -37,6 +37,7 @@ def configuration(vendor: Vendor) -> dict[str, Any]:
             "mock": {"kind": "openai_compatible", "base_url": vendor.url, "api_key": vendor.api_key},
         },
         "retrieval": {},
+        "models": {"kept": {"targets": ["mock/gpt-mock"], "cache": {"exact": {"ttl": "1h"}}}},
     }
 
 
@@ -256,6 +257,29 @@ def test_bad_uploads_are_refused_whole(stores: GatewayProcess) -> None:
     assert len(list((stores.folder / "data" / "files" / "files").glob("*.*"))) == 0
 
 
+def test_an_erased_users_files_go_from_every_search(stores: GatewayProcess, clients: dict[str, openai.OpenAI]) -> None:
+    front, shared = clients["front"].with_options(default_headers={"x-user": "cleo"}), clients["a"]
+    own = upload(front, "cleo.md", b"Cleo keeps an axolotl called Xanthippe.")
+    store = front.vector_stores.create(name="cleo's", file_ids=[own.id])
+    common = shared.vector_stores.create(name="common")
+    front.vector_stores.files.create_and_poll(vector_store_id=common.id, file_id=own.id)
+    assert found(shared, common.id, "axolotl") == []  # it is cleo's there too
+    assert len(found(front, common.id, "axolotl")) == 1
+    admin = {"authorization": f"Bearer {KEYS['admin']}"}
+    about = {"tenant": "a", "user": "cleo"}
+    held = httpx.post(stores.url + "/admin/exports", json=about, headers=admin, timeout=30).text.splitlines()
+    assert {"file", "vector_store"} <= {json.loads(line)["object"] for line in held}
+
+    receipt = httpx.post(stores.url + "/admin/erasures", json=about, headers=admin, timeout=30).json()
+
+    assert (receipt["erased"]["files"], receipt["erased"]["vector_stores"]) == (1, 1)
+    assert found(front, common.id, "axolotl") == []
+    for gone in (lambda: front.files.retrieve(own.id), lambda: front.vector_stores.retrieve(store.id)):
+        with pytest.raises(openai.NotFoundError):
+            gone()
+    assert shared.vector_stores.retrieve(common.id).id == common.id
+
+
 def test_indexing_goes_on_after_a_kill(tmp_path: Path, vendor: Vendor) -> None:
     """What waited is indexed by the next process, and is there once."""
     made = configuration(vendor)
@@ -394,3 +418,43 @@ def test_a_wrong_file_search_is_told(
         clients["a"].chat.completions.create(model="mock/m", messages=messages, tools=tools)
     assert refused.value.param == param
     assert vendor.requests == []
+
+
+def test_kept_answers_go_with_the_documents_that_they_were_made_of(
+    stores: GatewayProcess, clients: dict[str, openai.OpenAI]
+) -> None:
+    """A document that goes, or comes, is another answer from the next call on; a purge by document names it."""
+    client = clients["a"]
+    store = client.vector_stores.create(name="kept")
+
+    def load(name: str, content: bytes) -> str:
+        done = client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=(name, io.BytesIO(content)))
+        assert done.status == "completed"
+        return done.id
+
+    def ask() -> str:
+        messages: Any = [{"role": "user", "content": WALNUTS}]
+        raw = client.chat.completions.with_raw_response.create(
+            model="kept", messages=messages, tools=searching(store.id)
+        )
+        return raw.headers["x-gateway-cache"]
+
+    def purge(document: str) -> int:
+        answer = httpx.post(
+            stores.url + "/admin/cache/purge",
+            json={"document": document, "collection": "rag_gateway_vector_stores"},
+            headers={"authorization": f"Bearer {KEYS['admin']}"},
+        )
+        return answer.json()["purged"]
+
+    minutes = load("minutes.md", MINUTES)
+    assert [ask(), ask()] == ["miss", "hit"]
+    menu = load("menu.md", MENU)
+    assert [ask(), ask()] == ["miss", "hit"]
+    client.vector_stores.files.delete(menu, vector_store_id=store.id)
+    until(lambda: ask() == "hit")  # what was found before the menu came is found again
+    assert purge(f"{store.id}/{menu}") == 1
+    assert purge(f"{store.id}/{minutes}") == 1
+    assert ask() == "miss"
+    client.vector_stores.files.delete(minutes, vector_store_id=store.id)
+    assert ask() == "miss"

@@ -67,6 +67,8 @@ class Vendor:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.failures: Counter[str] = Counter()
+        self.running: Counter[str] = Counter()  # of models with a `capacity`: calls now, and at most
+        self.most_running: Counter[str] = Counter()
 
     @property
     def url(self) -> str:
@@ -90,6 +92,7 @@ class Vendor:
         self.behaviours.clear()
         self.requests.clear()
         self.failures.clear()
+        self.most_running.clear()
 
     @property
     def unsettled(self) -> list[Seen]:
@@ -266,6 +269,8 @@ class Answer:
             return await self._error(401, "Incorrect API key provided: {key}")
         if "delay" in how:
             await asyncio.sleep(how["delay"])
+        if "capacity" in how:
+            await self._compute()
         if "status" in how and self._still_fails():
             message = how.get("message", "The server had an error")
             return await self._error(how["status"], message.replace("{key}", self._vendor.api_key))
@@ -274,6 +279,22 @@ class Answer:
         if self.streams():
             return await self._stream()
         return await self._json(self.document())
+
+    async def _compute(self) -> None:
+        """`work` seconds, as on a GPU: `capacity` calls side by side, and more of them slow each other down so much that
+        together they take longer than one after the other."""
+        running, model = self._vendor.running, self._model
+        running[model] += 1
+        try:
+            left = float(self._how["work"])
+            while left > 0:
+                slow = max(1.0, running[model] / self._how["capacity"]) ** 2
+                self._vendor.most_running[model] = max(self._vendor.most_running[model], running[model])
+                began = time.monotonic()
+                await asyncio.sleep(min(left * slow, self._how["work"] / 4))
+                left -= (time.monotonic() - began) / slow
+        finally:
+            running[model] -= 1
 
     def _still_fails(self) -> bool:
         """Whether a fault is to be; `fail_times` limits how often one is."""

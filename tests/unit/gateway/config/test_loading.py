@@ -41,8 +41,8 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
         ),
         pytest.param(
             "providers: {o: {kind: openai, api_key: k}}\nmodles: {}\n",
-            "2:1: modles: is not a setting; allowed: access, data_dir, features, guardrails, models, prompts, providers, "
-            "records, residency, retrieval, server, state, telemetry; did you mean `models`?",
+            "2:1: modles: is not a setting; allowed: access, charging, data_dir, features, guardrails, limits, models, "
+            "prompts, providers, records, residency, retrieval, server, state, telemetry; did you mean `models`?",
             id="an unknown section",
         ),
         pytest.param(

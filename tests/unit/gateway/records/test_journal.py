@@ -1,23 +1,32 @@
-"""The call log: what is appended is written, told to its own tenant, and not lost on SIGKILL."""
+"""The call log: what is appended is written, told to its own tenant, and lost neither on SIGKILL nor in an outage."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import errno
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway_process import until
+from sqlalchemy import text
 
+from gateway.errors import Overloaded
 from gateway.exchange import Exchange
-from gateway.records.calls import COLUMNS, row
+from gateway.records import drain
+from gateway.records.calls import _FIND, COLUMNS, CallLog, row
+from gateway.records.contents import Contents
+from gateway.records.database import Database, StoreUnavailable
 from gateway.records.journal import CallJournal
-from gateway.records.sqlite import _FIND, SqliteCalls
+from gateway.records.ledger import Entry, Ledger
 from gateway.values import Attempt, Caller, Target, Usage
 from guardrails.verdicts import Finding, Verdict
 from retrieval.passages import Passage
@@ -42,13 +51,54 @@ def settled(tenant: str = "a", *, content: bool = False) -> Exchange:
     return exchange
 
 
+Begin = Callable[..., CallJournal]
+
+
 @pytest.fixture
-def calls(tmp_path: Path) -> SqliteCalls:
-    return SqliteCalls(tmp_path / "deep" / "calls.db")
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'deep' / 'calls.db'}")
+    database.prepare()
+    yield database
+    database.close()
 
 
-def test_a_call_is_found_by_each_of_its_ids_in_its_tenant_only(calls: SqliteCalls) -> None:
-    journal = CallJournal(calls)
+@pytest.fixture
+def begin(database: Database, tmp_path: Path) -> Iterator[Begin]:
+    """Makes journals over the one database, as one process after the other would; they are closed at the end."""
+    made: list[CallJournal] = []
+
+    def journal(store: Any = None, **options: Any) -> CallJournal:
+        made.append(CallJournal(tmp_path / "deep" / "spool", store or Ledger(database), CallLog(database), **options))
+        return made[-1]
+
+    yield journal
+    for journal_ in made:
+        journal_.close()
+
+
+def kept(database: Database) -> list[str]:
+    with database.reading() as connection:
+        return [row[0] for row in connection.execute(text("SELECT call_id FROM calls ORDER BY started_at"))]
+
+
+class Away:
+    """The ledger of a store that comes and goes."""
+
+    def __init__(self, database: Database) -> None:
+        self._ledger = Ledger(database)
+        self.away = True
+
+    def apply(self, spool_id: str, columns: Sequence[str], entries: Sequence[tuple[int, Entry]]) -> None:
+        if self.away:
+            raise StoreUnavailable("the record store: OperationalError")
+        self._ledger.apply(spool_id, columns, entries)
+
+    def forget(self, spool_id: str) -> None:
+        self._ledger.forget(spool_id)
+
+
+def test_a_call_is_found_by_each_of_its_ids_in_its_tenant_only(begin: Begin) -> None:
+    journal = begin()
     exchange = settled()
     exchange.request_id = "mine-1"
     journal.append(exchange)
@@ -60,16 +110,14 @@ def test_a_call_is_found_by_each_of_its_ids_in_its_tenant_only(calls: SqliteCall
         assert journal.find(str(name), "b") is None
     for hostile in ("' OR 1=1 --", "%", "", "call_"):
         assert journal.find(hostile, "a") is None
-    journal.close()
 
 
-def test_what_is_told_of_a_call(calls: SqliteCalls) -> None:
-    journal = CallJournal(calls)
+def test_what_is_told_of_a_call(begin: Begin) -> None:
+    journal = begin()
     exchange = settled(content=True)
     journal.append(exchange)
     journal.flush()
     told = journal.find(exchange.call_id, "a")
-    journal.close()
     assert told is not None
     assert told["messages"] == [{"role": "user", "content": "canary question"}]
     assert told["answer"] == "canary answer"
@@ -91,64 +139,45 @@ def test_what_is_told_of_a_call(calls: SqliteCalls) -> None:
     assert [stage["name"] for stage in told["stages"]] == ["call"]
 
 
-def test_content_is_kept_only_where_it_may_be(calls: SqliteCalls, tmp_path: Path) -> None:
-    journal = CallJournal(calls)
+def test_content_is_kept_only_where_it_may_be(database: Database, begin: Begin, tmp_path: Path) -> None:
+    away = Away(database)
+    journal = begin(away)
     journal.append(settled(content=False))
-    journal.close()
-    kept = b"".join(file.read_bytes() for file in (tmp_path / "deep").iterdir())
-    assert b"handbook" in kept
-    assert b"canary" not in kept
+    until(lambda: journal.spooled_bytes)
+
+    def on_the_disk() -> bytes:
+        return b"".join(file.read_bytes() for file in (tmp_path / "deep").rglob("*") if file.is_file())
+
+    assert b"handbook" in on_the_disk()  # in the spool
+    assert b"canary" not in on_the_disk()
+    away.away = False
+    until(journal.flush)
+    assert b"canary" not in on_the_disk()
 
 
-def test_a_disk_that_refuses_delays_and_loses_nothing() -> None:
-    class Failing:
-        """Refuses the first writes, as a full disk does."""
-
-        def __init__(self) -> None:
-            self.refusals = 1
-            self.rows: list[tuple[Any, ...]] = []
-
-        def write(self, rows: Sequence[tuple[Any, ...]]) -> None:
-            if self.refusals:
-                self.refusals -= 1
-                raise sqlite3.OperationalError("database or disk is full")
-            self.rows += rows
-
-        def find(self, call_id: str, tenant: str) -> None:
-            return None
-
-        def close(self) -> None:
-            pass
-
-    store = Failing()
-    journal = CallJournal(store)
-    for _ in range(5):
-        journal.append(settled())
-    assert journal.flush(10)
-    journal.close()
-    assert len(store.rows) == 5
-    assert journal.healthy
-
-
-def test_a_record_that_can_not_be_told_does_not_stop_the_others(calls: SqliteCalls) -> None:
-    journal = CallJournal(calls)
+def test_a_record_that_can_not_be_told_does_not_stop_the_others(begin: Begin) -> None:
+    journal = begin()
     broken, good = settled(), settled()
     broken.attempts = [None]  # type: ignore[list-item]  # what a defect might leave there
     journal.append(broken)
     journal.append(good)
     assert journal.flush()
     assert journal.find(good.call_id, "a") is not None
-    journal.close()
+    assert journal.dropped == 1
 
 
 CHILD = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from test_journal import settled
+from gateway.records.calls import CallLog
+from gateway.records.database import Database
 from gateway.records.journal import CallJournal
-from gateway.records.sqlite import SqliteCalls
-journal = CallJournal(SqliteCalls(Path(sys.argv[1])))
+from gateway.records.ledger import Ledger
+database = Database("sqlite:///" + sys.argv[1])
+database.prepare()
+journal = CallJournal(Path(sys.argv[1]).parent / "spool", Ledger(database), CallLog(database))
 while True:
     exchange = settled()
     journal.append(exchange)
@@ -157,53 +186,76 @@ while True:
 """
 
 
-def test_sigkill_loses_at_most_the_last_100_ms(tmp_path: Path) -> None:
-    file = tmp_path / "calls.db"
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(file), str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True
-    )
+@pytest.fixture
+def child(database: Database, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that records calls without end, and tells each one's id and time on its standard output."""
+    tests = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "deep" / "calls.db"), *tests]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    yield running
+    running.kill()
+    running.wait()
+    assert running.stdout is not None
+    running.stdout.close()
+
+
+def killed_after(child: subprocess.Popen[str], calls: int) -> set[str]:
+    """The calls that it had told of 100 ms before it was killed."""
     assert child.stdout is not None
-    told = [child.stdout.readline().split() for _ in range(400)]
+    told = [child.stdout.readline().split() for _ in range(calls)]
     killed = time.time()
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
-    child.stdout.close()
-    connection = sqlite3.connect(file)
-    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    kept = {row[0] for row in connection.execute("SELECT call_id FROM calls")}
-    connection.close()
     due = {call_id for call_id, at in told if float(at) < killed - 0.1}
     assert due
-    assert due <= kept
+    return due
 
 
-def test_a_newer_file_is_refused(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "calls.db")
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    with pytest.raises(sqlite3.DatabaseError, match="newer version"):
-        SqliteCalls(tmp_path / "calls.db")
+def test_sigkill_loses_at_most_the_last_100_ms(
+    child: subprocess.Popen[str], database: Database, begin: Begin, tmp_path: Path
+) -> None:
+    due = killed_after(child, 400)
+    assert begin().flush(10)
+    with contextlib.closing(sqlite3.connect(tmp_path / "deep" / "calls.db")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert due <= set(kept(database))
 
 
-def test_rows_are_as_wide_as_their_columns(calls: SqliteCalls) -> None:
-    assert len(row(settled())) == len(COLUMNS)
+def test_a_process_that_runs_takes_over_what_a_killed_one_left(
+    child: subprocess.Popen[str], database: Database, begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "_LOOK_ROUND", 0.02)
+    running = begin()
+    due = killed_after(child, 400)
+    until(lambda: due <= set(kept(database)))
+    spools = tmp_path / "deep" / "spool"
+    until(lambda: [folder.name for folder in spools.iterdir()] == [running._spool.id])
+
+    def cursors() -> list[Any]:
+        with database.reading() as connection:
+            return list(connection.execute(text("SELECT spool_id FROM spool_cursors")))
+
+    until(lambda: cursors() == [], what="nothing left of the spool that is gone")
 
 
-def test_a_row_that_can_not_be_stored_is_left_out_alone(calls: SqliteCalls) -> None:
-    journal = CallJournal(calls)
+def test_rows_are_as_wide_as_their_columns() -> None:
+    assert len(row(settled(), Contents())) == len(COLUMNS)
+
+
+def test_a_row_that_can_not_be_stored_is_left_out_alone(begin: Begin) -> None:
+    journal = begin()
     broken, good = settled(), settled()
-    broken.usage = Usage(2**64, 0)  # more than SQLite's integers hold
+    broken.usage = Usage(2**63, 0)  # more than the database's integers hold
     for exchange in (settled(), broken, good):
         journal.append(exchange)
     assert journal.flush()
     assert journal.find(good.call_id, "a") is not None
     assert journal.find(broken.call_id, "a") is None
     assert (journal.dropped, journal.healthy) == (1, True)
-    journal.close()
 
 
-def test_a_locked_file_delays_and_loses_nothing(calls: SqliteCalls, tmp_path: Path) -> None:
-    journal = CallJournal(calls)
+def test_a_locked_file_delays_and_loses_nothing(begin: Begin, tmp_path: Path) -> None:
+    journal = begin()
     other = sqlite3.connect(tmp_path / "deep" / "calls.db")
     other.execute("BEGIN IMMEDIATE")
     exchange = settled()
@@ -211,17 +263,216 @@ def test_a_locked_file_delays_and_loses_nothing(calls: SqliteCalls, tmp_path: Pa
     assert not journal.flush(0.3)
     other.rollback()
     other.close()
-    assert journal.flush(10)
+    until(journal.flush)
     assert journal.find(exchange.call_id, "a") is not None
-    journal.close()
 
 
-def test_a_call_is_found_by_index_and_not_by_walking_its_tenants(calls: SqliteCalls, tmp_path: Path) -> None:
-    journal = CallJournal(calls)
-    connection = sqlite3.connect(tmp_path / "deep" / "calls.db")
-    plan = connection.execute("EXPLAIN QUERY PLAN " + _FIND, {"tenant": "a", "id": "x"}).fetchall()
-    connection.close()
-    journal.close()
+def test_a_call_is_found_by_index_and_not_by_walking_its_tenants(database: Database) -> None:
+    with database.reading() as connection:
+        query = text("EXPLAIN QUERY PLAN " + _FIND.format(plus="+"))
+        plan = connection.execute(query, {"tenant": "a", "id": "x", "user": None}).fetchall()
     used = " ".join(row[3] for row in plan)
     assert "calls_by_answer" in used
     assert "calls_by_time" not in used
+
+
+# --- the store away -----------------------------------------------------------------------------------
+def test_a_store_that_is_away_delays_and_loses_nothing(
+    database: Database, begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = Away(database)
+    journal = begin(away)
+    calls = [settled() for _ in range(30)]
+    for exchange in calls:
+        journal.append(exchange)
+        if exchange is calls[15]:
+            assert not journal.flush()
+    assert not journal.flush()
+    assert (journal.healthy, journal.dropped, journal.waiting) == (False, 0, 30)
+    away.away = False
+    until(journal.flush)
+    assert kept(database) == [exchange.call_id for exchange in calls]
+    assert (journal.healthy, journal.waiting) == (True, 0)
+    assert caplog.text.count("takes no records") == 1
+
+
+def test_what_the_store_did_not_take_is_brought_by_the_next_process(database: Database, begin: Begin) -> None:
+    away = Away(database)
+    first = begin(away)
+    calls = [settled() for _ in range(5)]
+    for exchange in calls:
+        first.append(exchange)
+    first.close()
+    assert kept(database) == []
+    second = begin()
+    late = settled()
+    second.append(late)
+    assert second.flush()
+    assert kept(database) == [*(exchange.call_id for exchange in calls), late.call_id]
+
+
+def test_a_program_with_other_columns_left_its_spool_behind(database: Database, begin: Begin, tmp_path: Path) -> None:
+    from gateway.records import journal as module
+
+    exchange = settled()
+    with pytest.MonkeyPatch.context() as older:
+        at = COLUMNS.index("first_chunk_us")
+        older.setattr(module, "COLUMNS", ("gone", *COLUMNS[:at], *COLUMNS[at + 1 :]))
+
+        def older_row(exchange: Exchange, contents: Contents) -> tuple[Any, ...]:
+            values = row(exchange, contents)
+            return ("x", *values[:at], *values[at + 1 :])
+
+        older.setattr(module, "row", older_row)
+        old = begin(Away(database))
+        old.append(exchange)
+        old.close()
+    assert begin().flush()
+    assert kept(database) == [exchange.call_id]
+
+
+# --- no room ------------------------------------------------------------------------------------------
+def test_a_full_spool_drops_counts_and_says_so_once(
+    database: Database, begin: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = Away(database)
+    journal = begin(away, max_bytes=10_000)
+    calls = [settled() for _ in range(60)]
+    for at in range(0, 60, 10):
+        for exchange in calls[at : at + 10]:
+            journal.append(exchange)
+        journal.flush()
+    assert journal.spooled_bytes < 20_000
+    assert journal.dropped > 0
+    assert not journal.full
+    assert caplog.text.count("no room for call records") == 1
+    away.away = False
+    until(journal.flush)
+    assert kept(database) == [exchange.call_id for exchange in calls[: 60 - journal.dropped]]
+    journal.append(last := settled())
+    until(journal.flush)
+    assert journal.find(last.call_id, "a") is not None
+    assert "are kept again" in caplog.text
+
+
+def test_a_full_spool_refuses_and_takes_calls_again_when_there_is_room(database: Database, begin: Begin) -> None:
+    away = Away(database)
+    journal = begin(away, max_bytes=10_000, when_full="refuse")
+    calls = [settled() for _ in range(30)]
+    for exchange in calls:
+        journal.append(exchange)
+    until(lambda: journal.full)
+    journal.append(running := settled())  # begun before it was full
+    journal.flush()
+    away.away = False
+    until(lambda: not journal.full)
+    until(journal.flush)
+    assert journal.dropped == 0
+    assert kept(database) == [exchange.call_id for exchange in (*calls, running)]
+
+
+class FullDisk:
+    """Every write of a spool fails while `full`."""
+
+    def __init__(self, patched: pytest.MonkeyPatch) -> None:
+        self.full = True
+        self._real = os.pwrite
+        patched.setattr(os, "pwrite", self._pwrite)
+
+    def _pwrite(self, descriptor: int, data: bytes, offset: int) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return self._real(descriptor, data, offset)
+
+
+def test_what_the_disk_does_not_take_goes_to_the_store_from_memory(
+    database: Database, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+    journal = begin()
+    calls = [settled() for _ in range(5)]
+    for exchange in calls:
+        journal.append(exchange)
+    until(journal.flush)
+    assert kept(database) == [exchange.call_id for exchange in calls]
+    assert not journal.healthy
+    disk.full = False
+    until(lambda: journal.healthy)
+    assert journal.dropped == 0
+
+
+def test_what_neither_disk_nor_store_takes_waits_in_memory_bounded_and_counted(
+    database: Database, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gateway.records import intake
+
+    monkeypatch.setattr(intake, "_MOST_IN_MEMORY", 3_000)
+    disk, away = FullDisk(monkeypatch), Away(database)
+    journal = begin(away)
+    calls = [settled() for _ in range(20)]
+    for exchange in calls:
+        journal.append(exchange)
+    journal.flush()
+    assert 0 < journal.dropped < 20
+    disk.full = False
+    until(lambda: journal.spooled_bytes)
+    away.away = False
+    until(journal.flush)
+    assert kept(database) == [exchange.call_id for exchange in calls[: 20 - journal.dropped]]
+
+
+def test_a_disk_that_takes_nothing_makes_the_journal_full_until_it_does(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = FullDisk(monkeypatch)
+    journal = begin(when_full="refuse")
+    journal.append(settled())
+    until(lambda: journal.full)
+    until(journal.flush)  # the store has it now, and nothing waits: the disk is tried all the same
+    assert journal.full
+    disk.full = False
+    until(lambda: not journal.full)
+
+
+def test_a_folder_that_can_not_be_written_is_said_at_the_start(begin: Begin, tmp_path: Path) -> None:
+    (tmp_path / "deep" / "spool").write_text("a file")
+    with pytest.raises(StoreUnavailable, match=r"deep/spool: .*exists"):
+        begin()
+
+
+# --- strict -------------------------------------------------------------------------------------------
+async def test_strict_answers_wait_for_the_disk_in_groups(
+    database: Database, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    real = os.fdatasync
+
+    def noted(descriptor: int) -> None:
+        real(descriptor)
+        synced.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    journal = begin(Away(database), strict=True)
+
+    async def one() -> None:
+        journal.append(settled())
+        await journal.kept()
+        assert synced
+
+    await asyncio.gather(*[one() for _ in range(200)])
+    assert journal.spooled_bytes == synced[-1] > 200 * 100
+    assert len(synced) < 200
+
+
+@pytest.mark.parametrize("when_full", ["refuse", "drop"])
+async def test_strict_answers_when_the_disk_takes_nothing(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, when_full: str
+) -> None:
+    FullDisk(monkeypatch)
+    journal = begin(strict=True, when_full=when_full)
+    journal.append(settled())
+    if when_full == "refuse":
+        with pytest.raises(Overloaded, match="no room to record calls"):
+            await journal.kept()
+    else:
+        await journal.kept()

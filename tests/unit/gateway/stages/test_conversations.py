@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import pytest
 
 from gateway.chat import ChatRequest, EmbeddingsRequest
 from gateway.exchange import Exchange
+from gateway.records.database import Database
 from gateway.records.pseudonyms import PseudonymStore
 from gateway.records.sealing import Seal
-from gateway.records.sqlite import SqliteCalls
 from gateway.stages.conversations import ConversationPseudonyms, conversation_of
 from gateway.stages.guarding import InputGuard
 from gateway.values import Caller
@@ -34,17 +35,18 @@ def exchange(caller: Caller = ANNA) -> Exchange:
     return made
 
 
-def guard(path: Path) -> InputGuard:
+def guard(database: Database) -> InputGuard:
     check: Any = build_check("pii", {})
-    store = PseudonymStore(path, Seal([b"k" * 32]), 60.0)
+    store = PseudonymStore(database, Seal([b"k" * 32]), 60.0)
     return InputGuard(Policy([Rule(check, "pseudonymise")]), ConversationPseudonyms(store))
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    file = tmp_path / "gateway.db"
-    SqliteCalls(file).close()
-    return file
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path / 'gateway.db'}")
+    made.prepare()
+    yield made
+    made.close()
 
 
 CALLERS = [
@@ -90,26 +92,26 @@ async def sent(made: InputGuard, caller: Caller, asked: ChatRequest) -> tuple[st
     return str(asked.messages[0]["content"]), account
 
 
-async def test_only_its_own_caller_has_what_was_kept(path: Path) -> None:
-    placeholder, _ = await sent(guard(path), ANNA, request(prompt_cache_key="c1"))
+async def test_only_its_own_caller_has_what_was_kept(database: Database) -> None:
+    placeholder, _ = await sent(guard(database), ANNA, request(prompt_cache_key="c1"))
     for caller in CALLERS:
-        _, account = await sent(guard(path), caller, request("Who was it?", prompt_cache_key="c1"))
+        _, account = await sent(guard(database), caller, request("Who was it?", prompt_cache_key="c1"))
         assert account.pseudonyms is not None
         restored = account.pseudonyms.restorer(in_json=False).feed(placeholder) if account.pseudonyms else placeholder
         assert restored == (JANE if caller == ANNA else placeholder)
 
 
-async def test_a_call_goes_on_without_the_store_and_with_the_same_placeholder(tmp_path: Path, path: Path) -> None:
-    told, account = await sent(guard(path), ANNA, request(prompt_cache_key="c1"))
-    away, degraded = await sent(guard(tmp_path), ANNA, request(prompt_cache_key="c1"))
+async def test_a_call_goes_on_without_the_store_and_with_the_same_placeholder(database: Database) -> None:
+    told, account = await sent(guard(database), ANNA, request(prompt_cache_key="c1"))
+    away, degraded = await sent(guard(Database("sqlite:////nowhere/gateway.db")), ANNA, request(prompt_cache_key="c1"))
     assert (account.degraded, degraded.degraded) == ([], ["pseudonyms"])
     assert away == told
     assert degraded.pseudonyms is not None
     assert degraded.pseudonyms.restorer(in_json=False).feed(away) == JANE
 
 
-async def test_what_is_blocked_leaves_nothing(path: Path) -> None:
-    made = guard(path)
+async def test_what_is_blocked_leaves_nothing(database: Database) -> None:
+    made = guard(database)
     secrets: Any = build_check("secrets", {})
     made.policy = made.policy.with_rules_of(Policy([Rule(secrets, "block")]))
     with pytest.raises(Exception, match="blocked by a guardrail"):
@@ -118,8 +120,8 @@ async def test_what_is_blocked_leaves_nothing(path: Path) -> None:
     assert not account.pseudonyms
 
 
-async def test_calls_of_one_conversation_side_by_side_lose_nothing_of_each_other(path: Path) -> None:
-    first, second = guard(path), guard(path)
+async def test_calls_of_one_conversation_side_by_side_lose_nothing_of_each_other(database: Database) -> None:
+    first, second = guard(database), guard(database)
     asked = [request(prompt_cache_key="c1"), request("john@example.com", prompt_cache_key="c1")]
     accounts = [exchange(), exchange()]
     for made, one, account in zip((first, second), asked, accounts, strict=True):
@@ -133,8 +135,8 @@ async def test_calls_of_one_conversation_side_by_side_lose_nothing_of_each_other
     assert later.pseudonyms.restorer(in_json=False).feed(both) == JANE + "john@example.com"
 
 
-def test_the_placeholders_of_a_conversation_are_told_apart_from_what_somebody_makes_up(path: Path) -> None:
-    store = PseudonymStore(path, Seal([os.urandom(32)]), 60.0)
+def test_the_placeholders_of_a_conversation_are_told_apart_from_what_somebody_makes_up(database: Database) -> None:
+    store = PseudonymStore(database, Seal([os.urandom(32)]), 60.0)
     placeholder = store.placeholder(b"c" * 32, "EMAIL_ADDRESS", JANE)
     assert placeholder.startswith("<EMAIL_ADDRESS_")
     assert len(placeholder) == len("<EMAIL_ADDRESS_>") + 12

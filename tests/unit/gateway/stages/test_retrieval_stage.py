@@ -8,8 +8,9 @@ import pytest
 
 from gateway.chat import ChatRequest
 from gateway.exchange import Exchange
-from gateway.stages.preparation import Breaker, RetrievalStage
+from gateway.stages.preparation import RetrievalStage
 from gateway.values import Caller
+from retrieval.breaking import Breaker
 from retrieval.passages import Passage, RetrievalUnavailable
 
 PASSAGE = Passage("d", "v", "d#0", "c", 0.5, "Title", "url", "Text.")

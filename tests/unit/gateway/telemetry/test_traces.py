@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -172,7 +173,7 @@ def test_a_dead_collector_costs_no_call_anything() -> None:
 
 @pytest.mark.parametrize(("sample", "flags"), [(1.0, "01"), (0.0, "00"), (None, "00")])
 def test_the_provider_is_told_of_a_span_that_will_be_exported(sample: float | None, flags: str) -> None:
-    gateway = Gateway(None, None, None, None, 0, sample)  # type: ignore[arg-type]  # what it holds plays no part here
+    gateway = Gateway(None, SimpleNamespace(strict=False), None, None, 0, sample)  # type: ignore[arg-type]  # plays no part here
     exchange = Exchange("chat.completions")
     gateway.sample(exchange)
     assert exchange.trace_flags == flags

@@ -1,0 +1,137 @@
+"""Admission: a call's limits are asked once it is known who calls what, and settled however it ends.
+
+All rules that are about a call are granted together or none of them is. Tokens and money are reserved by an estimate
+and settled by what the answer really used: at the time of the reservation, so that a window is never fuller than it was
+said to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gateway.access.counters import Unknown
+from gateway.access.estimates import Estimate, estimate
+from gateway.access.meters import Ask
+from gateway.access.permits import Permit
+from gateway.access.refusals import refusal
+from gateway.errors import LimitsUnavailable
+from gateway.values import Usage
+
+if TYPE_CHECKING:
+    from gateway.access.costs import Costs
+    from gateway.access.counters import Counters
+    from gateway.access.meters import Meters
+    from gateway.access.rules import Rule
+    from gateway.chat import Request
+    from gateway.config.limits import Charging
+    from gateway.exchange import Exchange
+    from gateway.values import Target
+
+# What nobody asked for reserves so small a part at most, or low limits would let nothing through.
+_PART_OF_TOKENS = 10
+_PART_OF_MONEY = 100
+
+
+class Limits:
+    """The rules of one revision, over counts that outlive it."""
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        charging: Charging,
+        meters: Meters,
+        counters: Counters,
+        costs: Costs,
+        template_tokens: Mapping[str, int],
+    ) -> None:
+        """`template_tokens`: what the prompt of a public model may have beside the caller's own words."""
+        self.rules = tuple(rule for rule in rules if not rule.of_targets)
+        self.target_rules = tuple(rule for rule in rules if rule.of_targets)
+        self.charging = charging
+        self.meters = meters
+        self.counters = counters
+        self.costs = costs
+        self._template_tokens = template_tokens
+
+    async def admit(self, request: Request, exchange: Exchange) -> None:
+        """Grant this call all that it may use, as `exchange.permit`. Raises GatewayError, and nothing is held then."""
+        caller, model = exchange.caller, exchange.model
+        assert caller is not None
+        assert model is not None
+        rules = (*self.rules, *caller.limits) if caller.limits else self.rules
+        permit = Permit(self, model)
+        await self._ask(permit, rules, request, exchange, None)
+        if not permit.asks:
+            return
+        exchange.permit = permit
+        if self.counters.alone:
+            exchange.degraded.append("limits")
+
+    async def admit_to(self, target: Target, request: Request, exchange: Exchange) -> Permit:
+        """The same of the limits that are the target's. Raises LimitReached."""
+        permit = Permit(self, exchange.model or "", target)
+        await self._ask(permit, self.target_rules, request, exchange, target)
+        return permit
+
+    async def _ask(
+        self, permit: Permit, rules: Sequence[Rule], request: Request, exchange: Exchange, target: Target | None
+    ) -> None:
+        caller, model = exchange.caller, exchange.model or ""
+        assert caller is not None
+        now = self.counters.clock()
+        label = target.label if target is not None else None
+        asks = permit.asks
+        reckoned: Estimate | None = None
+        for rule in rules:
+            subject = rule.subject(caller, model, label)
+            if subject is None:
+                continue
+            for ceiling in rule.ceilings:
+                measure = ceiling.measure
+                amount = 1
+                if measure == "tokens" or measure == "budget":
+                    if reckoned is None:
+                        reckoned = permit.estimate = self._estimate(request, model)
+                    more = reckoned.more_prompt + reckoned.more_output
+                    if measure == "tokens":
+                        amount = reckoned.prompt + reckoned.output + min(more, ceiling.most // _PART_OF_TOKENS)
+                    else:
+                        amount = await self.costs.dearest(model, Usage(reckoned.prompt, reckoned.output), target)
+                        if more:
+                            usage = Usage(reckoned.more_prompt, reckoned.more_output)
+                            guessed = await self.costs.dearest(model, usage, target)
+                            amount += min(guessed, ceiling.most // _PART_OF_MONEY)
+                asks.append(Ask(self.meters.meter(rule, ceiling, subject, now), ceiling, amount))
+        if not asks:
+            return
+        try:
+            granted = await self.counters.take(asks)
+        except Unknown:
+            raise LimitsUnavailable(
+                "What is left of this call's limits can't be known now. Try again in a moment.", retry_after="1"
+            ) from None
+        if not granted:
+            permit.refused = max(asks, key=lambda ask: ask.wait)
+            if target is None:
+                exchange.permit = permit
+            raise refusal(permit.refused)
+
+    def _estimate(self, request: Request, model: str) -> Estimate:
+        reckoned = estimate(request, self.charging.output_tokens)
+        more = self._template_tokens.get(model)
+        if more is None:
+            return reckoned
+        return replace(reckoned, more_prompt=more)
+
+
+class TargetGate:
+    """Asks one target's own limits before each try; see gateway.routing.candidates.Gate."""
+
+    def __init__(self, limits: Limits, target: Target) -> None:
+        self._limits = limits
+        self._target = target
+
+    async def enter(self, request: Request, exchange: Exchange) -> Permit:
+        return await self._limits.admit_to(self._target, request, exchange)

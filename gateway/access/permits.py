@@ -1,0 +1,181 @@
+"""What a call was granted, until it is settled: charged what it really used, however it ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from gateway.access.costs import nano
+from gateway.access.meters import Ask
+from gateway.access.rules import NANO
+from gateway.values import Usage
+
+if TYPE_CHECKING:
+    from gateway.access.admission import Limits
+    from gateway.access.estimates import Estimate
+    from gateway.exchange import Exchange
+    from gateway.values import Target
+
+_SAYS_NO_USAGE = frozenset({"ok", "blocked"})
+
+
+class Permit:
+    """See gateway.exchange.Permit."""
+
+    __slots__ = ("_limits", "_model", "_target", "asks", "estimate", "refused")
+
+    def __init__(self, limits: Limits, model: str, target: Target | None = None) -> None:
+        """`target` is whose limits these are, where they are not the caller's."""
+        self._limits = limits
+        self._model = model
+        self._target = target
+        self.asks: list[Ask] = []
+        self.estimate: Estimate | None = None
+        self.refused: Ask | None = None
+
+    @property
+    def refusal(self) -> tuple[str, str] | None:
+        refused = self.refused
+        if refused is None:
+            return None
+        return refused.ceiling.name.replace(" ", "_"), ",".join(refused.meter.rule.per)
+
+    def settle(self, exchange: Exchange) -> None:
+        if self.refused is not None:
+            return
+        limits = self._limits
+        tokens = cost = -1
+        for ask in self.asks:
+            measure = ask.ceiling.measure
+            if measure == "requests":
+                continue
+            if measure == "concurrency":
+                limits.counters.settle(ask, 0)
+                continue
+            if tokens < 0:
+                tokens, cost = self._used(exchange)
+            if measure == "tokens":
+                limits.counters.settle(ask, tokens)
+            else:
+                limits.counters.settle(ask, cost)
+                _charge(exchange, ask, cost)
+
+    def settle_unused(self) -> None:
+        """What was granted came to nothing."""
+        for ask in self.asks:
+            if ask.ceiling.measure != "requests":
+                self._limits.counters.settle(ask, 0)
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Of the caller's rule that leaves least: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers."""
+        headers: list[tuple[bytes, bytes]] = []
+        now = self._limits.counters.clock()
+        for measure in ("requests", "tokens"):
+            tightest: Ask | None = None
+            for ask in self.asks:
+                if ask.ceiling.measure != measure or ask.meter.rule.of_all:
+                    continue
+                if tightest is None or ask.left < tightest.left:
+                    tightest = ask
+            if tightest is not None:
+                name = measure.encode()
+                clears = tightest.meter.state.clears(now)
+                headers += (
+                    (b"x-ratelimit-limit-" + name, b"%d" % tightest.ceiling.most),
+                    (b"x-ratelimit-remaining-" + name, b"%d" % tightest.left),
+                    (b"x-ratelimit-reset-" + name, in_go(clears)),
+                )
+        return headers
+
+    def beside(self, purpose: str) -> OwnCall | None:
+        limits = self._limits
+        if limits.charging.own_calls.get(purpose, "nobody" if purpose == "shadow" else "caller") == "nobody":  # type: ignore[call-overload]  # any purpose may be asked for
+            return None
+        asks = [ask for ask in self.asks if ask.ceiling.measure in ("tokens", "budget")]
+        return OwnCall(limits, asks) if asks and self.refused is None else None
+
+    def _used(self, exchange: Exchange) -> tuple[int, int]:
+        """Tokens, and money in billionths of a USD, that this call is charged."""
+        usage = exchange.usage or self._unsaid(exchange)
+        if self._target is not None:
+            return self._of_target(exchange, usage)
+        if usage is None:
+            return 0, nano(exchange.cost or 0.0)
+        if exchange.cost is not None:
+            cost = nano(exchange.cost)
+        elif exchange.target is not None:
+            cost = self._limits.costs.of(exchange.target, usage)
+        else:
+            cost = self._limits.costs.guessed(self._model, usage)
+        share = exchange.cost_share
+        return round((usage.prompt_tokens + usage.completion_tokens) * share), cost
+
+    def _of_target(self, exchange: Exchange, usage: Usage | None) -> tuple[int, int]:
+        """The same of one target: its part where several tries made one answer, what was reserved where it lost."""
+        target, reckoned = self._target, self.estimate
+        assert target is not None
+        assert reckoned is not None
+        served = [one.target.label for one in exchange.attempts if one.outcome == "ok"].count(target.label)
+        if exchange.target is None or exchange.target.label != target.label or usage is None:
+            usage, served = reckoned.usage, 1
+        share = 1 / max(1, served)
+        tokens = round((usage.prompt_tokens + usage.completion_tokens) * share)
+        return tokens, round(self._limits.costs.of(target, usage) * share)
+
+    def _unsaid(self, exchange: Exchange) -> Usage | None:
+        """What a call used whose provider says nothing of it, or which the caller has cut off before it could."""
+        reckoned = self.estimate
+        if reckoned is None or not any(name == "call" for name, _, _ in exchange.stages):
+            return None
+        if exchange.outcome in _SAYS_NO_USAGE and exchange.target is not None:
+            return reckoned.usage
+        return Usage(reckoned.prompt, 0, estimated=True) if exchange.outcome == "cancelled" else None
+
+
+class OwnCall:
+    """A call of the gateway's own, charged to what the caller's call was granted from; never refused."""
+
+    __slots__ = ("_asks", "_limits")
+    refusal: tuple[str, str] | None = None
+
+    def __init__(self, limits: Limits, asks: Sequence[Ask]) -> None:
+        self._limits = limits
+        self._asks = [Ask(ask.meter, ask.ceiling, 0) for ask in asks]
+
+    def settle(self, exchange: Exchange) -> None:
+        usage = exchange.usage
+        if usage is None:
+            return
+        cost = nano(exchange.cost or 0.0)
+        if exchange.cost is None and exchange.target is not None:
+            cost = self._limits.costs.of(exchange.target, usage)
+        for ask in self._asks:
+            if ask.ceiling.measure == "tokens":
+                self._limits.counters.note(ask, usage.prompt_tokens + usage.completion_tokens)
+            else:
+                self._limits.counters.note(ask, cost)
+                _charge(exchange, ask, cost)
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return []
+
+    def beside(self, purpose: str) -> OwnCall:
+        return OwnCall(self._limits, self._asks)
+
+
+def _charge(exchange: Exchange, ask: Ask, cost: int) -> None:
+    charge = (ask.meter.spelled, f"{ask.ceiling.period}:{ask.by.period}")
+    if charge not in exchange.charges:
+        exchange.charges = (*exchange.charges, charge)
+    exchange.charged = cost / NANO
+
+
+def in_go(seconds: float) -> bytes:
+    """A duration in whole seconds as OpenAI writes it, which is Go's way: 59s, 6m0s, 24h0m0s."""
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return b"%ds" % whole
+    if whole < 3600:
+        return b"%dm%ds" % divmod(whole, 60)
+    return b"%dh%dm%ds" % (whole // 3600, whole // 60 % 60, whole % 60)

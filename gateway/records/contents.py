@@ -1,0 +1,50 @@
+"""What people wrote and were told, as the record store keeps it: JSON, sealed where there is an encryption key."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from gateway.records.sealing import Seal
+
+log = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_SEALED = b"\0"  # no JSON begins with it
+
+
+class Contents:
+    def __init__(self, seal: Seal | None = None) -> None:
+        self._seal = seal
+
+    def written(self, content: Any, place: str) -> bytes:
+        """`content` for the row and column that `place` names; sealed, it can be read there only."""
+        text = _encode(content)
+        return text if self._seal is None else _SEALED + self._seal.seal(text, place.encode())
+
+    def read(self, kept: bytes | None, place: str) -> Any:
+        """What was written; None where that is nothing, or was sealed with a key that is not configured."""
+        if kept is None:
+            return None
+        if not kept.startswith(_SEALED):
+            return _decode(kept)
+        found = self._seal.open(kept[1:], place.encode()) if self._seal is not None else None
+        if found is None:
+            log.warning("recorded content was sealed with a key that is not in records.encryption_keys")
+            return None
+        return _decode(found[0])
+
+    def rewrapped(self, kept: bytes, place: str) -> bytes | None:
+        """The same under the first key; `kept` itself where it is so already, None where no key opens it."""
+        assert self._seal is not None, "who rewraps has keys"
+        there = place.encode()
+        if not kept.startswith(_SEALED):
+            return _SEALED + self._seal.seal(kept, there)
+        if self._seal.is_current(kept[1:], there):
+            return kept
+        found = self._seal.rewrapped(kept[1:], there)
+        return _SEALED + found if found is not None else None

@@ -1,0 +1,28 @@
+"""Alembic, told in code what its command line reads from alembic.ini. Imported only where a migration runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection
+
+
+def configuration() -> Config:
+    made = Config()
+    made.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    return made
+
+
+def version_of(connection: Connection) -> str | None:
+    """None where there is no version yet: a new database, or one from before versions were kept by Alembic."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def migrate(connection: Connection, to: str = "head") -> None:
+    """Inside the connection's transaction."""
+    made = configuration()
+    made.attributes["connection"] = connection
+    command.upgrade(made, to)
