@@ -6,8 +6,8 @@
 #     --volume "$PWD/gateway.yaml:/etc/rag-gateway/gateway.yaml:ro" --env OPENAI_API_KEY rag-gateway
 #
 # Inside a container the gateway listens on every address, where it refuses to start without an admin key:
-# `rag-gateway keys create --name admin --admin` prints one, and what gateway.yaml needs of it. The configuration
-# that is built in has no key. To look around with it, share the host's network and stay on its loopback:
+# `docker run … rag-gateway rag-gateway keys create --name admin --admin` makes one in the record store, on the volume, and
+# prints it. The configuration that is built in has no key. To look around with it, share the host's network and stay on its loopback:
 #
 #   docker run --network host rag-gateway rag-gateway serve --host 127.0.0.1
 

@@ -22,6 +22,7 @@ from gateway.values import Usage
 if TYPE_CHECKING:
     from gateway.access.costs import Costs
     from gateway.access.counters import Counters
+    from gateway.access.lengths import AnswerLengths
     from gateway.access.meters import Meters
     from gateway.access.rules import Rule
     from gateway.chat import Request
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
     from gateway.exchange import Exchange
     from gateway.values import Target
 
-# What nobody asked for reserves so small a part at most, or low limits would let nothing through.
-_PART_OF_TOKENS = 10
-_PART_OF_MONEY = 100
+# What nobody asked for reserves so small a part at most, or low limits would let one call through at a time; and no
+# smaller, or as many calls at once could spend a budget many times over.
+_PART = 10
 
 
 class Limits:
@@ -44,6 +45,7 @@ class Limits:
         meters: Meters,
         counters: Counters,
         costs: Costs,
+        lengths: AnswerLengths,
         template_tokens: Mapping[str, int],
     ) -> None:
         """`template_tokens`: what the prompt of a public model may have beside the caller's own words."""
@@ -53,6 +55,7 @@ class Limits:
         self.meters = meters
         self.counters = counters
         self.costs = costs
+        self.lengths = lengths
         self._template_tokens = template_tokens
 
     async def admit(self, request: Request, exchange: Exchange) -> None:
@@ -96,13 +99,13 @@ class Limits:
                         reckoned = permit.estimate = self._estimate(request, model)
                     more = reckoned.more_prompt + reckoned.more_output
                     if measure == "tokens":
-                        amount = reckoned.prompt + reckoned.output + min(more, ceiling.most // _PART_OF_TOKENS)
+                        amount = reckoned.prompt + reckoned.output + min(more, ceiling.most // _PART)
                     else:
                         amount = await self.costs.dearest(model, Usage(reckoned.prompt, reckoned.output), target)
                         if more:
                             usage = Usage(reckoned.more_prompt, reckoned.more_output)
                             guessed = await self.costs.dearest(model, usage, target)
-                            amount += min(guessed, ceiling.most // _PART_OF_MONEY)
+                            amount += min(guessed, ceiling.most // _PART)
                 asks.append(Ask(self.meters.meter(rule, ceiling, subject, now), ceiling, amount))
         if not asks:
             return
@@ -119,7 +122,7 @@ class Limits:
             raise refusal(permit.refused)
 
     def _estimate(self, request: Request, model: str) -> Estimate:
-        reckoned = estimate(request, self.charging.output_tokens)
+        reckoned = estimate(request, self.lengths.expected(model, self.charging.output_tokens))
         more = self._template_tokens.get(model)
         if more is None:
             return reckoned

@@ -45,6 +45,7 @@ class Permit:
         if self.refused is not None:
             return
         limits = self._limits
+        self._learn(exchange)
         tokens = cost = -1
         for ask in self.asks:
             measure = ask.ceiling.measure
@@ -60,6 +61,12 @@ class Permit:
             else:
                 limits.counters.settle(ask, cost)
                 _charge(exchange, ask, cost)
+
+    def _learn(self, exchange: Exchange) -> None:
+        """How long an answer was that nobody had bounded."""
+        unbounded = self.estimate is not None and self.estimate.more_output > 0 and self._target is None
+        if unbounded and exchange.usage is not None and exchange.outcome == "ok" and exchange.cost_share == 1.0:
+            self._limits.lengths.saw(self._model, exchange.usage.completion_tokens)
 
     def settle_unused(self) -> None:
         """What was granted came to nothing."""

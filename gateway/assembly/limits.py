@@ -11,6 +11,7 @@ from gateway.access.admission import Limits, TargetGate
 from gateway.access.clock import SteadyClock
 from gateway.access.costs import Costs
 from gateway.access.counters import Counters, LocalCounters
+from gateway.access.lengths import AnswerLengths
 from gateway.access.meters import Meters
 from gateway.access.rules import rule_of
 from gateway.access.spending import Spending
@@ -33,6 +34,7 @@ class Counting:
     meters: Meters
     counters: Counters
     spending: Spending
+    lengths: AnswerLengths
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -54,7 +56,7 @@ def open_counting(configuration: Configuration, database: Database, state: Redis
         from gateway.access.shared_counters import SharedCounters
 
         counters = SharedCounters(state, clock, spending, settings.on_failure, settings.local_share)
-    return Counting(meters, counters, spending)
+    return Counting(meters, counters, spending, AnswerLengths())
 
 
 def limits_of(
@@ -68,6 +70,7 @@ def limits_of(
         counting.meters,
         counting.counters,
         Costs(prices, _Serving(configuration), refuse_unknown=charging.unknown_price == "refuse"),
+        counting.lengths,
         {
             name: library.get(model.prompt).max_prompt_tokens
             for name, model in configuration.models.items()

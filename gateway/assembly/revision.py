@@ -117,7 +117,8 @@ class _Compiler:
             cache=answer_cache(name, model, scope, services),
             output_guard=output_guard(output_policy),
             record_content=self.configuration.records.content == "on" if record is None else record,
-            room=self.routes.room(model) if prepares and model.cache is None else None,
+            # Not where an answer may come from elsewhere: from what is kept, or from another arm.
+            room=self.routes.room(model) if prepares and model.cache is None and not model.has_arms else None,
         )
 
 

@@ -53,7 +53,10 @@ _LONGEST_READ = 4_000  # characters
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a question says, part by part; `words` are what is left when how it is put was taken away, in order."""
+    """What a question says, part by part.
+
+    `told` is what is left when how it is put was taken away; `words` are those of it that say something, in order.
+    """
 
     plain: tuple[str, ...]
     language: str
@@ -66,6 +69,7 @@ class Reading:
     markers: tuple[str, ...]
     directions: tuple[tuple[str, str], ...]
     places: tuple[tuple[str, str], ...]
+    told: tuple[str, ...]
     words: tuple[str, ...]
 
 
@@ -124,7 +128,8 @@ def reading(text: str) -> Reading:
         asks=tuple(sorted(asks)) or ("yes or no" if told and told[0] in AUXILIARIES else "",),
         markers=_markers(apart, told, asks),
         directions=tuple((DIRECTIONS[word], _next(told, at)) for at, word in enumerate(told) if word in DIRECTIONS),
-        places=tuple((word, _next(told, at)) for at, word in enumerate(told) if word in PLACES),
+        places=tuple((PLACES[word], _next(told, at)) for at, word in enumerate(told) if word in PLACES),
+        told=tuple(told),
         words=tuple(word for word in told if word not in SILENT and not _says_number(word)),
     )
 
@@ -224,10 +229,12 @@ def _turned(one: Reading, other: Reading) -> bool:
     return (
         any(not _says(other.directions, way, word) for way, word in one.directions)
         or any(not _says(one.directions, way, word) for way, word in other.directions)
-        or any(
-            _same_word(word, known) and place != there for place, word in one.places for there, known in other.places
-        )
+        or any(_places(other, word) not in (set(), _places(one, word)) for _, word in one.places)
     )
+
+
+def _places(one: Reading, word: str) -> set[str]:
+    return {place for place, known in one.places if _same_word(word, known)}
 
 
 def _says(ways: Sequence[tuple[str, str]], way: str, word: str) -> bool:
@@ -235,6 +242,8 @@ def _says(ways: Sequence[tuple[str, str]], way: str, word: str) -> bool:
 
 
 def _words_apart(one: Reading, other: Reading) -> Difference | None:
+    if not one.words and not other.words:  # "What is it?" and "What does it do?"
+        return None if one.told == other.told else "words"
     if _same_words(one.words, other.words):
         return None
     rest = list(other.words)

@@ -35,7 +35,8 @@ QUESTIONS: tuple[tuple[re.Pattern[str], str | None], ...] = tuple(
         (r"how (?:much|many)", "how many"),
         (r"how (?:often|frequently)", "how often"),
         (r"how (?:long|old|far|big|large|tall|high|deep|wide|fast|soon|late|early|heavy|strong|good|bad|safe)", None),
-        (rf"how(?: (?:{_CAN}|is|are|was|were|will))?(?: {_ONE})?", "how"),
+        (r"how (?:is|are|am|was|were)", "how is"),
+        (rf"how(?: (?:{_CAN}|will))?(?: {_ONE})?", "how"),
         (r"why", "why"),
         (r"when", "when"),
         (r"where", "where"),
@@ -103,7 +104,7 @@ DIRECTIONS = {
 }
 """What a word says of the next one: "pay for Bob" is not "pay Bob"."""
 
-PLACES = _set("in on")
+PLACES = {"in": "in", "on": "on", "this": "this", "these": "this", "that": "that", "those": "that"}
 """The same, where both questions say something: "in Monaco" may be "Monaco's", and is not "on Monaco"."""
 
 THIRD_PERSONS = {

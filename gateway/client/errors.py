@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import httpx2
 
 _REASONS = re.compile(r"\(([\w.-]+:[^()]*)\)\.?[^()]*\Z")
+_AWAY = "_unavailable"
 _STAGE = re.compile(r"The (?:guardrail (?P<guardrail>\S+)|(?P<stage>\S+) stage) is unavailable")
 
 
@@ -89,15 +90,19 @@ class BudgetSpent(RateLimited):
 
 
 class StageUnavailable(GatewayFault, openai.InternalServerError):
-    """A side service is away, and the model's configuration says `on_failure: refuse`."""
+    """What the call needs is away, and the configuration says to refuse rather than to go on without it."""
 
     @property
     def stage(self) -> str | None:
-        """`retrieval`, `features`, `guardrails.pii` …; None where the gateway does not name it."""
-        named = _STAGE.search(self.told)
-        if named is None:
-            return None
-        return named["stage"] or f"guardrails.{named['guardrail']}"
+        """`retrieval`, `features`, `guardrails.pii`, `limits`, `keys` …; None where the gateway does not name it."""
+        if named := _STAGE.search(self.told):
+            return named["stage"] or f"guardrails.{named['guardrail']}"
+        part = (self.code or "").removesuffix(_AWAY)
+        return part if part != "stage" else None
+
+
+class Overloaded(GatewayFault, openai.InternalServerError):
+    """The gateway, or every server that may answer, has no room just now."""
 
 
 class NotCached(GatewayFault, openai.InternalServerError):
@@ -108,23 +113,20 @@ class ProviderFailed(GatewayFault, openai.InternalServerError):
     """The provider did not answer, after all tries and fallbacks; `code` says how."""
 
 
-_Kind = type[Blocked | RateLimited | StageUnavailable | NotCached | ProviderFailed]
+_Kind = type[Blocked | RateLimited | StageUnavailable | Overloaded | NotCached | ProviderFailed]
 
 _BY_CODE: Mapping[str, tuple[_Kind, int]] = {
     "content_filter": (Blocked, 400),
     "rate_limit_exceeded": (RateLimited, 429),
     "insufficient_quota": (BudgetSpent, 429),
-    "stage_unavailable": (StageUnavailable, 503),
+    "overloaded": (Overloaded, 503),
     "not_cached": (NotCached, 504),
-    "upstream_error": (ProviderFailed, 502),
-    "upstream_refused": (ProviderFailed, 502),
-    "upstream_timeout": (ProviderFailed, 504),
 }
 
 
 def own_type(error: openai.APIStatusError) -> openai.APIStatusError:
     """The same error in the gateway's type, where there is one for its code and status."""
-    kind, status = _BY_CODE.get(error.code or "", (None, 0))
+    kind, status = _kind(error.code)
     if kind is None or status != error.status_code:
         return error
     return kind(str(error), response=error.response, body=error.body)
@@ -132,9 +134,19 @@ def own_type(error: openai.APIStatusError) -> openai.APIStatusError:
 
 def own_type_in_stream(error: openai.APIError, response: httpx2.Response) -> openai.APIError:
     """The same for an error event of a stream, whose status was 200: `status_code` is what it would have been."""
-    kind, status = _BY_CODE.get(error.code or "", (None, 0))
+    kind, status = _kind(error.code)
     if kind is None or isinstance(error, openai.APIStatusError):
         return error
     typed = kind(error.message, response=response, body=error.body)
     object.__setattr__(typed, "status_code", status)
     return typed
+
+
+def _kind(code: str | None) -> tuple[_Kind | None, int]:
+    """The type for an error's code, and the status that such an error has."""
+    code = code or ""
+    if code.startswith("upstream_"):
+        return ProviderFailed, 504 if code.startswith("upstream_timeout") else 502
+    if code.endswith(_AWAY):
+        return StageUnavailable, 503
+    return _BY_CODE.get(code, (None, 0))

@@ -11,6 +11,7 @@ reloads, and is this process's: of several workers each has its part.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -204,10 +205,10 @@ class ServerQueue:
     def _refused(self, flow: Flow[_Turn], reason: Reason) -> QueueFull:
         self.shed[reason] += 1
         expected = self._order.expected(flow, self.concurrency)
-        seconds = max(1.0, expected or 0.0)
+        seconds = max(1, math.ceil(expected or 0.0))
         return QueueFull(
-            f"The model's server is busy, and the queue before it too long. Try again in {seconds:.0f} s.",
-            retry_after=f"{seconds:g}",
+            f"The model's server is busy, and the queue before it too long. Try again in {seconds} s.",
+            retry_after=str(seconds),
         )
 
     def _turn_away(self, turn: _Turn, reason: Reason) -> None:

@@ -13,6 +13,7 @@ OPENAIS = {
     "annotated_types", "anyio", "certifi", "charset_normalizer", "distro", "h11", "httpcore", "httpcore2", "httpx",
     "httpx2", "idna", "jiter", "openai", "pydantic", "pydantic_core", "sniffio", "socksio", "tqdm", "truststore",
     "typing_extensions", "typing_inspection",
+    "brotli", "brotlicffi", "h2", "hpack", "hyperframe", "zstandard",  # where they happen to be installed
 }  # fmt: skip
 OURS = {"gateway", "retrieval"}
 
@@ -44,9 +45,3 @@ def test_the_client_imports_nothing_of_the_server_even_later() -> None:
             for name in names:
                 allowed = name.startswith("gateway.client") or name == "retrieval.loading"
                 assert allowed or name.partition(".")[0] not in {"gateway", "retrieval", "guardrails", "features"}, file
-
-
-def test_the_server_does_not_need_the_client() -> None:
-    for file in CLIENT.parent.rglob("*.py"):
-        if CLIENT not in file.parents:
-            assert "gateway.client import" not in file.read_text("utf-8"), file

@@ -51,6 +51,7 @@ def configuration(vendor: Vendor, redis: RedisProcess, database: Path, prefix: s
             "open_on_loopback": False,
             "keys": [
                 key_entry("race", key("race"), tenant="race", limits=budget),
+                key_entry("small", key("small"), tenant="small", limits={**budget, "budget": 10 * COST}),
                 key_entry("faults", key("faults"), tenant="faults"),
                 key_entry("once", key("once"), tenant="once"),
                 key_entry("edge", key("edge"), tenant="edge", limits={"requests_per_minute": 20}),
@@ -116,6 +117,7 @@ async def one(
     client: httpx.AsyncClient, gateway: GatewayProcess, name: str, model: str = "plain", **more: Any
 ) -> httpx.Response:
     body = {"model": model, "messages": HELLO, "max_tokens": 2, **more}
+    body = {name: value for name, value in body.items() if value is not None}
     return await client.post(
         gateway.url + "/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key(name)}"}
     )
@@ -140,6 +142,18 @@ async def test_e1_a_race_for_a_budget_serves_what_it_pays_for(pair: tuple[Pair, 
     usd, _, tokens = both.spent(subject)
     assert (round(usd, 9), tokens) == (round(100 * COST, 9), 100 * 13)  # the vendor's own count
     until(lambda: not both.held(), 5, "reservations given back")
+
+
+async def test_e1_calls_that_bound_nothing_do_not_overspend_either(pair: tuple[Pair, Vendor]) -> None:
+    both, vendor = pair
+    vendor.clear()
+    vendor.behaviours["gpt-mock"] = {"delay": 0.2}
+    async with httpx.AsyncClient(timeout=60, limits=httpx.Limits(max_connections=200)) as client:
+        calls = (one(client, both.gateways[n % 2], "small", max_tokens=None) for n in range(200))
+        answers = await asyncio.gather(*calls)
+    served = sum(answer.status_code == 200 for answer in answers)
+    assert 1 <= served <= 10
+    assert len(vendor.requests) == served
 
 
 # -- E2 ----------------------------------------------------------------------------------------------------

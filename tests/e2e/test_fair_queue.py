@@ -102,10 +102,14 @@ class Connections:
     async def call(self) -> Answer:
         reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
         began = time.monotonic()
-        writer.write(self._request)
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
-        body = await reader.readexactly(int(headers["content-length"]))
+        try:
+            writer.write(self._request)
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
+            body = await reader.readexactly(int(headers["content-length"]))
+        except BaseException:
+            writer.close()
+            raise
         self._idle.append((reader, writer))
         return Answer(int(head[0].split()[1]), time.monotonic() - began, headers, body)
 
@@ -191,7 +195,8 @@ async def test_without_a_queue_it_collapses(fair: GatewayProcess, server: Vendor
     assert len(told.served) / (told.served[-1] - began) < 0.5 * alone.rate()
 
 
-async def test_two_callers_are_served_beside_a_hundred_of_another_tenant(fair: GatewayProcess) -> None:
+async def test_two_callers_are_served_beside_a_hundred_of_another_tenant(fair: GatewayProcess, server: Vendor) -> None:
+    server.behaviours["llm"]["work"] = WORK / 2
     async with callers(fair, KEY_A, 100, "gpu/llm") as crowd:
         await asyncio.to_thread(until, lambda: crowd.statuses[503], 10, "a full queue")
         async with callers(fair, KEY_B, 2, "gpu/llm") as few:
@@ -263,6 +268,7 @@ async def test_calls_beyond_what_the_gateway_takes_are_refused_at_once(fair: Gat
         assert numbers(fair, "rag_gateway_turned_away_total") == [2]
         for call in calls:
             call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
         await asyncio.to_thread(until, lambda: numbers(fair, "rag_gateway_calls_in_progress") == [0], 10, "their end")
         assert (await client.post(CHAT, json=asked("patient/plain"))).status_code == 200
     assert (refused.status_code, refused.headers["retry-after"], refused.headers["x-request-id"]) == (503, "1", "mine")

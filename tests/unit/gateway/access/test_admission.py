@@ -12,6 +12,7 @@ from gateway.access.clock import SteadyClock
 from gateway.access.costs import Costs
 from gateway.access.counters import LocalCounters
 from gateway.access.estimates import Estimate, estimate
+from gateway.access.lengths import AnswerLengths
 from gateway.access.meters import Meters
 from gateway.access.permits import in_go
 from gateway.access.rules import own_rule, rule_of
@@ -43,7 +44,7 @@ def bench(*rules: dict[str, Any], targets: tuple[Target, ...] = (CHEAP, DEAR), *
     costs = Costs(prices, lambda model: targets, refuse_unknown=settings.unknown_price == "refuse")
     counters = LocalCounters(SteadyClock(), Spending(None, "local", 0.5))
     written = [rule_of(LimitRule.model_validate(rule)) for rule in rules]
-    return Limits(written, settings, Meters(), counters, costs, {"templated": 3_000})
+    return Limits(written, settings, Meters(), counters, costs, AnswerLengths(), {"templated": 3_000})
 
 
 def request(**more: Any) -> ChatRequest:
@@ -128,7 +129,7 @@ async def test_what_nobody_asked_for_reserves_a_small_part_of_a_limit_at_most() 
     assert sorted(meter.state.used for meter in limits.meters) == [
         30 + 100,
         30 + 1_000,
-        300_000 + 100_000,
+        300_000 + 1_000_000,
         300_000 + 20_000_000,
     ]
 
@@ -146,6 +147,19 @@ async def test_callers_who_name_no_max_tokens_can_spend_all_of_a_small_budget() 
         if number >= 20 and flying:
             ended(flying.pop(0), Usage(20, 2))
     assert 95 <= served <= 101
+
+
+async def test_what_answers_had_lately_is_reckoned_for_the_next_that_is_not_bounded() -> None:
+    limits = bench({"per": ["key"], "tokens_per_minute": 100_000}, targets=(CHEAP,))
+    for length, expected in ((40, 40), (20, 40), (60, 60)):
+        exchange = call()
+        await limits.admit(request(), exchange)
+        ended(exchange, Usage(30, length))
+        assert limits.lengths.expected("m", 1_000) == expected
+    bounded = call()
+    await limits.admit(request(max_tokens=500), bounded)
+    ended(bounded, Usage(30, 500))
+    assert limits.lengths.expected("m", 1_000) == 60
 
 
 async def test_a_template_is_reckoned_with() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.cache.memory_questions import MemoryQuestions
@@ -23,6 +23,7 @@ STEPS = st.lists(
 )  # fmt: skip
 
 
+@settings(deadline=None)
 @given(STEPS)
 def test_it_holds_what_a_plain_list_would(steps: list[tuple[str, int, int, str]]) -> None:
     now = 0.0

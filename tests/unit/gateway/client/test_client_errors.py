@@ -15,6 +15,7 @@ from gateway.client import (
     Client,
     GatewayFault,
     NotCached,
+    Overloaded,
     ProviderFailed,
     RateLimited,
     StageUnavailable,
@@ -45,7 +46,10 @@ def raised(error: errors.GatewayError, headers: dict[str, str] | None = None) ->
         (errors.UpstreamLimited("No."), RateLimited, openai.RateLimitError),
         (errors.BudgetSpent("No."), BudgetSpent, openai.RateLimitError),
         (errors.StageFailed("No."), StageUnavailable, openai.InternalServerError),
+        (errors.LimitsUnavailable("No."), StageUnavailable, openai.InternalServerError),
+        (errors.QueueFull("No."), Overloaded, openai.InternalServerError),
         (errors.NotCached("No."), NotCached, openai.InternalServerError),
+        (errors.UpstreamFailed("No.", code="upstream_bad_answer"), ProviderFailed, openai.InternalServerError),
         (errors.UpstreamFailed("No."), ProviderFailed, openai.InternalServerError),
         (errors.CredentialRefused("No."), ProviderFailed, openai.InternalServerError),
         (errors.UpstreamTimeout("No."), ProviderFailed, openai.InternalServerError),
@@ -70,7 +74,7 @@ def test_a_gateways_error_is_one_of_the_sdks(error: Any, own: type[GatewayFault]
         (errors.Unauthenticated("No."), openai.AuthenticationError),
         (errors.Forbidden("No."), openai.PermissionDeniedError),
         (errors.NotFound("No."), openai.NotFoundError),
-        (errors.Overloaded("No."), openai.InternalServerError),
+        (errors.GatewayError("No.", code="internal_error"), openai.InternalServerError),
     ],
 )
 def test_the_others_are_the_sdks_own(error: Any, sdks: type[Exception]) -> None:
@@ -109,14 +113,15 @@ def test_why_it_was_blocked(message: str, reasons: dict[str, tuple[str, ...]]) -
 
 
 @pytest.mark.parametrize(
-    ("message", "stage"),
+    ("message", "code", "stage"),
     [
-        ("The retrieval stage is unavailable: it took too long. Try again shortly.", "retrieval"),
-        ("The guardrail pii is unavailable: no answer. Try again shortly.", "guardrails.pii"),
-        ("The file search took too long. Try again shortly.", None),
+        ("The counts are away.", "limits_unavailable", "limits"),
+        ("The retrieval stage is unavailable: it took too long. Try again shortly.", None, "retrieval"),
+        ("The guardrail pii is unavailable: no answer. Try again shortly.", None, "guardrails.pii"),
+        ("The file search took too long. Try again shortly.", None, None),
     ],
 )
-def test_which_stage_is_away(message: str, stage: str | None) -> None:
-    caught = raised(errors.StageFailed(message))
+def test_which_stage_is_away(message: str, code: str | None, stage: str | None) -> None:
+    caught = raised(errors.StageFailed(message, code=code))
     assert isinstance(caught, StageUnavailable)
     assert caught.stage == stage
