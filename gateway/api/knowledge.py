@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -477,14 +477,26 @@ def _counts(files: Iterable[StoreFile]) -> dict[str, int]:
 def _attached(
     files: Sequence[StoreFile], status: str | None, limit: int, order: Order, after: str | None, before: str | None
 ) -> dict[str, Any]:
-    wanted = [_store_file(each) for each in files if status is None or each.status == status]
-    return _page(wanted, limit, order, after, before)
+    # What a page ended with may have another status by now: it is a neighbour all the same.
+    return _page(
+        [_store_file(each) for each in files],
+        limit,
+        order,
+        after,
+        before,
+        lambda file: status in (None, file["status"]),
+    )
 
 
 def _page(
-    items: Sequence[dict[str, Any]], limit: int, order: Order, after: str | None, before: str | None = None
+    items: Sequence[dict[str, Any]],
+    limit: int,
+    order: Order,
+    after: str | None,
+    before: str | None = None,
+    wanted: Callable[[dict[str, Any]], bool] = lambda item: True,
 ) -> dict[str, Any]:
-    """`items` are oldest first; `after` and `before` are ids of the page's neighbours."""
+    """`items` are oldest first; `after` and `before` are ids of the page's neighbours, wanted or not."""
     listed = list(items) if order == "asc" else list(reversed(items))
     places = {item["id"]: place for place, item in enumerate(listed)}
     for name, given in (("after", after), ("before", before)):
@@ -492,7 +504,7 @@ def _page(
             raise BadRequest(f"There is no object with id '{given}' to go on from.", param=name)
     begin = places[after] + 1 if after is not None else 0
     end = places[before] if before is not None else len(listed)
-    page = listed[begin:end]
+    page = [item for item in listed[begin:end] if wanted(item)]
     shown = page[:limit] if before is None or after is not None else page[-limit:]
     return {
         "object": "list",

@@ -89,19 +89,14 @@ class _Told:
         """Whether the answer has come to its end, and did not just break off."""
         return self._finished
 
-    def _take(self, chunk: ChatCompletionChunk) -> str:
-        """Note what a chunk says, and give its text."""
+    def _take(self, chunk: ChatCompletionChunk) -> None:
         self._rag = (chunk.model_extra or {}).get("rag", self._rag)
-        text = ""
+        self._texts.append(_text_of(chunk))
         for choice in chunk.choices:
             self._finished = self._finished or choice.finish_reason is not None
             if choice.index == 0:
-                text += choice.delta.content or ""
                 self._annotations = (choice.delta.model_extra or {}).get("annotations", self._annotations)
-        if text:
-            self._texts.append(text)
         self._state.handle_chunk(_joinable(chunk))
-        return text
 
     def _whole(self) -> Answer:
         told: dict[str, Any] = self._state.current_completion_snapshot.to_dict(mode="json")
@@ -130,8 +125,7 @@ class AnswerStream(_Told):
 
     def __iter__(self) -> Iterator[str]:
         for chunk in self._chunks:
-            text = "".join(choice.delta.content or "" for choice in chunk.choices if choice.index == 0)
-            if text:
+            if text := _text_of(chunk):
                 yield text
 
     def chunks(self) -> Iterator[ChatCompletionChunk]:
@@ -180,8 +174,7 @@ class AsyncAnswerStream(_Told):
 
     async def __aiter__(self) -> AsyncIterator[str]:
         async for chunk in self._chunks:
-            text = "".join(choice.delta.content or "" for choice in chunk.choices if choice.index == 0)
-            if text:
+            if text := _text_of(chunk):
                 yield text
 
     def chunks(self) -> AsyncIterator[ChatCompletionChunk]:
@@ -277,6 +270,11 @@ def _cited(told: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
 
 def _annotations(message: openai.BaseModel) -> object:
     return message.to_dict(mode="json").get("annotations")
+
+
+def _text_of(chunk: ChatCompletionChunk) -> str:
+    """What a chunk adds to the first choice's text."""
+    return "".join(choice.delta.content or "" for choice in chunk.choices if choice.index == 0)
 
 
 def _joinable(chunk: ChatCompletionChunk) -> ChatCompletionChunk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import openai
@@ -20,8 +21,8 @@ from gateway.client.loading import (
     intervals,
     local_files,
     one_files_own,
+    standing,
     too_late,
-    unchanged,
 )
 
 if TYPE_CHECKING:
@@ -63,8 +64,10 @@ class Knowledge:
         waiting: dict[str, str] = {}
         for local in files:
             before = known.get(local.path)
-            if before is not None and unchanged(local, before):
-                loading.note(local.path, "unchanged", before.id)
+            if before is not None and (there := standing(local, before)) is not None:
+                loading.note(local.path, there, before.id)
+                if there == "indexing":
+                    waiting[before.id] = local.path
                 continue
             loading.note(local.path, "uploading")
             try:
@@ -97,21 +100,26 @@ class Knowledge:
         within: float,
     ) -> None:
         end = time.monotonic() + within
-        for pause in intervals():
-            listed = self._stores.files.list(store_id, filter="in_progress", limit=100) if waiting else ()
-            running = {entry.id for entry in listed}
-            for file_id in [each for each in waiting if each not in running]:
-                path = waiting.pop(file_id)
-                if (
-                    loading.ended(path, self._stores.files.retrieve(file_id, vector_store_id=store_id))
-                    and path in known
-                ):
-                    self._files.delete(known[path].id)
-            if not waiting:
-                return
-            if time.monotonic() > end:
-                raise too_late(waiting.values(), within)
-            time.sleep(pause)
+        left = list(waiting.values())
+        for file_id, path in waiting.items():  # in the order in which the gateway takes them
+            for pause in intervals():
+                entry = self._entry(store_id, file_id)
+                if entry is None or entry.status != "in_progress":
+                    break
+                if time.monotonic() > end:
+                    raise too_late(left, within)
+                time.sleep(pause)
+            left.remove(path)
+            before = known.get(path)
+            if loading.ended(path, file_id, entry, before) and before is not None:
+                with suppress(openai.NotFoundError):
+                    self._files.delete(before.id)
+
+    def _entry(self, store_id: str, file_id: str) -> VectorStoreFile | None:
+        try:
+            return self._stores.files.retrieve(file_id, vector_store_id=store_id)
+        except openai.NotFoundError:
+            return None
 
 
 class AsyncKnowledge:
@@ -140,8 +148,10 @@ class AsyncKnowledge:
         waiting: dict[str, str] = {}
         for local in files:
             before = known.get(local.path)
-            if before is not None and unchanged(local, before):
-                loading.note(local.path, "unchanged", before.id)
+            if before is not None and (there := standing(local, before)) is not None:
+                loading.note(local.path, there, before.id)
+                if there == "indexing":
+                    waiting[before.id] = local.path
                 continue
             loading.note(local.path, "uploading")
             try:
@@ -174,17 +184,23 @@ class AsyncKnowledge:
         within: float,
     ) -> None:
         end = time.monotonic() + within
-        for pause in intervals():
-            if waiting:
-                listed = self._stores.files.list(store_id, filter="in_progress", limit=100)
-                running = {entry.id async for entry in listed}
-                for file_id in [each for each in waiting if each not in running]:
-                    path = waiting.pop(file_id)
-                    entry = await self._stores.files.retrieve(file_id, vector_store_id=store_id)
-                    if loading.ended(path, entry) and path in known:
-                        await self._files.delete(known[path].id)
-            if not waiting:
-                return
-            if time.monotonic() > end:
-                raise too_late(waiting.values(), within)
-            await asyncio.sleep(pause)
+        left = list(waiting.values())
+        for file_id, path in waiting.items():  # in the order in which the gateway takes them
+            for pause in intervals():
+                entry = await self._entry(store_id, file_id)
+                if entry is None or entry.status != "in_progress":
+                    break
+                if time.monotonic() > end:
+                    raise too_late(left, within)
+                await asyncio.sleep(pause)
+            left.remove(path)
+            before = known.get(path)
+            if loading.ended(path, file_id, entry, before) and before is not None:
+                with suppress(openai.NotFoundError):
+                    await self._files.delete(before.id)
+
+    async def _entry(self, store_id: str, file_id: str) -> VectorStoreFile | None:
+        try:
+            return await self._stores.files.retrieve(file_id, vector_store_id=store_id)
+        except openai.NotFoundError:
+            return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,12 +77,15 @@ class Loading:
             done = sum(file.step not in ("uploading", "indexing") for file in self._became.values())
             self._tell(Progress(path, step, done, len(self._files), error))
 
-    def ended(self, path: str, entry: VectorStoreFile) -> bool:
-        """Note what the gateway says of a file; whether it can be found now."""
+    def ended(self, path: str, file_id: str, entry: VectorStoreFile | None, before: VectorStoreFile | None) -> bool:
+        """Note what the gateway says of a file, None where it is gone; whether the one `before` it is to go now."""
+        if entry is None:
+            self.note(path, "failed", file_id, "it was removed meanwhile")
+            return False
         indexed = entry.status == "completed"
         error = entry.last_error.message if entry.last_error else None if indexed else entry.status
-        self.note(path, "indexed" if indexed else "failed", entry.id, error)
-        return indexed
+        self.note(path, "indexed" if indexed else "failed", file_id, error)
+        return before is not None and before.id != file_id and (indexed or before.status == "failed")
 
     def result(self, store_id: str) -> Loaded:
         return Loaded(store_id, tuple(self._became[file.path] for file in self._files))
@@ -96,6 +100,9 @@ def local_files(paths: Paths, include: Sequence[str], attributes: Attributes) ->
     found = [Local(file.path, file.document_id, {}) for file in find_files(named, include=include)]
     if not found:
         raise ValueError(f"nothing to load in {', '.join(map(str, named))}: `include` is {', '.join(include)}")
+    twice = [path for path, count in Counter(local.path for local in found).items() if count > 1]
+    if twice:
+        raise ValueError(f"there are several files called {twice[0]}: name the folder that they are in")
     for local in found:
         with local.file.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -104,14 +111,21 @@ def local_files(paths: Paths, include: Sequence[str], attributes: Attributes) ->
 
 
 def by_path(entries: Iterable[VectorStoreFile]) -> dict[str, VectorStoreFile]:
-    """Files that an earlier loading has brought into a store, by their paths."""
-    return {
-        str(entry.attributes["path"]): entry for entry in entries if entry.attributes and "path" in entry.attributes
-    }
+    """Files that an earlier loading has brought into a store, by their paths; `entries` have the newest first."""
+    known: dict[str, VectorStoreFile] = {}
+    for entry in entries:
+        if entry.attributes and "path" in entry.attributes:
+            known.setdefault(str(entry.attributes["path"]), entry)
+    return known
 
 
-def unchanged(local: Local, entry: VectorStoreFile | None) -> bool:
-    return entry is not None and entry.status == "completed" and dict(entry.attributes or {}) == local.attributes
+def standing(local: Local, entry: VectorStoreFile | None) -> Literal["unchanged", "indexing"] | None:
+    """Whether a file that is there is this very one, or soon will be; None where it is to be loaded."""
+    if entry is None or dict(entry.attributes or {}) != local.attributes:
+        return None
+    if entry.status == "completed":
+        return "unchanged"
+    return "indexing" if entry.status == "in_progress" else None
 
 
 def one_files_own(error: openai.APIStatusError) -> bool:

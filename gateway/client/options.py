@@ -10,6 +10,7 @@ from openai.types.shared_params.comparison_filter import ComparisonFilter
 from openai.types.shared_params.compound_filter import CompoundFilter
 
 _ANSWERS = frozenset({"/chat/completions", "/completions", "/responses"})
+_TAKES_A_TEMPLATE = _ANSWERS - {"/completions"}  # whose `prompt` is the text itself
 _NAMES_A_USER = _ANSWERS | {"/embeddings", "/rerank", "/moderations"}
 
 CacheWord = Literal["off", "refresh", "exact", "only"]
@@ -96,7 +97,8 @@ class CallOptions:
             said["user"] = self.user
         if path in _ANSWERS:
             said |= {"rag": self.rag} if self.rag is not None else {}
-            said |= {"prompt": self.prompt} if self.prompt is not None else {}
+        if self.prompt is not None and path in _TAKES_A_TEMPLATE:
+            said["prompt"] = self.prompt
         return said
 
 

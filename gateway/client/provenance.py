@@ -13,6 +13,22 @@ class Caller(openai.BaseModel):
     user: str | None = None
 
 
+class Template(openai.BaseModel):
+    """The prompt template that was rendered, and what its token budget had no room for."""
+
+    reference: str
+    trimmed: list[str]
+
+
+class Features(openai.BaseModel):
+    """The user features that were read; `missing` names those that took their defaults."""
+
+    service: str
+    entity: dict[str, Any]
+    values: dict[str, Any]
+    missing: list[str]
+
+
 class Attempt(openai.BaseModel):
     """One try at one target; `outcome` is `ok` or why not, `ms` how long it took."""
 
@@ -87,10 +103,10 @@ class Explanation(openai.BaseModel):
     caller: Caller
     requested_model: str | None = None
     model: str | None = None
-    template: dict[str, Any] | None = None
+    template: Template | None = None
     messages: list[dict[str, Any]] | None = None
     answer: str | None = None
-    features: dict[str, Any] | None = None
+    features: Features | None = None
     passages: list[FoundPassage]
     guardrails: list[GuardrailVerdict]
     cache: str | None = None

@@ -177,6 +177,11 @@ def test_lists_in_pages(clients: dict[str, openai.OpenAI]) -> None:
     assert ([each.id for each in page.data], page.has_more) == (made[:-3:-1], True)
     with pytest.raises(openai.BadRequestError):
         client.vector_stores.list(after="vs_nothing")
+    file = upload(client, "menu.md", MENU)
+    client.vector_stores.files.create_and_poll(vector_store_id=made[0], file_id=file.id)
+    # It was being indexed when a page ended with it, and is not any more.
+    rest = client.vector_stores.files.list(vector_store_id=made[0], filter="in_progress", after=file.id)
+    assert list(rest) == []
 
 
 def test_nothing_of_anothers_is_there(stores: GatewayProcess, clients: dict[str, openai.OpenAI]) -> None:
@@ -458,3 +463,26 @@ def test_kept_answers_go_with_the_documents_that_they_were_made_of(
     assert ask() == "miss"
     client.vector_stores.files.delete(minutes, vector_store_id=store.id)
     assert ask() == "miss"
+
+
+def test_a_users_name_is_read_alike_at_every_door(stores: GatewayProcess) -> None:
+    def headers(user: bytes) -> dict[bytes, bytes]:
+        return {b"authorization": b"Bearer " + KEYS["front"].encode(), b"x-user": user}
+
+    with httpx.Client(base_url=stores.url, timeout=20, trust_env=False) as client:
+        sent = {"file": ("a.md", b"hers"), "purpose": (None, "assistants")}
+        file = client.post("/v1/files", files=sent, headers=headers("Jürgen".encode("latin-1"))).json()["id"]
+        read = {
+            user: client.get(f"/v1/files/{file}", headers=headers(user)).status_code
+            for user in ("Jürgen".encode(), "Jürgen".encode("latin-1"), "Jörgen".encode("latin-1"))
+        }
+        assert list(read.values()) == [200, 200, 404]
+        asked = {"model": "kept", "messages": [{"role": "user", "content": "whose is it?"}]}
+        answer = client.post("/v1/chat/completions", json=asked, headers=headers("Jürgen".encode("latin-1")))
+        call = client.get("/v1/calls/" + answer.headers["x-gateway-call-id"], headers=headers(b"x")).json()
+        assert call["caller"]["user"] == "Jürgen"
+        twice = [(b"x-user", b"ada"), *headers(b"ben").items()]
+        assert [
+            client.post(path, json=asked, headers=twice).status_code
+            for path in ("/v1/chat/completions", "/v1/vector_stores")
+        ] == [400, 400]

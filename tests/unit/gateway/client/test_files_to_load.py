@@ -10,7 +10,7 @@ import pytest
 from openai.types.vector_stores import VectorStoreFile
 
 from gateway.client import LoadedFile, Progress
-from gateway.client.loading import IN_FOLDERS, Loading, by_path, intervals, local_files, too_late, unchanged
+from gateway.client.loading import IN_FOLDERS, Loading, by_path, intervals, local_files, standing, too_late
 
 
 @pytest.fixture
@@ -51,18 +51,27 @@ def test_nothing_to_load_is_an_error(folder: Path, tmp_path: Path) -> None:
         local_files(folder, ["*.rs"], {})
 
 
-def test_a_file_is_unchanged_where_it_was_indexed_with_the_same_bytes_and_attributes(folder: Path) -> None:
+def test_a_file_is_there_where_it_was_loaded_with_the_same_bytes_and_attributes(folder: Path) -> None:
     (local, *_) = local_files(folder, IN_FOLDERS, {"team": "kitchen"})
+    same = {**local.attributes}
 
-    assert unchanged(local, entry("x", "completed", {**local.attributes}))
-    assert not unchanged(local, None)
-    assert not unchanged(local, entry("x", "failed", {**local.attributes}))
-    assert not unchanged(local, entry("x", "completed", {**local.attributes, "sha256": "0"}))
-    assert not unchanged(local, entry("x", "completed", {**local.attributes, "team": "garden"}))
+    assert standing(local, entry("x", "completed", same)) == "unchanged"
+    assert standing(local, entry("x", "in_progress", same)) == "indexing"
+    assert standing(local, None) is None
+    assert standing(local, entry("x", "failed", same)) is None
+    assert standing(local, entry("x", "completed", {**same, "sha256": "0"})) is None
+    assert standing(local, entry("x", "completed", {**same, "team": "garden"})) is None
+
+
+def test_files_of_one_name_are_refused_before_anything_is_sent(folder: Path) -> None:
+    (folder / "2026" / "b.md").write_text("another\n")
+    with pytest.raises(ValueError, match=r"there are several files called b\.md"):
+        local_files([folder / "b.md", folder / "2026" / "b.md"], IN_FOLDERS, {})
 
 
 def test_only_what_a_loading_brought_is_known_by_its_path() -> None:
-    known = by_path([entry("a", "completed"), entry("b", "completed", {"kind": "memo"})])
+    older = VectorStoreFile.construct(None, id="older", status="completed", attributes={"path": "a"})
+    known = by_path([entry("a", "completed"), older, entry("b", "completed", {"kind": "memo"})])
     assert {path: each.id for path, each in known.items()} == {"a": "file-a"}
 
 
@@ -73,7 +82,7 @@ def test_progress_counts_what_has_come_to_its_end(folder: Path) -> None:
     loading.note(b, "indexing", "file-b")
     loading.note(a, "unchanged", "file-a")
 
-    assert not loading.ended(b, entry(b, "failed"))
+    assert not loading.ended(b, f"file-{b}", entry(b, "failed"), None)
     assert told == [
         Progress(b, "indexing", 0, 2),
         Progress(a, "unchanged", 1, 2),
@@ -85,6 +94,18 @@ def test_progress_counts_what_has_come_to_its_end(folder: Path) -> None:
         LoadedFile(a, "unchanged", "file-a"),
     )
     assert loaded.failed == loaded.files[:1]
+
+
+def test_what_was_there_before_goes_when_the_new_form_is_indexed(folder: Path) -> None:
+    loading = Loading(local_files(folder, IN_FOLDERS, {}), None)
+    good, bad = entry("old", "completed"), entry("old", "failed")
+
+    assert loading.ended("p", "new", entry("p", "completed"), good)
+    assert not loading.ended("p", "new", entry("p", "failed"), good)
+    assert loading.ended("p", "new", entry("p", "failed"), bad)
+    assert not loading.ended("p", "file-old", entry("p", "completed"), good)
+    assert not loading.ended("p", "new", None, good)
+    assert loading._became["p"] == LoadedFile("p", "failed", "new", "it was removed meanwhile")
 
 
 def test_waiting_looks_soon_and_then_once_a_second() -> None:

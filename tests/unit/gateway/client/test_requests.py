@@ -69,6 +69,9 @@ def test_what_the_client_says_holds_for_the_sdks_own_methods_too(sent: Sent) -> 
         assert sent.body["prompt"] == {"id": "p", "variables": {"a": 1}}
         assert sent.headers["x-gateway-cache"] == "off"
 
+        made.completions.create(model="m", prompt="Once")
+        assert sent.body == {"model": "m", "prompt": "Once", "user": "ada", "rag": {"top_k": 2}}
+
         made.embeddings.create(model="m", input="x", encoding_format="float")
         assert sent.body == {"model": "m", "input": "x", "encoding_format": "float", "user": "ada"}
         assert "x-gateway-cache" not in sent.headers

@@ -106,7 +106,7 @@ def test_the_sdks_own_results_tell_the_same_and_stay_what_they_are() -> None:
     assert (facts_of(raw), facts_of(raw.parse())) == (FACTS, FACTS)
     assert told.to_dict(mode="json") == COMPLETION
     assert "gateway" not in repr(told) + told.model_dump_json()
-    assert told == type(told).construct(None, **COMPLETION)  # type: ignore[arg-type]  # the SDK's keywords are objects
+    assert told == type(told).construct(None, **COMPLETION)
 
 
 def test_a_streams_pieces_and_then_its_sources() -> None:
