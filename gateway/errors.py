@@ -42,6 +42,8 @@ class GatewayError(Exception):
     status: int = 500
     type: str = "server_error"
     code: str | None = None
+    quotes = False
+    """Whether the message is a provider's own, which may repeat the prompt."""
 
     def __init__(
         self,
@@ -58,6 +60,10 @@ class GatewayError(Exception):
         self.spent = False
         if code is not None:
             self.code = code
+
+    def recorded(self, content: bool) -> str | None:
+        """The message, as a call's record may have it; `content`: prompts are recorded too."""
+        return self.message if content or not self.quotes else None
 
     def body(self) -> dict[str, Any]:
         """The error in OpenAI's wire shape: https://platform.openai.com/docs/guides/error-codes."""
@@ -173,6 +179,7 @@ class UpstreamRefused(UpstreamError):
     """The provider's own refusal of this request, with its status, type, param and code."""
 
     retryable = False
+    quotes = True
 
     def __init__(self, message: str, *, status: int, type: str, param: str | None, code: str | None) -> None:
         super().__init__(message, param=param)
@@ -183,6 +190,7 @@ class UpstreamRefused(UpstreamError):
 
 class UpstreamLimited(UpstreamError):
     status = 429
+    quotes = True
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
 

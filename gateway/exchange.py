@@ -60,6 +60,7 @@ class Exchange:
 
     __slots__ = (
         "_at_end",
+        "_heir",
         "account",
         "answer_id",
         "answer_text",
@@ -178,16 +179,29 @@ class Exchange:
         self.made_for: tuple[str, str] | None = None  # a call of the gateway's own: (purpose, the caller's call_id)
         self.mirrors: list[str] = []  # call_ids of the copies that went to shadow targets
         self._at_end: list[Callable[[Exchange], None]] | None = None
+        self._heir: Exchange | None = None  # whose the answer is now that was begun for this call
 
     def stage(self, name: str, started: int) -> None:
         """Note that stage `name` ran from `started` (perf_counter_ns) until now."""
         self.stages.append((name, started, time.perf_counter_ns()))
 
     def at_end(self, told: Callable[[Exchange], None]) -> None:
-        """Have `told` called when this call is settled, whichever way it ends."""
+        """Have `told` called when this call is settled, whichever way it ends; or whoever has taken its answer over."""
+        if self._heir is not None:
+            self._heir.at_end(told)
+            return
+        if self.ended:  # nobody will settle it again, and what is held must not be held for ever
+            told(self)
+            return
         if self._at_end is None:
             self._at_end = []
         self._at_end.append(told)
+
+    def bequeath(self, heir: Exchange) -> None:
+        """Leave an answer that goes on to another call: what was, or will be, held for it is held until that one ends."""
+        at_end, self._at_end, self._heir = self._at_end, None, heir
+        for told in at_end or ():
+            heir.at_end(told)
 
     def settle(self) -> None:
         """End the account once, however the call ended; later calls do nothing."""

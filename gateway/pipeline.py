@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.providers.protocol import Chunks
     from gateway.routing.arms import Arms
     from gateway.routing.dispatch import Calls
-    from gateway.routing.queueing import Room
+    from gateway.routing.queues import Room
     from gateway.stages.file_search import FileSearchStage
     from gateway.stages.guarding import InputGuard, OutputGuard
     from gateway.stages.preparation import FeatureStage, RetrievalStage

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway.access.callers import user_in_header
 from gateway.errors import NotFound
 from gateway.siblings import Alone
 from gateway.values import Caller
@@ -57,7 +58,7 @@ class Revision:
     def claimed_user(self, request: Request, headers: Mapping[bytes, bytes]) -> str | None:
         """Whom the request says that it speaks for; the keyring decides whether that is believed."""
         if self.user_header is not None and (user := headers.get(self.user_header)) is not None:
-            return user.decode("utf-8", "replace")
+            return user_in_header(user)
         return request.user
 
 

@@ -16,6 +16,7 @@ from gateway.access.estimates import Estimate, estimate
 from gateway.access.meters import Ask
 from gateway.access.permits import Permit
 from gateway.access.refusals import refusal
+from gateway.chat import ChatRequest
 from gateway.errors import LimitsUnavailable
 from gateway.values import Usage
 
@@ -47,8 +48,11 @@ class Limits:
         costs: Costs,
         lengths: AnswerLengths,
         template_tokens: Mapping[str, int],
+        generations: Mapping[str, int] | None = None,
     ) -> None:
-        """`template_tokens`: what the prompt of a public model may have beside the caller's own words."""
+        """`template_tokens`: what the prompt of a public model may have beside the caller's own words; `generations`:
+        how many answers a public model makes to choose from, where that is not one.
+        """
         self.rules = tuple(rule for rule in rules if not rule.of_targets)
         self.target_rules = tuple(rule for rule in rules if rule.of_targets)
         self.charging = charging
@@ -57,6 +61,7 @@ class Limits:
         self.costs = costs
         self.lengths = lengths
         self._template_tokens = template_tokens
+        self._generations = generations or {}
 
     async def admit(self, request: Request, exchange: Exchange) -> None:
         """Grant this call all that it may use, as `exchange.permit`. Raises GatewayError, and nothing is held then."""
@@ -96,7 +101,7 @@ class Limits:
                 amount = 1
                 if measure == "tokens" or measure == "budget":
                     if reckoned is None:
-                        reckoned = permit.estimate = self._estimate(request, model)
+                        reckoned = permit.estimate = self._estimate(request, model, target)
                     more = reckoned.more_prompt + reckoned.more_output
                     if measure == "tokens":
                         amount = reckoned.prompt + reckoned.output + min(more, ceiling.most // _PART)
@@ -121,12 +126,14 @@ class Limits:
                 exchange.permit = permit
             raise refusal(permit.refused)
 
-    def _estimate(self, request: Request, model: str) -> Estimate:
+    def _estimate(self, request: Request, model: str, target: Target | None) -> Estimate:
         reckoned = estimate(request, self.lengths.expected(model, self.charging.output_tokens))
-        more = self._template_tokens.get(model)
-        if more is None:
-            return reckoned
-        return replace(reckoned, more_prompt=more)
+        if (more := self._template_tokens.get(model)) is not None:
+            reckoned = replace(reckoned, more_prompt=more)
+        generations = self._generations.get(model) if target is None else None
+        if generations is not None and isinstance(request, ChatRequest) and "tools" not in request.fields:
+            reckoned = reckoned.times(generations)  # see gateway.routing.best_of
+        return reckoned
 
 
 class TargetGate:

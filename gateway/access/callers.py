@@ -32,6 +32,14 @@ _SUSPENDED = Refusal("This key's tenant is suspended. Ask whoever runs this gate
 _UNREADABLE = Refusal("This key can't be used with this version of the gateway.", forbidden=True)
 
 
+def user_in_header(value: bytes) -> str:
+    """A user's name as a header has it: UTF-8, or else ISO-8859-1, which many clients write. Never one name for two."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
 def configured_key_id(name: str) -> str:
     """The id of a configured key: the same as long as its name is, whatever its hash."""
     return "cfg_" + hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -14,7 +14,7 @@ from gateway.errors import Forbidden, Unauthenticated
 from gateway.values import Caller
 
 _TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
-_LONGEST_USER = 256
+LONGEST_USER = 256  # characters
 _V = TypeVar("_V", bound=str)
 
 
@@ -78,7 +78,7 @@ def _user(claims: Mapping[str, Any], settings: TokenIssuer) -> str | None:
     texts = _read(claims, asked)
     if not texts:
         raise missing(asked.label)
-    if len(texts) > 1 or len(texts[0]) > _LONGEST_USER or not texts[0].isprintable():
+    if len(texts) > 1 or len(texts[0]) > LONGEST_USER or not texts[0].isprintable():
         raise Forbidden(f"The token's claim `{asked.label}` is not the name of one user.")
     return asked.prefix + texts[0]
 

@@ -7,6 +7,7 @@ https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-the
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,11 @@ from gateway.values import Usage
 if TYPE_CHECKING:
     from gateway.chat import Request
 
-_COUNTED = ("messages", "tools", "input", "query", "documents")
+_COUNTED = (
+    "messages", "tools", "functions", "response_format", "prediction", "input", "query", "documents",
+)  # fmt: skip
 _PICTURE = b";base64,"
+_LINK = re.compile(rb'"image_url"\s*:')  # what is shown by its address has few bytes and as many tokens
 _LARGE = 20_000  # bytes of a request in which a picture is looked for
 _PART_TOKENS = 1_000  # a picture, about: https://platform.openai.com/docs/guides/images-vision
 
@@ -36,6 +40,12 @@ class Estimate:
         """All of it."""
         return Usage(self.prompt + self.more_prompt, self.output + self.more_output, estimated=True)
 
+    def times(self, generations: int) -> Estimate:
+        """The same where so many answers are made of it. What an unbounded one is likely to have is learnt of all."""
+        return Estimate(
+            self.prompt * generations, self.output * generations, self.more_prompt * generations, self.more_output
+        )
+
 
 def estimate(request: Request, output_tokens: int) -> Estimate:
     """`output_tokens` is what is reckoned for an answer whose length the request does not bound."""
@@ -49,12 +59,20 @@ def estimate(request: Request, output_tokens: int) -> Estimate:
                 prompt += _without_pictures(request)
             else:
                 prompt += len(raw) // (3 if raw.isascii() else 2) + 1
+                if name == "messages" and b'_url"' in raw:
+                    prompt += _PART_TOKENS * len(_LINK.findall(raw))
     if not isinstance(request, ChatRequest):
         return Estimate(prompt, 0)
     choices = int(bytes(fields["n"])) if "n" in fields and bytes(fields["n"]).isdigit() else 1
     if request.max_tokens is not None:
-        return Estimate(prompt, request.max_tokens * choices)
+        return Estimate(prompt, _bound(request) * choices)
     return Estimate(prompt, 0, more_output=output_tokens * choices)
+
+
+def _bound(request: ChatRequest) -> int:
+    """The larger of the two fields that bound an answer: which of them a provider goes by is its own affair."""
+    bounds = [bytes(request.fields[name]) for name in ("max_tokens", "max_completion_tokens") if name in request.fields]
+    return max((int(bound) for bound in bounds if bound.isdigit()), default=request.max_tokens or 0)
 
 
 def _without_pictures(request: Request) -> int:

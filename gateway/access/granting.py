@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,13 @@ def known_tenants(configuration: Configuration) -> set[str]:
     """Those that are there without having been created: of configured keys and tokens, and the one of who names none."""
     named = (name for issuer in configuration.access.tokens for name in issuer.tenant.named)
     return {"default", *(key.tenant for key in configuration.access.keys), *named}
+
+
+def tokens_name_tenants(configuration: Configuration) -> bool:
+    """Whether there may be tenants that nobody has named here: an issuer's tokens say what theirs is called."""
+    return any(
+        issuer.tenant.claim is not None and issuer.tenant.values is None for issuer in configuration.access.tokens
+    )
 
 
 def configured_keys(configuration: Configuration) -> dict[str, dict[str, Any]]:
@@ -85,6 +92,30 @@ def bounded(granter: Caller, written: Mapping[str, Any]) -> dict[str, Any]:
         granted.setdefault("guardrails", SetsOfRules.read(granter.guardrails).model_dump())
     _within(granter, StoredGrants.model_validate(granted))
     return granted
+
+
+def check_may_change(granter: Caller, grants: StoredGrants | None) -> None:
+    """Raises Forbidden for a key that administers more than `granter`'s: nobody may shut out those who bound them."""
+    if granter.scope == "gateway":
+        return
+    if grants is None or (grants.role is not None and _WIDTH[grants.scope] > _WIDTH[granter.scope]):
+        raise Forbidden("This key's role is over more than yours: ask who administers the whole gateway.")
+
+
+def check_may_hold(granter: Caller, grants: StoredGrants | None, tenant_models: Sequence[str] | None) -> None:
+    """Raises Forbidden for a key that reaches further than `granter`'s, who is about to be told a secret of it.
+
+    `tenant_models` are what its tenant may use: all that a key may which names no models.
+    """
+    if granter.scope == "gateway":
+        return
+    check_may_change(granter, grants)
+    assert grants is not None
+    if grants.models is None:
+        grants = grants.model_copy(update={"models": tenant_models})
+    if granter.networks and not grants.networks:
+        raise Forbidden("A key that is bound to networks can't have the secret of one that is not.")
+    _within(granter, grants)
 
 
 def _within(granter: Caller, grants: StoredGrants) -> None:

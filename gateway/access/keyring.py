@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.access.addresses import Origins, inside
 from gateway.access.callers import EXPIRED, Refusal, configured, of_tenant
-from gateway.errors import Forbidden, StageFailed, Unauthenticated
+from gateway.access.claims import LONGEST_USER
+from gateway.errors import BadRequest, Forbidden, StageFailed, Unauthenticated
 from gateway.values import Caller
 
 if TYPE_CHECKING:
@@ -140,9 +141,12 @@ class Keyring:
     def speaking_for(self, caller: Caller, user: str | None) -> Caller:
         """The caller with the user that the request names, where this key is trusted to name one.
 
-        With the groups that the record store knows this user to be in. Raises Forbidden for a suspended user.
+        With the groups that the record store knows this user to be in. Raises Forbidden for a suspended user, and
+        BadRequest for a name that is too long.
         """
         if user is not None and caller.speaks_for_users and user != caller.user:
+            if len(user) > LONGEST_USER:
+                raise BadRequest(f"A user's name has {LONGEST_USER} characters at most.", param="user")
             caller = replace(caller, user=user)
         if caller.user is None or self._stored is None or not self._stored.users:
             return caller

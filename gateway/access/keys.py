@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from gateway.tenancy import Secret, StoredKey
 
 PREFIX = "sk-gw-"
 _SHOWN = len(PREFIX) + 4
+_ANY_KEY = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{5,}}").sub
 
 
 def create_key() -> str:
@@ -29,6 +31,11 @@ def hash_key(key: str) -> str:
 def shown_prefix(key: str) -> str:
     """What may be shown of a key to tell it from others: sk-gw-AbCd…"""
     return key[:_SHOWN] + "…"
+
+
+def without_secrets(text: str) -> str:
+    """The text with no more of any key in it than may be shown: somebody may send one where its id belongs."""
+    return _ANY_KEY(lambda found: shown_prefix(found[0]), text)
 
 
 def new_key(

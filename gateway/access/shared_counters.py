@@ -51,7 +51,8 @@ class SharedCounters:
 
     # -- what calls ask -----------------------------------------------------------------------------------
     async def take(self, asks: Sequence[Ask]) -> bool:
-        for _ in range(3):
+        # Each time it may lack another budget, and once more before the last of them is asked with what it was told.
+        for _ in range(3 + sum(ask.ceiling.measure == "budget" for ask in asks)):
             answer = await self._asked(asks)
             if answer is None:
                 return await self._take_alone(asks)

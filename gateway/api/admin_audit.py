@@ -26,7 +26,7 @@ def router(administration: Administration, log: AuditLog, store: KeyStore) -> AP
         outcome: Literal["done", "refused", "failed"] | None = None,
         since: Moment | None = None,
         until: Moment | None = None,
-        before: Annotated[int, Query(ge=1)] | None = None,
+        before: Annotated[int, Query(ge=1, lt=2**63)] | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         who: Caller = sees,
     ) -> dict[str, Any]:

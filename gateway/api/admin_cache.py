@@ -13,7 +13,7 @@ from gateway.cache.protocol import CacheUnavailable, Purge
 from gateway.errors import Forbidden, StageFailed
 from gateway.records.keys import KeyStore
 from gateway.runtime import Gateway
-from gateway.tenancy import Deed
+from gateway.tenancy import Deed, user_label
 from gateway.values import Caller
 
 _Name = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -87,7 +87,8 @@ def router(administration: Administration, gateway: Gateway, caches: Caches, key
             gone += await purge_everywhere(
                 Purge(key, asked.model, tenant, asked.user, asked.collection, asked.document), caches, gateway
             )
-        named = ", ".join(f"{name} {value}" for name, value in asked.named.items()) or "everything"
+        told = {**asked.named, "user": user_label(asked.tenant or "", asked.user)} if asked.user else asked.named
+        named = ", ".join(f"{name} {value}" for name, value in told.items()) or "everything"
         note(request, Deed("cache.purge", named[:256], asked.tenant, None, {"answers": gone}, asked.reason))
         return {"object": "cache.purge", "purged": gone}
 

@@ -12,8 +12,15 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request
 
-from gateway.access.granting import bounded, check_known, configured_keys, known_tenants
-from gateway.access.keys import new_key, revoked, rotated
+from gateway.access.granting import (
+    bounded,
+    check_known,
+    check_may_change,
+    check_may_hold,
+    configured_keys,
+    known_tenants,
+)
+from gateway.access.keys import new_key, revoked, rotated, without_secrets
 from gateway.access.roles import is_over
 from gateway.api.administration import Administration, asked, logged, visible_tenants
 from gateway.api.key_requests import KeyChange, NewKey, Revocation, Rotation
@@ -42,8 +49,10 @@ def router(administration: Administration, gateway: Gateway, store: KeyStore) ->
             raise NotFound(f"There is no key '{key_id}'.", param="key_id")
         return key
 
-    async def change(key_id: str, action: str, make: Callable[[StoredKey], StoredKey], request: Request) -> StoredKey:
-        after = await asked(store.change_key, key_id, action, make, administration.actor(request))
+    async def change(
+        key_id: str, action: str, make: Callable[[StoredKey], StoredKey], request: Request, reason: str = ""
+    ) -> StoredKey:
+        after = await asked(store.change_key, key_id, action, make, administration.actor(request), reason)
         if after is None:
             raise NotFound(f"There is no key '{key_id}'.", param="key_id")
         logged(request)
@@ -112,6 +121,7 @@ def router(administration: Administration, gateway: Gateway, store: KeyStore) ->
         named = asked_for.model_fields_set
 
         def changes(before: StoredKey) -> StoredKey:
+            check_may_change(who, before.grants)
             written = bounded(who, {**before.written, **given})
             return replace(
                 before,
@@ -128,10 +138,12 @@ def router(administration: Administration, gateway: Gateway, store: KeyStore) ->
         key_id: str, request: Request, asked_for: Annotated[Rotation, Body()] = Rotation(), who: Caller = manages
     ) -> dict[str, Any]:
         """A new secret for the key, in this answer alone; the one before works for the `overlap` more."""
-        await found(key_id, who)
+        tenant = await asked(store.tenant, (await found(key_id, who)).tenant)
+        bound = tenant.grants.models if tenant is not None else None
         made: list[str] = []
 
         def changes(before: StoredKey) -> StoredKey:
+            check_may_hold(who, before.grants, bound)
             if before.status(time.time()) != "active":
                 raise BadRequest(f"The key '{key_id}' is {before.status(time.time())}: make a new one.")
             secret, after = rotated(before, asked_for.overlap)
@@ -150,9 +162,12 @@ def router(administration: Administration, gateway: Gateway, store: KeyStore) ->
         by = administration.actor(request).key_name
 
         def changes(before: StoredKey) -> StoredKey:
+            check_may_change(who, before.grants)
             return before if before.revoked_at is not None else revoked(before, by)
 
-        return (await change(key_id, "keys.revoke", changes, request)).told(time.time())
+        return (await change(key_id, "keys.revoke", changes, request, without_secrets(asked_for.reason))).told(
+            time.time()
+        )
 
     return routes
 

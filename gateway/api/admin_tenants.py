@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from gateway.access.granting import known_tenants
+from gateway.access.granting import known_tenants, tokens_name_tenants
 from gateway.access.roles import is_over
 from gateway.api.administration import Administration, asked, logged
 from gateway.config.access import TenantGrants, TenantName, unknown_models
@@ -86,7 +86,11 @@ def router(administration: Administration, gateway: Gateway, store: KeyStore) ->
             organisation = organisation or who.organisation
             if who.scope != "organisation" or organisation is None or organisation != who.organisation:
                 raise Forbidden("This needs a key with the role `admin` over the whole gateway or the organisation.")
-            if asked_for.id in known_tenants(gateway.revision.configuration):
+            # Who makes a tenant is over it: none that has keys or tokens already may be taken so.
+            if tokens_name_tenants(gateway.revision.configuration):
+                raise Forbidden("Tokens may name any tenant here: one is made by who administers the whole gateway.")
+            held = await asked(store.keys, of_tenants=frozenset({asked_for.id}), limit=1)
+            if held or asked_for.id in known_tenants(gateway.revision.configuration):
                 raise Conflict(f"There is a tenant '{asked_for.id}' already.", param="id")
         await check_organisation(organisation)
         check_models(asked_for)

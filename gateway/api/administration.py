@@ -8,6 +8,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import Depends, Request, Response
@@ -15,6 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 
+from gateway.access.keys import without_secrets
 from gateway.access.roles import has_role, require_role
 from gateway.api.identity import Identified
 from gateway.errors import GatewayError, StageFailed
@@ -70,6 +72,7 @@ class Administration:
     async def tell(self, request: Request, deed: Deed, outcome: Outcome = "done") -> None:
         """Log a deed; where the record store is away, in the process's own log."""
         actor = self.actor(request)
+        deed = replace(deed, object=without_secrets(deed.object), reason=without_secrets(deed.reason))
         try:
             await run_in_threadpool(self._audit.add, actor, deed, outcome)
         except StoreUnavailable as failure:

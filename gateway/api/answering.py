@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from gateway.api.errors import error_headers
 from gateway.api.inbound import Inbound, Told
-from gateway.chat import JSON, Chunk, Request, read_usage
+from gateway.chat import JSON, Chunk, Fragment, Request, read_usage
 from gateway.errors import GatewayError, TooLarge
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
@@ -60,6 +60,7 @@ async def write_stream(
     exchange.status = 200
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     said: list[str] = []
+    generated = [0, 0]
     keep_usage = request.include_usage
     try:
         while burst:
@@ -67,9 +68,9 @@ async def write_stream(
             for chunk in burst:
                 facts = chunk.facts
                 _take_facts(chunk, exchange)
-                said += [
-                    choice.delta.content for choice in facts.choices or () if choice.delta and choice.delta.content
-                ]
+                for choice in facts.choices or ():
+                    if choice.delta is not None:
+                        _hear(choice.delta, said, generated)
                 if not keep_usage and facts.usage is not None and not facts.choices:
                     continue  # asked for by the gateway, not by the caller
                 events += (b"data: ", chunk.data, b"\n\n")
@@ -79,11 +80,11 @@ async def write_stream(
             burst = await chunks.next()
         last = _DONE if told is None else await told.end(exchange)
         if exchange.account is not None and exchange.account.recorded is not None:
-            _take_said(said, request, exchange)
+            _take_said(said, generated, request, exchange)
             await exchange.account.recorded(exchange)
         await send({"type": "http.response.body", "body": last})
     finally:
-        _take_said(said, request, exchange)
+        _take_said(said, generated, request, exchange)
 
 
 async def write_error(
@@ -101,7 +102,7 @@ async def write_error(
     """
     exchange.outcome = "error" if error.code != "content_filter" else "blocked"
     exchange.error_code = error.code or error.type
-    exchange.error_message = error.message
+    exchange.error_message = error.recorded(exchange.record_content)
     body = JSON.encode(error.body()) if inbound is None else inbound.refusal(error)
     if not started:
         exchange.status = error.status
@@ -154,14 +155,31 @@ def _header_value(text: str) -> bytes:
     )
 
 
-def _take_said(said: list[str], request: Request, exchange: Exchange) -> None:
+def _hear(delta: Fragment, said: list[str], generated: list[int]) -> None:
+    """Note what a piece of a stream says: its words, and of all that was generated how many pieces and characters."""
+    if delta.content:
+        said.append(delta.content)
+        generated[0] += 1
+        generated[1] += len(delta.content)
+    elif delta.tool_calls or delta.reasoning_content or delta.refusal:
+        generated[0] += 1
+        generated[1] += len(delta.reasoning_content or delta.refusal or "")
+        for call in delta.tool_calls if isinstance(delta.tool_calls, list) else ():
+            function = call.get("function") if isinstance(call, dict) else None
+            arguments = function.get("arguments") if isinstance(function, dict) else None
+            generated[1] += len(arguments) if isinstance(arguments, str) else 0
+
+
+def _take_said(said: list[str], generated: list[int], request: Request, exchange: Exchange) -> None:
     """Note in the account what a stream has said, at its end or where it was cut."""
     if exchange.record_content:
         exchange.answer_text = "".join(said)
     if exchange.usage is None:
-        # Cut off before the provider told: a piece of a stream is a token, near enough to be accounted.
-        asked = len(memoryview(request.fields["messages"]))
-        exchange.usage = Usage(asked // 4, len(said), estimated=True)
+        # Cut off before the provider told: a piece of a stream is a token, or where vendors send larger ones each
+        # four characters are, near enough to be accounted.
+        pieces, characters = generated
+        asked = sum(len(memoryview(request.fields[name])) for name in ("messages", "tools") if name in request.fields)
+        exchange.usage = Usage(asked // 4, max(pieces, characters // 4), estimated=True)
 
 
 def _take_facts(chunk: Chunk, exchange: Exchange) -> None:

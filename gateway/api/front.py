@@ -14,6 +14,7 @@ from typing import Any
 from gateway.access.roles import require_endpoint
 from gateway.api.answering import write_error, write_plain, write_stream
 from gateway.api.errors import internal
+from gateway.api.headers import credential, read_headers
 from gateway.api.inbound import Inbound, Told
 from gateway.cache.wishes import wish
 from gateway.chat import JSON, ChatRequest, EmbeddingsRequest, ModerationsRequest, Request, RerankRequest
@@ -105,8 +106,8 @@ class Front:
         if connection is not None:
             connection.on_disconnect = asyncio.current_task().cancel  # type: ignore[union-attr]  # in a task
         try:
-            headers = dict(scope["headers"])
-            _read_headers(headers, exchange)
+            headers = read_headers(scope["headers"], gateway.revision.user_header)
+            _read_known(headers, exchange)
             gateway.sample(exchange)
             if gateway.draining:
                 raise Overloaded("This gateway is shutting down; another one takes over.", retry_after="1")
@@ -114,8 +115,8 @@ class Front:
                 raise Overloaded(NO_ROOM, retry_after="5")
             revision = gateway.revision  # the one that this call begins and ends with
             exchange.revision = revision.name
-            credential, keyring = _credential(headers), revision.keyring
-            caller = keyring.known(credential, scope) or await keyring.look_up(credential, scope)
+            given, keyring = credential(headers), revision.keyring
+            caller = keyring.known(given, scope) or await keyring.look_up(given, scope)
             exchange.caller = caller
             exchange.stage("authenticate", exchange.started)
             if caller.endpoints is not None:
@@ -161,7 +162,7 @@ class Front:
             exchange.settle()
 
 
-def _read_headers(headers: dict[bytes, bytes], exchange: Exchange) -> None:
+def _read_known(headers: dict[bytes, bytes], exchange: Exchange) -> None:
     request_id = headers.get(b"x-request-id")
     if request_id is not None and _SANE_ID(request_id):
         exchange.request_id = request_id.decode("ascii")
@@ -176,13 +177,6 @@ def _read_headers(headers: dict[bytes, bytes], exchange: Exchange) -> None:
     cache_control, own = headers.get(b"cache-control"), headers.get(b"x-gateway-cache")
     if cache_control is not None or own is not None:
         exchange.cache_wish = wish(cache_control, own)
-
-
-def _credential(headers: dict[bytes, bytes]) -> bytes | None:
-    credential = headers.get(b"authorization")
-    if credential is None and (key := headers.get(b"x-api-key")) is not None:
-        return b"Bearer " + key
-    return credential
 
 
 def _check_query(query: bytes) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import Request
 
+from gateway.access.callers import user_in_header
 from gateway.access.roles import require_endpoint
+from gateway.api.headers import credential, read_headers
 from gateway.runtime import Gateway
 from gateway.values import Caller
 
@@ -20,7 +22,7 @@ def identifier(gateway: Gateway) -> Identified:
     the key is not for this part of the API."""
 
     async def caller(request: Request) -> Caller:
-        return await _identified(gateway, request, None)
+        return await _identified(gateway, request, speaks=False)
 
     return caller
 
@@ -29,20 +31,19 @@ def speaker(gateway: Gateway) -> Identified:
     """The same, or the user whom a trusted key speaks for by the configured header."""
 
     async def caller(request: Request) -> Caller:
-        name = gateway.revision.user_header
-        return await _identified(gateway, request, request.headers.get(name.decode()) if name is not None else None)
+        return await _identified(gateway, request, speaks=True)
 
     return caller
 
 
-async def _identified(gateway: Gateway, request: Request, claimed: str | None) -> Caller:
-    credential = request.headers.get("authorization")
-    if credential is None and (key := request.headers.get("x-api-key")) is not None:
-        credential = f"Bearer {key}"
-    encoded = credential.encode("latin-1") if credential is not None else None
-    keyring = gateway.revision.keyring
+async def _identified(gateway: Gateway, request: Request, *, speaks: bool) -> Caller:
+    revision = gateway.revision
+    keyring, named = revision.keyring, revision.user_header
+    headers = read_headers(request.scope["headers"], named)
+    claimed = headers.get(named) if speaks and named is not None else None
+    known = await keyring.identify(credential(headers), request.scope)
     # Once only: the groups of the key's own user are not those of whom it speaks for.
-    who = keyring.speaking_for(await keyring.identify(encoded, request.scope), claimed)
+    who = keyring.speaking_for(known, user_in_header(claimed) if claimed is not None else None)
     request.state.caller = who
     if who.endpoints is not None and (endpoint := _endpoint(request.url.path)) is not None:
         require_endpoint(who, endpoint)

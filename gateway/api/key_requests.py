@@ -59,6 +59,8 @@ class Rotation(BaseModel):
 
 
 class Revocation(BaseModel):
+    """`reason` is kept in the audit log."""
+
     model_config = ConfigDict(extra="forbid")
 
     reason: Annotated[str, Field(max_length=1000)] = ""

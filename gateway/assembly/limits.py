@@ -15,6 +15,7 @@ from gateway.access.lengths import AnswerLengths
 from gateway.access.meters import Meters
 from gateway.access.rules import rule_of
 from gateway.access.spending import Spending
+from gateway.config.routing import BestOf
 from gateway.records.spend import SpendStore
 from gateway.values import Target
 
@@ -76,6 +77,7 @@ def limits_of(
             for name, model in configuration.models.items()
             if model.prompt is not None and library is not None
         },
+        {name: model.strategy.n for name, model in configuration.models.items() if isinstance(model.strategy, BestOf)},
     )
 
 

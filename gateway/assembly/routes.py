@@ -14,7 +14,7 @@ from gateway.routing.arms import Arms, ByShare, BySwitch, Chooser
 from gateway.routing.beside import ModelHelper
 from gateway.routing.candidates import Candidate, Gate, Traits
 from gateway.routing.dispatch import Calls, Dispatcher, Filter
-from gateway.routing.queueing import Room, room_of
+from gateway.routing.queues import Room, room_of
 from gateway.routing.strategies import Least, Priority, Strategy, Weighted, busy, latency
 from gateway.values import Target, Usage
 

@@ -108,19 +108,24 @@ class AnswerCache:
         exchange.stage("cache", started)
         if flight is None:
             flight = self._take_off(call, after)
-            return _in_form(await flight.join(), flight, request)
-        reader = await flight.join()
-        self._share(flight.exchange, exchange)
+            return _in_form(await flight.join(exchange), flight, request)
+        reader = await flight.join(exchange)
+        self._share(flight, exchange)
         return Renamed(_in_form(reader, flight, request))
 
-    def _share(self, first: Exchange, exchange: Exchange) -> None:
+    def _share(self, flight: Flight, exchange: Exchange) -> None:
         """Tell a call what it gets of the one that it waited for."""
+        first = flight.exchange
         exchange.cache = "hit" if first.cache == "miss" else first.cache
         exchange.cache_age = first.cache_age or 0.0
-        exchange.cost_share = self._terms.charge
+        exchange.cost_share = self._share_of(flight, exchange)
         exchange.target = first.target
         exchange.sensitivity = exchange.sensitivity or first.sensitivity
         exchange.degraded += [stage for stage in first.degraded if stage not in exchange.degraded]
+
+    def _share_of(self, flight: Flight, exchange: Exchange) -> float:
+        """Of its price: one of all who read a new answer pays it."""
+        return 1.0 if exchange is flight.payer and flight.exchange.cache == "miss" else self._terms.charge
 
     async def _found(self, key: bytes) -> Kept | None:
         try:
@@ -226,7 +231,11 @@ class AnswerCache:
             if lead is not None:
                 lead.end(unshared=not flight.abandoned)
 
-        flight = Flight(begin, landed, ended, exchange, stream=call.request.stream)
+        def taken_over(left: Exchange, stays: Exchange) -> None:
+            left.cost_share, stays.cost_share = self._terms.charge, self._share_of(flight, stays)
+            left.bequeath(stays)
+
+        flight = Flight(begin, landed, ended, taken_over, exchange, stream=call.request.stream)
         self._flights[path] = flight
         return flight
 

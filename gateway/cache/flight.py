@@ -24,21 +24,25 @@ class Flight:
         begin: Callable[[], Awaitable[Chunks]],
         landed: Callable[[list[Chunk]], Awaitable[None]],
         ended: Callable[[], None],
+        taken_over: Callable[[Exchange, Exchange], None],
         exchange: Exchange,
         *,
         stream: bool,
     ) -> None:
         """`landed` gets the whole answer, once it has come without a fault, is small enough and is on its way to all
         who read it; newcomers may still join meanwhile. `ended` is called in every case, as soon as they may not.
+        `taken_over` is told who has left an answer that goes on, and whose it is now.
 
         `exchange` is the first caller's: it carries the attempts, and the target that the others are told too.
         """
         self.exchange = exchange
+        self.payer = exchange  # whose answer it is: the first caller's, or when that has left another reader's
         self.stream = stream
         self.abandoned = False  # nobody waits for it any more
         self._begin = begin
         self._landed = landed
         self._ended = ended
+        self._taken_over = taken_over
         self._chunks: list[Chunk] = []
         self._readers: set[FlightReader] = set()
         self._size = 0  # bytes of all chunks so far
@@ -49,9 +53,9 @@ class Flight:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    async def join(self) -> FlightReader:
-        """A reader of this flight, once its answer has begun. Raises what the call raised."""
-        reader = FlightReader(self)
+    async def join(self, exchange: Exchange) -> FlightReader:
+        """A reader of this flight for a call, once its answer has begun. Raises what the call raised."""
+        reader = FlightReader(self, exchange)
         self._readers.add(reader)
         if self._task is None:
             self._task = asyncio.create_task(self._fly())
@@ -115,6 +119,9 @@ class Flight:
         self._readers.discard(reader)
         self._moved.set()
         if self._readers:
+            if reader.exchange is self.payer and not self._done and not reader.exchange.ended:
+                self.payer = next(iter(self._readers)).exchange
+                self._taken_over(reader.exchange, self.payer)
             return
         if self._done:
             self._error = None  # it holds the frames it passed, and with them this flight
@@ -127,7 +134,8 @@ class Flight:
 class FlightReader:
     """One caller's view of a flight, from its first chunk on."""
 
-    def __init__(self, flight: Flight) -> None:
+    def __init__(self, flight: Flight, exchange: Exchange) -> None:
+        self.exchange = exchange
         self.read = 0  # chunks
         self.taken = 0  # bytes
         self._flight = flight

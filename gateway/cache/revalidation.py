@@ -58,7 +58,7 @@ async def _made(request: Request, exchange: Exchange, lead: Lead, make: Make) ->
         await make(request, made, lead)
     except GatewayError as error:
         made.outcome, made.status = "error", error.status
-        made.error_code, made.error_message = error.code or error.type, error.message
+        made.error_code, made.error_message = error.code or error.type, error.recorded(made.record_content)
     except asyncio.CancelledError:
         made.outcome = "cancelled"
         raise

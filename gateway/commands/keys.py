@@ -40,6 +40,11 @@ def keys() -> None:
 @click.option("--groups", help="For documents that name them as readers, separated by commas.")
 @click.option("--networks", help="Where it may be used from, like 10.0.0.0/8,2001:db8::/32; everywhere if not given.")
 @click.option("--sensitivity", help="The label that all of its calls have.")
+@click.option(
+    "--priority",
+    type=click.Choice(["high", "normal", "low"]),
+    help="Where calls wait for a server; normal if not given.",
+)
 @click.option("--role", type=click.Choice(["viewer", "operator", "admin"]), help="What it may do in the admin API.")
 @click.option(
     "--scope", type=click.Choice(["tenant", "organisation", "gateway"]), help="Over whom; its tenant if not given."

@@ -79,9 +79,9 @@ class AuditLog:
                 else audit_log.c.action.startswith(action + ".", autoescape=True)
             )
         if since is not None:
-            query = query.where(audit_log.c.at >= int(since * 1e9))
+            query = query.where(audit_log.c.at >= _ns(since))
         if until is not None:
-            query = query.where(audit_log.c.at < int(until * 1e9))
+            query = query.where(audit_log.c.at < _ns(until))
         if before is not None:
             query = query.where(audit_log.c.id < before)
         with self._database.reading() as connection:
@@ -104,6 +104,11 @@ def _told(row: Mapping[Any, Any]) -> dict[str, Any]:
         "after": json.loads(row["after"]) if row["after"] is not None else None,
         "request_id": row["request_id"],
     }
+
+
+def _ns(seconds: float) -> int:
+    """Of what an integer of the database can hold, which ends in the year 2262."""
+    return min(int(seconds * 1e9), 2**63 - 1)
 
 
 def _json(what: Mapping[str, Any] | None) -> str | None:

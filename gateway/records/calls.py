@@ -22,6 +22,8 @@ COLUMNS = (
 
 _ATTEMPT = ("target", "outcome", "status", "ms", "upstream_id", "residency")  # older rows have the first four
 
+_LONGEST_NAME = 512  # characters
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -73,9 +75,9 @@ def row(exchange: Exchange, contents: Contents) -> tuple[Any, ...]:
     assert caller is not None, "only calls of known callers are kept"
     started = exchange.started
     return (
-        exchange.call_id, exchange.request_id, exchange.answer_id, caller.tenant, caller.key_name, caller.user,
+        exchange.call_id, exchange.request_id, _short(exchange.answer_id), caller.tenant, caller.key_name, caller.user,
         exchange.endpoint, exchange.requested_model, exchange.model, target.label if target else None,
-        exchange.served_model, exchange.started_at, exchange.status, exchange.outcome, exchange.error_code,
+        _short(exchange.served_model), exchange.started_at, exchange.status, exchange.outcome, exchange.error_code,
         usage.prompt_tokens if usage else None, usage.completion_tokens if usage else None,
         usage.cached_tokens if usage else None, usage.reasoning_tokens if usage else None,
         int(usage.estimated) if usage else None, exchange.cache, exchange.finish_reason,
@@ -84,6 +86,11 @@ def row(exchange: Exchange, contents: Contents) -> tuple[Any, ...]:
         exchange.trace_id, exchange.revision, _encode(_detail(exchange)), exchange.cost, exchange.sensitivity,
         caller.key_id or None, _content(exchange, contents),
     )  # fmt: skip
+
+
+def _short(told: str | None) -> str | None:
+    """What a provider calls things may be of any length; an index takes some 2,700 bytes."""
+    return told[:_LONGEST_NAME] if told is not None else None
 
 
 def _content(exchange: Exchange, contents: Contents) -> bytes | None:

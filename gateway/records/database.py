@@ -251,12 +251,16 @@ _AWAY = {
     "57014", "57P01", "57P02", "57P03",  # cancelled by the time limit, shutting down, starting
 }  # fmt: skip
 
+# program_limit_exceeded and its like, which its driver holds to be operational: a value that is too long for an index.
+_TOO_MUCH = "54"
+
 
 def _is_away(failure: DBAPIError) -> bool:
     """Whether it is the database's state and not what was asked of it; SQLite has one class for most of the former."""
-    if failure.connection_invalidated or isinstance(failure, OperationalError):
-        return True
-    return getattr(failure.orig, "sqlstate", None) in _AWAY
+    state = getattr(failure.orig, "sqlstate", None) or ""
+    if state.startswith(_TOO_MUCH):
+        return False
+    return failure.connection_invalidated or isinstance(failure, OperationalError) or state in _AWAY
 
 
 def _reason(failure: DBAPIError) -> str:

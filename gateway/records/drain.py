@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
 from gateway.records.database import StoreUnavailable
 from gateway.records.ledger import Entry
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 _SMALLEST, _LARGEST = 50, 5_000  # records in a transaction: fewer where the store does not manage more in its time
 _LOOK_ROUND = 5.0  # seconds between looks for spools of processes that have died
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before a store that is away is tried again
-_WRONG_VALUES = (DataError, IntegrityError, OverflowError)
+# OperationalError: a value too long for an index. That the store is away is another error, StoreUnavailable.
+_WRONG_VALUES = (DataError, IntegrityError, OperationalError, OverflowError)
 _decode = msgspec.msgpack.Decoder(Entry).decode
 
 

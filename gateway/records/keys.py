@@ -110,7 +110,7 @@ class KeyStore:
             audit_log.append(connection, actor, Deed("keys.create", key.id, key.tenant, None, key.told(time.time())))
 
     def change_key(
-        self, key_id: str, action: str, change: Callable[[StoredKey], StoredKey], actor: Actor
+        self, key_id: str, action: str, change: Callable[[StoredKey], StoredKey], actor: Actor, reason: str = ""
     ) -> StoredKey | None:
         """Replace a key by what `change` makes of it; None where there is none. What `change` raises undoes all."""
         with self._changing() as (connection, number):
@@ -121,7 +121,8 @@ class KeyStore:
             connection.execute(update(keys).where(keys.c.id == key_id).values(**key_columns(after, number)))
             write_secrets(connection, after)
             now = time.time()
-            audit_log.append(connection, actor, Deed(action, key_id, after.tenant, before.told(now), after.told(now)))
+            deed = Deed(action, key_id, after.tenant, before.told(now), after.told(now), reason)
+            audit_log.append(connection, actor, deed)
         return after
 
     def add_tenant(self, tenant: Tenant, actor: Actor) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or_, select
 
 from gateway.records.calls import COLUMNS, told
 from gateway.records.contents import Contents
@@ -160,9 +160,12 @@ def _of(table: Any, tenant: str, user: str) -> tuple[ColumnElement[bool], Column
     return table.c.tenant == tenant, table.c.user == user
 
 
-def _about(tenant: str, user: str, their_calls: Select[tuple[str]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Feedback that the user gave, or that was given on the user's calls."""
-    return feedback.c.tenant == tenant, or_(feedback.c.user == user, feedback.c.call_id.in_(their_calls))
+def _about(
+    tenant: str, user: str, their_calls: Select[tuple[str]], *said: ColumnElement[bool]
+) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Feedback that the user gave (`said`: no other than that), or that was given on the user's calls."""
+    given = and_(feedback.c.user == user, *said)
+    return feedback.c.tenant == tenant, or_(given, feedback.c.call_id.in_(their_calls))
 
 
 def _spent_by(connection: Connection, tenant: str, user: str) -> list[tuple[str, str, float, int, int]]:
@@ -176,8 +179,9 @@ def _spent_by(connection: Connection, tenant: str, user: str) -> list[tuple[str,
 def _erase(connection: Connection, tenant: str, user: str, before: int | None) -> dict[str, int]:
     """`before`: what is newer than that (ns) stays."""
     older = (calls.c.started_at <= before,) if before is not None else ()
+    said = (feedback.c.at <= before,) if before is not None else ()
     mine = select(calls.c.call_id).where(*_of(calls, tenant, user), *older)
-    gone = {"feedback": connection.execute(delete(feedback).where(*_about(tenant, user, mine))).rowcount}
+    gone = {"feedback": connection.execute(delete(feedback).where(*_about(tenant, user, mine, *said))).rowcount}
     gone["calls"] = connection.execute(delete(calls).where(*_of(calls, tenant, user), *older)).rowcount
     if before is None:
         spent = _spent_by(connection, tenant, user)

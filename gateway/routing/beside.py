@@ -35,7 +35,7 @@ async def told(calls: Calls, request: ChatRequest, made: Exchange) -> str:
         return words
     except GatewayError as error:
         made.outcome, made.status = "error", error.status
-        made.error_code, made.error_message = error.code or error.type, error.message
+        made.error_code, made.error_message = error.code or error.type, error.recorded(made.record_content)
         raise
     except asyncio.CancelledError:
         made.outcome = "cancelled"

@@ -57,10 +57,12 @@ class BestOf:
             if isinstance(one, BaseException) and not isinstance(one, GatewayError):
                 raise one
         texts = [_text(chunk) for chunk, _ in good]
+        used = [usage for chunk, _ in good if (usage := read_usage(chunk.facts)) is not None]
+        # Whatever becomes of the choice, these were made.
+        exchange.usage, exchange.target = _sum(used), good[0][1]
         best, more = await self._choose(texts, asked, exchange) if len(good) > 1 else (0, [])
-        used = [usage for chunk, _ in good if (usage := read_usage(chunk.facts)) is not None] + more
         chunk, exchange.target = good[best]
-        chosen = _with_usage(chunk, used)
+        chosen = _with_usage(chunk, [*used, *more])
         return Replayed(split(chosen) if request.stream else [chosen])
 
 
@@ -82,15 +84,24 @@ def _text(chunk: Chunk) -> str:
 
 def _with_usage(chunk: Chunk, used: Sequence[Usage]) -> Chunk:
     document: dict[str, Any] = msgspec.json.decode(chunk.data)
-    prompt, completion = sum(u.prompt_tokens for u in used), sum(u.completion_tokens for u in used)
+    total = _sum(used)
     document["usage"] = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": sum(u.cached_tokens for u in used)},
-        "completion_tokens_details": {"reasoning_tokens": sum(u.reasoning_tokens for u in used)},
+        "prompt_tokens": total.prompt_tokens,
+        "completion_tokens": total.completion_tokens,
+        "total_tokens": total.prompt_tokens + total.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": total.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": total.reasoning_tokens},
     }
     return Chunk(JSON.encode(document))
+
+
+def _sum(used: Sequence[Usage]) -> Usage:
+    return Usage(
+        sum(u.prompt_tokens for u in used),
+        sum(u.completion_tokens for u in used),
+        sum(u.cached_tokens for u in used),
+        sum(u.reasoning_tokens for u in used),
+    )
 
 
 # -- who chooses ------------------------------------------------------------------------------------------

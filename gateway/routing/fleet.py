@@ -17,7 +17,7 @@ from gateway.routing.arms import Shared
 from gateway.routing.candidates import Candidate, Line, Traits
 from gateway.routing.health import Circuit, Patience
 from gateway.routing.observed import Observed
-from gateway.routing.queueing import Queues
+from gateway.routing.queues import Queues
 from gateway.routing.retries import RetryBudget
 from gateway.values import Target
 

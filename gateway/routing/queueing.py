@@ -14,7 +14,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from gateway.errors import QueueFull
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from gateway.config.queueing import ServerQueue as Settings
     from gateway.exchange import Exchange
     from gateway.providers.protocol import Chunks
-    from gateway.routing.candidates import Candidate
-    from gateway.telemetry.metrics import Metrics
     from gateway.values import Priority
 
 Reason = Literal["wait", "length", "late"]
@@ -249,91 +247,6 @@ def part_of(name: str, concurrency: int, part: tuple[int, int]) -> int:
 def sooner(one: QueueFull, other: QueueFull) -> QueueFull:
     """Whichever is over first."""
     return min(one, other, key=lambda full: seconds_of(full.retry_after) or 0.0)
-
-
-class Room:
-    """Asked before work is done for a call: whether any of the targets that may serve it has room for it to wait."""
-
-    def __init__(self, queues: Sequence[ServerQueue]) -> None:
-        self._queues = queues
-
-    def check(self, exchange: Exchange) -> None:
-        """Raises QueueFull, the one that is over soonest."""
-        error: QueueFull | None = None
-        for queue in self._queues:
-            try:
-                return queue.check(exchange)
-            except QueueFull as full:
-                error = full if error is None else sooner(error, full)
-        if error is not None:
-            raise error
-
-
-def room_of(candidates: Sequence[Candidate]) -> Room | None:
-    """None where a call may go to a target that has no queue."""
-    queues = {candidate.queue.name: candidate.queue for candidate in candidates if candidate.queue is not None}
-    if not candidates or any(candidate.queue is None for candidate in candidates):
-        return None
-    return Room(list(queues.values()))
-
-
-class Queues:
-    """Those of this process, by provider; they outlive reloads."""
-
-    def __init__(self, part: tuple[int, int] = (1, 1)) -> None:
-        """`part`: which worker this is, and of how many."""
-        self._part = part
-        self._queues: dict[str, ServerQueue] = {}
-        self.settings: Mapping[str, Settings] = {}
-        self._observing: Callable[[str], Callable[[float], None]] | None = None
-
-    def prepare(self, settings: Mapping[str, Settings]) -> None:
-        """What is to be in force from `start` on. Raises ValueError. Any thread may, one at a time."""
-        made = {
-            name: ServerQueue(name, asked, self._part) for name, asked in settings.items() if name not in self._queues
-        }
-        for name, asked in settings.items():
-            part_of(name, asked.concurrency, self._part)
-        for queue in made.values():
-            self._watch(queue)
-        self._queues = self._queues | made
-        self.settings = dict(settings)
-
-    def get(self, name: str) -> ServerQueue | None:
-        """The queue of a provider that has one."""
-        return self._queues[name] if name in self.settings else None
-
-    def start(self) -> None:
-        """What was prepared is in force. In the event loop."""
-        for name, settings in self.settings.items():
-            self._queues[name].configure(settings, self._part)
-
-    def tell(self, metrics: Metrics) -> None:
-        waits = metrics.histogram("rag_gateway_queue_wait_seconds", "Time in a provider's queue.", ("provider",))
-        self._observing = lambda name: waits.labels(name).observe
-        for queue in self._queues.values():
-            self._watch(queue)
-        metrics.levels(
-            "rag_gateway_queue_length", "Calls that wait in a provider's queue.", ("provider", "priority"),
-            lambda: {
-                (name, priority): count
-                for name, queue in self._queues.items() for priority, count in queue.by_class().items()
-            },
-        )  # fmt: skip
-        metrics.levels(
-            "rag_gateway_queue_running", "Calls that a provider with a queue has now.", ("provider",),
-            lambda: {(name,): queue.running for name, queue in self._queues.items()},
-        )  # fmt: skip
-        metrics.counted(
-            "rag_gateway_queue_shed", "Times a provider's queue had no room for a call.", ("provider", "reason"),
-            lambda: {
-                (name, reason): count for name, queue in self._queues.items() for reason, count in queue.shed.items()
-            },
-        )  # fmt: skip
-
-    def _watch(self, queue: ServerQueue) -> None:
-        if self._observing is not None:
-            queue.observe = self._observing(queue.name)
 
 
 def _unobserved(seconds: float) -> None:

@@ -72,7 +72,7 @@ def embeds(call: Call, model: str) -> Embed:
             vectors: list[list[float]] = [one["embedding"] for one in data]
         except GatewayError as failure:
             made.outcome, made.status = "error", failure.status
-            made.error_code, made.error_message = failure.code or failure.type, failure.message
+            made.error_code, made.error_message = failure.code or failure.type, failure.recorded(made.record_content)
             raise _away(failure) from None
         except (KeyError, TypeError):
             raise CheckUnavailable("its embedder's answer can't be read") from None

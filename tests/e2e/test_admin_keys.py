@@ -12,8 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from click.testing import CliRunner
-from gateway_process import GatewayProcess, until
+from gateway_process import GatewayProcess, body_of, http_post, status_of, until
 from sample_gateway import KEY_A, KEY_ADMIN, key_entry
 from upstream.vendor import Vendor
 
@@ -258,6 +259,56 @@ def test_a_role_over_a_tenant_is_over_nothing_else(running: GatewayProcess, admi
     assert admin.get(f"/admin/keys/{theirs['id']}").json()["status"] == "active"
 
 
+def test_who_administers_a_tenant_gets_no_secret_of_a_key_that_reaches_further(
+    running: GatewayProcess, admin: httpx.Client
+) -> None:
+    admin.post("/admin/tenants", json={"id": "mauve"})
+    boss = made(admin, tenant="mauve", name="boss", role="admin", scope="gateway")
+    chief = made(admin, tenant="mauve", role="admin", models=["plain"], networks=["127.0.0.0/8"])
+    with api(running, chief["key"]) as mauve:
+        for grants in ({"speaks_for_users": True}, {"models": ["other"]}, {"models": ["plain"]}, {}):
+            theirs = made(admin, tenant="mauve", name="theirs", **grants)  # from everywhere
+            assert refusal(mauve.post(f"/admin/keys/{theirs['id']}/rotate")) == (403, "forbidden"), grants
+            assert mauve.post(f"/admin/keys/{theirs['id']}/revoke").status_code == 200
+        for path in ("rotate", "revoke"):
+            assert refusal(mauve.post(f"/admin/keys/{boss['id']}/{path}")) == (403, "forbidden")
+        lower = {"scope": "tenant", "models": ["plain"], "networks": ["127.0.0.1"]}
+        assert refusal(mauve.patch(f"/admin/keys/{boss['id']}", json=lower)) == (403, "forbidden")
+        own = made(mauve)
+        for key in (own, chief):
+            assert mauve.post(f"/admin/keys/{key['id']}/rotate").status_code == 200
+    assert admin.get(f"/admin/keys/{boss['id']}").json()["status"] == "active"
+    assert status(running, boss["key"]) == 200
+
+
+def test_a_tenant_s_bound_is_no_reach_of_its_keys(running: GatewayProcess, admin: httpx.Client) -> None:
+    admin.post("/admin/tenants", json={"id": "ochre", "models": ["plain"]})
+    chief = made(admin, tenant="ochre", role="admin")
+    theirs = made(admin, tenant="ochre")
+    with api(running, chief["key"]) as ochre:
+        assert ochre.post(f"/admin/keys/{theirs['id']}/rotate").status_code == 200
+
+
+def test_no_organisation_takes_a_tenant_that_tokens_may_name(running: GatewayProcess, admin: httpx.Client) -> None:
+    admin.post("/admin/organisations", json={"id": "grabbers"})
+    admin.post("/admin/tenants", json={"id": "grabber", "organisation": "grabbers"})
+    chief = made(admin, tenant="grabber", role="admin", scope="organisation")
+    good = running.file.read_text("utf-8")
+    issuer = {"name": "idp", "issuer": "http://127.0.0.1:1", "audience": "x", "tenant": {"claim": "department"}}
+    written = yaml.safe_load(good)
+    written["access"]["tokens"] = [issuer]
+    try:
+        running.file.write_text(yaml.safe_dump(written), "utf-8")
+        assert admin.post("/admin/reload").status_code == 200
+        with api(running, chief["key"]) as client:
+            assert refusal(client.post("/admin/tenants", json={"id": "research"})) == (403, "forbidden")
+    finally:
+        running.file.write_text(good, "utf-8")
+        assert admin.post("/admin/reload").status_code == 200
+    with api(running, chief["key"]) as client:
+        assert client.post("/admin/tenants", json={"id": "research"}).status_code == 201
+
+
 def test_a_role_over_an_organisation_is_over_its_tenants(running: GatewayProcess, admin: httpx.Client) -> None:
     assert admin.post("/admin/organisations", json={"id": "acme", "name": "Acme"}).status_code == 201
     assert refusal(admin.post("/admin/organisations", json={"id": "acme"})) == (409, "conflict")
@@ -341,6 +392,38 @@ def test_what_was_refused_is_logged_with_who_tried(running: GatewayProcess, admi
     assert failed.status_code == 400
     newest = admin.get("/admin/audit", params={"outcome": "refused", "limit": 1}).json()["data"][0]
     assert (newest["request_id"], newest["reason"]) == ("wrong-1", "There is no model 'absent'.")
+
+
+def test_the_log_holds_no_key_that_was_sent_for_its_id(running: GatewayProcess, admin: httpx.Client) -> None:
+    sent = made(admin, name="sent")
+    why = {"reason": f"found {sent['key']} in a chat"}
+    assert admin.post(f"/admin/keys/{sent['key']}/revoke").status_code == 404
+    assert admin.post(f"/admin/keys/{sent['id']}/revoke", json=why).status_code == 200
+    done, refused = admin.get("/admin/audit", params={"action": "keys.revoke", "limit": 2}).json()["data"]
+    assert refused["target"] == sent["prefix"]
+    assert done["reason"] == f"found {sent['prefix']} in a chat"
+    assert sent["key"].encode() not in running.stored()
+
+
+def test_the_log_is_read_with_any_number_and_any_date(admin: httpx.Client) -> None:
+    made(admin)
+    read = {
+        query: admin.get("/admin/audit?" + query)
+        for query in ("since=2600-01-01", "until=9999-12-31", f"before={2**63 - 1}", f"before={2**63}")
+    }
+    assert [answer.status_code for answer in read.values()] == [200, 200, 200, 400]
+    assert [len(answer.json().get("data", ())) > 0 for answer in read.values()] == [False, True, True, False]
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_credential_stands_once(running: GatewayProcess, admin: httpx.Client, name: str, order: int) -> None:
+    prefix = "Bearer " if name == "authorization" else ""
+    lines = tuple(f"{name}: {prefix}{key}" for key in (KEY_A, "sk-gw-nobody-knows")[::order])
+    for path in ("/v1/chat/completions", "/v1/feedback"):
+        answer = running.raw(http_post(path, CHAT, headers=lines))
+        assert status_of(answer) == 400
+        assert body_of(answer)["error"]["param"] == name
 
 
 def test_a_reload_is_logged(running: GatewayProcess, admin: httpx.Client) -> None:

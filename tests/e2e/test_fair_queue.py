@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import httpx
@@ -35,7 +36,7 @@ def fair(server: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
     configuration = plain_configuration(server)
     providers, models = configuration["providers"], configuration["models"]
     patient = providers["patient"]
-    queue = {"concurrency": SLOTS, "max_length": 100, "max_wait": "1s"}
+    queue = {"concurrency": SLOTS, "max_length": 80, "max_wait": "2s"}
     providers["gpu"] = {**patient, "queue": queue}
     providers["narrow"] = {**patient, "queue": {"concurrency": 1, "max_length": 1, "max_wait": "20s"}}
     providers["hasty"] = {**patient, "queue": {"concurrency": 1, "max_wait": "1ms"}}
@@ -69,12 +70,14 @@ class Told:
 
     statuses: Counter[int] = field(default_factory=Counter)
     served: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     refused: list[Answer] = field(default_factory=list)
 
     def take(self, answer: Answer) -> None:
         self.statuses[answer.status] += 1
         if answer.status == 200:
             self.served.append(time.monotonic())
+            self.seconds.append(answer.seconds)
         else:
             self.refused.append(answer)
 
@@ -178,10 +181,9 @@ async def test_at_five_times_its_capacity_it_does_as_much_and_the_rest_is_refuse
     for refused in told.refused:
         error = json.loads(refused.body)["error"]
         assert (error["type"], error["code"]) == ("server_error", "overloaded")
-        assert 1 <= int(refused.headers["retry-after"]) <= 3
+        assert 1 <= int(refused.headers["retry-after"]) <= 20
         assert "x-should-retry" not in refused.headers
-    early = sorted(refused.seconds for refused in told.refused)
-    assert early[len(early) // 2] < WORK  # before the server could have answered even one of them
+    assert median(refused.seconds for refused in told.refused) < 0.2 * median(told.seconds)
 
 
 async def test_without_a_queue_it_collapses(fair: GatewayProcess, server: Vendor) -> None:
@@ -210,7 +212,7 @@ async def test_two_callers_are_served_beside_a_hundred_of_another_tenant(fair: G
 
 
 async def test_a_stream_has_its_slot_until_it_ends_or_its_client_leaves(fair: GatewayProcess, server: Vendor) -> None:
-    server.behaviours["streaming"] = {"gap": 0.02}
+    server.behaviours["streaming"] = {"gap": 0.05, "text": "x" * 4_000}  # for 50 s
     async with client_of(fair, KEY_A) as client:
         async with client.stream("POST", CHAT, json=asked("narrow/streaming", stream=True)) as stream:
             events = stream.aiter_bytes()
@@ -219,6 +221,7 @@ async def test_a_stream_has_its_slot_until_it_ends_or_its_client_leaves(fair: Ga
             await asyncio.to_thread(until, lambda: length(fair, "narrow") == 1, 5, "a call in the queue")
             full = await client.post(CHAT, json=asked("narrow/plain"))
             assert full.status_code == 503
+            server.behaviours["streaming"]["gap"] = 0
             said = b"".join([part async for part in events])
         answer = await waiting
         assert list(events_of(said))[-1] == "[DONE]"
@@ -226,7 +229,7 @@ async def test_a_stream_has_its_slot_until_it_ends_or_its_client_leaves(fair: Ga
         assert "queue;dur=" in answer.headers["server-timing"]
         call = (await client.get("/v1/calls/" + answer.headers["x-gateway-call-id"])).json()
         assert next(stage["ms"] for stage in call["stages"] if stage["name"] == "queue") > 0
-        server.behaviours["streaming"] = {"gap": 0.02, "text": "x" * 4_000}
+        server.behaviours["streaming"]["gap"] = 0.05
         async with client.stream("POST", CHAT, json=asked("narrow/streaming", stream=True)) as stream:
             await anext(stream.aiter_bytes())
         assert (await client.post(CHAT, json=asked("narrow/plain"))).status_code == 200

@@ -55,6 +55,8 @@ def configuration(vendor: Vendor) -> dict[str, Any]:
                 key_entry("payer", key("payer"), tenant="payer", limits={"budget": 1}),
                 key_entry("speaker", key("speaker"), tenant="many", speaks_for_users=True),
                 key_entry("teller", key("teller"), tenant="many-2"),
+                key_entry("sharer", key("sharer"), tenant="sharer", limits={"budget": 1, "tokens_per_day": 100_000}),
+                key_entry("cutter", key("cutter"), tenant="cutter", limits={"tokens_per_day": 100_000}),
                 key_entry("any", key("any")),
                 key_entry("admin", key("admin"), admin=True),
             ],
@@ -63,6 +65,7 @@ def configuration(vendor: Vendor) -> dict[str, Any]:
             {"per": ["user", "model"], "when": {"tenant": "many"}, "requests_per_minute": 2},
             {"per": ["tenant"], "when": {"tenant": "many-2"}, "requests_per_day": 42},
             {"per": ["target"], "when": {"target": "narrow/one"}, "concurrency": 1},
+            {"per": ["target"], "when": {"target": "mock/kept"}, "concurrency": 1},
             {"per": ["target"], "when": {"target": "narrow/two"}, "requests_per_minute": 2, "tokens_per_minute": 5000},
         ],
         "charging": {"own_calls": {"shadow": "caller"}},
@@ -73,6 +76,11 @@ def configuration(vendor: Vendor) -> dict[str, Any]:
             "reranker": {"targets": ["mock/mock-rerank"]},
             "moderator": {"targets": ["mock/mock-moderate"]},
             "narrow": {"targets": ["narrow/one"], "fallbacks": ["narrow/two"]},
+            "kept": {"targets": ["mock/kept"], "cache": {"exact": {"ttl": "1h"}}},
+            "judged": {
+                "targets": ["mock/one", "mock/two"],
+                "strategy": {"kind": "best_of", "n": 2, "choose": "judge", "judge": "mock/wise"},
+            },
             "shadowed": {"targets": ["mock/gpt-mock", "mock/shadow"], "strategy": {"kind": "shadow", "share": 1.0}},
         },
     }
@@ -216,6 +224,97 @@ def test_copies_to_shadow_targets_are_the_callers_where_the_configuration_says_s
     assert answer.status_code == 200
     until(lambda: round(standing(limited, "payer")[0]["used"], 9) == round(2 * CALL, 9), 5, "both charged")
     assert standing(limited, "payer")[0]["reserved"] == 0
+
+
+def test_generations_are_charged_whose_judge_failed(limited: GatewayProcess, vendor: Vendor) -> None:
+    vendor.behaviours["wise"] = {"status": 400}
+    before = standing(limited, "sharer")
+    body = {"model": "judged", "messages": HELLO}
+    assert post(limited, "sharer", "/v1/chat/completions", body).status_code >= 400
+    assert _used(limited, "sharer", before) == (26, 2 * CALL)
+
+
+async def _left(gateway: GatewayProcess, name: str, body: dict[str, Any], pieces: int) -> None:
+    """A stream whose reader goes after so many events."""
+    async with (
+        httpx.AsyncClient(timeout=20, headers={"authorization": f"Bearer {key(name)}"}) as client,
+        client.stream("POST", gateway.url + "/v1/chat/completions", json={**body, "stream": True}) as answer,
+    ):
+        assert answer.status_code == 200
+        seen = 0
+        async for line in answer.aiter_lines():
+            seen += line.startswith("data: ")
+            if seen == pieces:
+                return
+
+
+@pytest.mark.parametrize("how", ["before the answer", "amid it"])
+async def test_who_stays_pays_for_a_shared_answer_whose_first_caller_left(
+    limited: GatewayProcess, vendor: Vendor, how: str
+) -> None:
+    early = how == "before the answer"
+    vendor.behaviours["kept"] = {"delay": 0.5} if early else {"gap": 0.1}
+    body = {"model": "kept", "messages": [{"role": "user", "content": f"one two three four five: {how}"}]}
+    before = standing(limited, "sharer")
+    headers = {"authorization": f"Bearer {key('sharer')}"}
+    async with httpx.AsyncClient(timeout=20, headers=headers, base_url=limited.url) as client:
+        first = asyncio.ensure_future(_left(limited, "sharer", body, 3))
+        while not vendor.requests:
+            await asyncio.sleep(0.005)
+        stays = asyncio.ensure_future(client.post("/v1/chat/completions", json={**body, "stream": True}))
+        while await asyncio.to_thread(_running, limited) < 2:
+            await asyncio.sleep(0.005)
+        if early:
+            first.cancel()
+        await asyncio.wait([first])
+        answer = await stays
+    assert answer.status_code == 200
+    assert "[DONE]" in answer.text
+    assert len(vendor.requests) == 1
+    words = len(f"echo: one two three four five: {how}".split())
+    until(lambda: _used(limited, "sharer", before) == (11 + words, round(11e-6 + words * 2e-6, 9)), 5, "charged once")
+    vendor.behaviours.clear()
+    # And what the first one's call held of the target is free.
+    again = {"model": "kept", "messages": [{"role": "user", "content": f"another one: {how}"}]}
+    assert post(limited, "any", "/v1/chat/completions", again).status_code == 200
+
+
+def _used(gateway: GatewayProcess, name: str, before: list[dict[str, Any]]) -> tuple[int, float]:
+    now = {row["limit"]: row["used"] for row in standing(gateway, name)}
+    was = {row["limit"]: row["used"] for row in before}
+    return now["tokens_per_day"] - was["tokens_per_day"], round(now["budget_per_month"] - was["budget_per_month"], 9)
+
+
+def _running(gateway: GatewayProcess) -> int:
+    told = httpx.get(gateway.url + "/metrics", headers={"authorization": f"Bearer {key('admin')}"}).text
+    return int(sum(float(line.split()[-1]) for line in told.splitlines() if line.startswith("rag_gateway_calls_in_progress")))
+
+
+@pytest.mark.parametrize("what", ["calls of tools", "reasoning", "large pieces"])
+async def test_a_stream_that_its_reader_left_is_charged_whatever_it_was_of(
+    limited: GatewayProcess, vendor: Vendor, what: str
+) -> None:
+    body: dict[str, Any] = {"model": "plain", "messages": HELLO}
+    vendor.behaviours["gpt-mock"] = {"gap": 0.05}
+    if what == "calls of tools":
+        body["tools"] = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    elif what == "large pieces":
+        vendor.behaviours["gpt-mock"] |= {"text": "word " * 100, "piece": 250}
+    else:
+        vendor.behaviours["gpt-mock"]["spoil"] = _as_reasoning
+    before = {row["limit"]: row["used"] for row in standing(limited, "cutter")}["tokens_per_day"]
+    prompt = 25 if "tools" in body else 7
+    least = {"calls of tools": 2, "reasoning": 1, "large pieces": 120}[what]
+    await _left(limited, "cutter", body, 4)
+    until(lambda: standing(limited, "cutter")[0]["used"] - before >= prompt + least, 5, "charged")
+    assert standing(limited, "cutter")[0]["used"] - before < prompt + 2 * least + 100
+
+
+def _as_reasoning(event: dict[str, Any]) -> dict[str, Any]:
+    for choice in event.get("choices", ()):
+        delta = choice.get("delta", {})
+        delta["reasoning_content"] = delta.pop("content", None)
+    return event
 
 
 def test_a_killed_process_does_not_forget_what_was_spent(vendor: Vendor, tmp_path: Path) -> None:

@@ -45,7 +45,8 @@ def running(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> 
                 "targets": ["mock/kept"],
                 "cache": {"exact": {"ttl": "10m"}},
                 "guardrails": {"input": [{"check": "pii", "action": "pseudonymise"}], "pseudonyms": "conversation"},
-            }
+            },
+            "unrecorded": {"targets": ["mock/unrecorded"], "record_content": False},
         },
     }
     with GatewayProcess(configuration, folder) as gateway:
@@ -105,6 +106,23 @@ def test_a_user_s_data_is_handed_over_and_erased_everywhere(running: GatewayProc
     assert log[0]["reason"] == "asked for it"
     assert log[0]["after"]["id"] == receipt["id"]
     assert '"jo"' not in json.dumps(log)
+
+
+@pytest.mark.parametrize("status", [413, 422, 429])
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_a_provider_repeats_of_a_prompt_is_not_kept(
+    running: GatewayProcess, shared_vendor: Vendor, status: int, stream: bool
+) -> None:
+    shared_vendor.behaviours["unrecorded"] = {"status": status, "message": f"not this: {CANARY}", "retry-after": "0"}
+    asked = {"model": "unrecorded", "messages": [{"role": "user", "content": CANARY}], "stream": stream}
+    answer = post(running, APP, "/v1/chat/completions", asked)
+    assert answer.status_code == status
+    assert CANARY in answer.text
+    call = running.url + "/v1/calls/" + answer.headers["x-gateway-call-id"]
+    told = httpx.get(call, headers={"authorization": f"Bearer {APP}"}).json()
+    assert told["status"] == status
+    assert told["error"]["message"] is None
+    assert CANARY.encode() not in running.stored()
 
 
 def test_only_who_administers_the_tenant_may(running: GatewayProcess) -> None:

@@ -369,3 +369,17 @@ async def test_what_is_used_while_redis_is_away_is_told_when_it_is_back(
         await told(one)
         assert await other.take(both, amount=1) is not None
         assert [ask.used for ask in other.asked] == [101, 6]
+
+
+async def test_many_budgets_that_redis_does_not_know_yet_are_asked_of_it_all_the_same(
+    redis_server: RedisProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key's, its tenant's, a user's and a model's: at the first call, and at the first of each period."""
+    async with workers(redis_server, 1) as (worker,):
+        rules = [Rule((per,), (), (Ceiling("budget", NANO, period="day"),)) for per in ("key", "tenant", "user", "model")]
+        now = worker.counters.clock()
+        asks = [Ask(worker.meters.meter(one, one.ceilings[0], ("a",), now), one.ceilings[0], 7) for one in rules]
+        monkeypatch.setattr(worker.counters, "_refuse", True)  # going by its own counts is an error then
+        assert await worker.counters.take(asks)
+        assert await held(worker) == 4 * 7
+        worker.settle(asks, 7)

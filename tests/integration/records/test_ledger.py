@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -121,6 +122,18 @@ def test_a_record_that_can_not_be_stored_is_left_out_alone(database: Database, t
     assert (drain.dropped, drain.healthy) == (1, True)
     assert kept(database) == ["call_1", "call_3", "call_4"]
     assert spent(database)[0] == (WHO, DAY, 0.75, 3, 21)
+    assert spool.close()
+
+
+def test_a_value_too_long_for_an_index_does_not_hold_up_the_others(database: Database, tmp_path: Path) -> None:
+    spool = Spool.create(tmp_path / "spool", COLUMNS)
+    records = [entry(1), entry(2, user=secrets.token_hex(20_000)), entry(3)]
+    spool.append([(number, _encode(made)) for number, made in records], 1, sync=False)
+    drain = Drain(Ledger(database), spool, lambda most: (), lambda number: None, 0.0)
+    assert drain.round()
+    assert drain.healthy
+    assert {"call_1", "call_3"} <= set(kept(database))
+    assert drain.dropped == (0 if database.embedded else 1)
     assert spool.close()
 
 

@@ -192,8 +192,11 @@ def test_a_record_that_came_late_is_caught(database: Database) -> None:
     others = [record(database, "a", "joe", age=60), record(database, "b", "jo", age=60)]
     time.sleep(0.001)  # its clock is to say later
     again = record(database, "a", "jo")
+    said = Feedback(again, "a", "jo", 0.5, None, "new", None)
+    FeedbackStore(database).add(said)
 
     assert records.erase_late() == 1
+    assert FeedbackStore(database).rated([again]) == {again}
     assert set(calls(database)) == {*others, again}
     assert late not in calls(database)
 

@@ -44,7 +44,7 @@ def bench(*rules: dict[str, Any], targets: tuple[Target, ...] = (CHEAP, DEAR), *
     costs = Costs(prices, lambda model: targets, refuse_unknown=settings.unknown_price == "refuse")
     counters = LocalCounters(SteadyClock(), Spending(None, "local", 0.5))
     written = [rule_of(LimitRule.model_validate(rule)) for rule in rules]
-    return Limits(written, settings, Meters(), counters, costs, AnswerLengths(), {"templated": 3_000})
+    return Limits(written, settings, Meters(), counters, costs, AnswerLengths(), {"templated": 3_000}, {"best": 3})
 
 
 def request(**more: Any) -> ChatRequest:
@@ -168,12 +168,35 @@ async def test_a_template_is_reckoned_with() -> None:
     assert used(limits) == {"tokens_per_minute": 30 + 10 + 3_000}
 
 
+async def test_several_generations_are_reckoned_with_but_not_of_one_target() -> None:
+    rules: list[dict[str, Any]] = [{"per": [per], "tokens_per_minute": 100_000} for per in ("key", "target")]
+    limits, exchange = bench(*rules), call("best")
+    await limits.admit(request(max_tokens=50), exchange)
+    assert used(limits) == {"tokens_per_minute": 3 * (30 + 50)}
+    tools = [{"type": "function", "function": {"name": "f"}}]  # which is called once
+    with_tools = request(max_tokens=50, tools=tools)
+    await limits.admit(with_tools, call("best"))
+    assert used(limits) == {"tokens_per_minute": 3 * (30 + 50) + 30 + 50 + len(JSON.encode(tools)) // 3 + 1}
+    await limits.admit_to(CHEAP, request(max_tokens=50), exchange)
+    assert [meter.state.used for meter in limits.meters][1:] == [30 + 50]
+
+
 @pytest.mark.parametrize(
     ("asked", "reckoned"),
     [
         (request(), Estimate(30, 0, 0, 1_000)),
         (request(n=3), Estimate(30, 0, 0, 3_000)),
         (request(n=3, max_completion_tokens=7), Estimate(30, 21)),
+        (request(max_completion_tokens=7, max_tokens=9_000), Estimate(30, 9_000)),
+        (request(max_completion_tokens=7, max_tokens=None), Estimate(30, 7)),
+        (request(max_tokens=1, functions=[{"name": "f" * 3_000}]), Estimate(30 + 1_005, 1)),
+        (
+            request(
+                messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a/b.png"}}]}],
+                max_tokens=1,
+            ),
+            Estimate(1_000 + 30, 1),
+        ),
         (EmbeddingsRequest(b'{"model":"m","input":"\xc3\xa4\xc3\xa4\xc3\xa4"}'), Estimate(5, 0)),
         (
             request(

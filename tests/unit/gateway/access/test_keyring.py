@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.access.callers import configured_key_id
+from gateway.access.callers import configured_key_id, user_in_header
 from gateway.access.keyring import Keyring
 from gateway.access.keys import create_key, hash_key
 from gateway.config.access import Access, Key
-from gateway.errors import Unauthenticated
+from gateway.errors import BadRequest, Unauthenticated
 from gateway.values import Caller
 
 KEY = "sk-gw-one"
@@ -117,6 +117,9 @@ def test_a_user_is_believed_only_from_a_key_that_may_speak_for_users(keyring: Ke
     assert keyring.speaking_for(ONE, None) is ONE
     assert keyring.speaking_for(CHATTING, None) is CHATTING
     assert keyring.speaking_for(CHATTING, "ben").user == "ben"
+    assert keyring.speaking_for(ONE, "b" * 257).user == "ada"
+    with pytest.raises(BadRequest, match="256 characters"):
+        keyring.speaking_for(CHATTING, "b" * 257)
     assert CHATTING.user is None
 
 
@@ -208,3 +211,10 @@ def test_a_new_key_has_256_bits_and_is_known_by_its_hash() -> None:
         assert len(urlsafe_b64decode(made.removeprefix("sk-gw-") + "=")) == 32
         assert re.fullmatch(r"sha256:[0-9a-f]{64}", hash_key(made))
     assert hash_key("abc") == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@given(st.lists(st.text(st.characters(codec="latin-1"), min_size=1), min_size=2, max_size=2, unique=True))
+def test_two_users_in_a_header_are_never_one(names: list[str]) -> None:
+    one, other = (user_in_header(name.encode("latin-1")) for name in names)
+    assert one != other
+    assert [user_in_header(name.encode()) for name in names] == names

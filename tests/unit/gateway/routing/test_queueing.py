@@ -20,7 +20,8 @@ from gateway.routing.candidates import Candidate, Lane, Line
 from gateway.routing.dispatch import Dispatcher
 from gateway.routing.health import Circuit, Patience
 from gateway.routing.observed import Observed
-from gateway.routing.queueing import Queued, Queues, Room, ServerQueue, Slot, room_of
+from gateway.routing.queueing import Queued, ServerQueue, Slot
+from gateway.routing.queues import Queues, Room, room_of
 from gateway.routing.retries import RetryBudget
 from gateway.routing.strategies import Priority
 from gateway.values import Caller, Target
