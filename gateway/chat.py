@@ -463,6 +463,7 @@ class _TokenDetails(msgspec.Struct):
 class UsageFacts(msgspec.Struct):
     prompt_tokens: _Count = None
     completion_tokens: _Count = None
+    total_tokens: _Count = None
     prompt_tokens_details: _TokenDetails | None = None
     completion_tokens_details: _TokenDetails | None = None
 
@@ -534,14 +535,20 @@ def has_content(facts: Facts) -> bool:
 
 
 def read_usage(facts: Facts) -> Usage | None:
-    """The tokens that a chunk tells; None when it tells none."""
+    """The tokens that a chunk tells; None when it tells none.
+
+    Of a reranking providers tell only how many there were in all, which it has read, or searches instead of tokens.
+    """
     told = facts.usage
     if told is None:
         return None
+    read, written = told.prompt_tokens, told.completion_tokens
+    if read is None and written is None:
+        return Usage(told.total_tokens, 0) if told.total_tokens is not None else None
     prompt, completion = told.prompt_tokens_details, told.completion_tokens_details
     return Usage(
-        told.prompt_tokens or 0,
-        told.completion_tokens or 0,
+        read or 0,
+        written or 0,
         (prompt.cached_tokens or 0) if prompt else 0,
         (completion.reasoning_tokens or 0) if completion else 0,
     )

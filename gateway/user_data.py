@@ -85,6 +85,7 @@ class UserData:
             else:
                 left["features"] = "they belong to no tenant: a role over the whole gateway erases them"
         erased["cached_answers"] = cached + await self._purge(Purge(tenant=tenant, user=user))
+        await asyncio.to_thread(self._records.wipe)
         return await asyncio.to_thread(self._records.keep_receipt, tenant, user, erased, left)
 
     async def _flush(self) -> None:

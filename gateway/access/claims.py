@@ -15,6 +15,8 @@ from gateway.values import Caller
 
 _TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 LONGEST_USER = 256  # characters
+_LAST = 2**53  # seconds since the epoch: JSON has greater numbers, a float has none that is exact
+_NO_TEXT = re.compile("[\ud800-\udfff]").search  # halves of characters, which JSON can spell and UTF-8 can't
 _V = TypeVar("_V", bound=str)
 
 
@@ -38,7 +40,7 @@ def caller_of(claims: Mapping[str, Any], settings: TokenIssuer) -> Caller:
         speaks_for_users=_speaks_for_users(claims, settings),
         groups=_groups(claims, settings),
         key_id=_key_id(settings.name, user or str(claims.get("sub", ""))),
-        expires_at=float(claims["exp"]),
+        expires_at=float(min(int(claims["exp"]), _LAST)),
         limits=own_rule(settings.limits, "key"),
         priority=settings.priority,
     )
@@ -46,7 +48,7 @@ def caller_of(claims: Mapping[str, Any], settings: TokenIssuer) -> Caller:
 
 def _key_id(name: str, subject: str) -> str:
     """What limits that count by key count a token's calls under: one person's, or one program's, at one issuer."""
-    return "tok_" + hashlib.sha256(f"{name}\0{subject}".encode()).hexdigest()[:16]
+    return "tok_" + hashlib.sha256(f"{name}\0{subject}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def missing(claim: str) -> Unauthenticated:
@@ -144,7 +146,7 @@ def _texts(claims: Mapping[str, Any], path: Iterable[str], words: bool) -> list[
 
 def _text(value: Any) -> str:
     if isinstance(value, str):
-        return value
+        return "" if _NO_TEXT(value) else value
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int) else ""

@@ -102,7 +102,21 @@ def check_may_change(granter: Caller, grants: StoredGrants | None) -> None:
         raise Forbidden("This key's role is over more than yours: ask who administers the whole gateway.")
 
 
-def check_may_hold(granter: Caller, grants: StoredGrants | None, tenant_models: Sequence[str] | None) -> None:
+def check_place(granter: Caller, grants: StoredGrants | None, tenant: str) -> None:
+    """Raises Forbidden for a key that administers the organisation from another of its tenants than `granter`'s: what
+    bounds their own could be changed with it.
+    """
+    if granter.scope != "organisation" or tenant == granter.tenant or grants is None:
+        return
+    if grants.role == "admin" and grants.scope == "organisation":
+        raise Forbidden(
+            f"Of keys that administer the organisation you have those of the tenant '{granter.tenant}' only."
+        )
+
+
+def check_may_hold(
+    granter: Caller, grants: StoredGrants | None, tenant: str, tenant_models: Sequence[str] | None
+) -> None:
     """Raises Forbidden for a key that reaches further than `granter`'s, who is about to be told a secret of it.
 
     `tenant_models` are what its tenant may use: all that a key may which names no models.
@@ -110,6 +124,7 @@ def check_may_hold(granter: Caller, grants: StoredGrants | None, tenant_models: 
     if granter.scope == "gateway":
         return
     check_may_change(granter, grants)
+    check_place(granter, grants, tenant)
     assert grants is not None
     if grants.models is None:
         grants = grants.model_copy(update={"models": tenant_models})

@@ -114,7 +114,7 @@ class Permit:
         elif exchange.target is not None:
             cost = self._limits.costs.of(exchange.target, usage)
         else:
-            cost = self._limits.costs.guessed(self._model, usage)
+            cost = round(self._limits.costs.guessed(self._model, usage) * exchange.cost_share)
         share = exchange.cost_share
         return round((usage.prompt_tokens + usage.completion_tokens) * share), cost
 
@@ -133,11 +133,15 @@ class Permit:
     def _unsaid(self, exchange: Exchange) -> Usage | None:
         """What a call used whose provider says nothing of it, or which the caller has cut off before it could."""
         reckoned = self.estimate
-        if reckoned is None or not any(name == "call" for name, _, _ in exchange.stages):
+        if reckoned is None:
             return None
-        if exchange.outcome in _SAYS_NO_USAGE and exchange.target is not None:
+        called = any(name == "call" for name, _, _ in exchange.stages)
+        if exchange.outcome == "cancelled":
+            # Where answers are kept, the call is a task's of its own, which hears of this only later.
+            return Usage(reckoned.prompt, 0, estimated=True) if called or exchange.cache == "miss" else None
+        if called and exchange.outcome in _SAYS_NO_USAGE and exchange.target is not None:
             return reckoned.usage
-        return Usage(reckoned.prompt, 0, estimated=True) if exchange.outcome == "cancelled" else None
+        return None
 
 
 class OwnCall:

@@ -84,7 +84,8 @@ class TokenVerifier:
             keys = issuer.keys if issuer is not None else None
             _keep(self._refused, digest, _Refused.of(refusal, self._clock() + _REFUSED_FOR, keys))
             raise
-        until = int(proved["exp"]) + issuer.settings.leeway
+        assert caller.expires_at is not None, "a token has an end"
+        until = caller.expires_at + issuer.settings.leeway
         _keep(self._verified, digest, _Verified(caller, until, issuer.keys, generation))
         return caller
 

@@ -17,6 +17,7 @@ from gateway.access.granting import (
     check_known,
     check_may_change,
     check_may_hold,
+    check_place,
     configured_keys,
     known_tenants,
 )
@@ -66,6 +67,7 @@ def router(administration: Administration, gateway: Gateway, store: KeyStore) ->
         await _check_tenant(store, who, tenant, gateway)
         written = bounded(who, await _written(request))  # first, so that no model is told of whom it is hidden from
         check_known(asked_for, gateway.revision.configuration)
+        check_place(who, asked_for, tenant)
         actor = administration.actor(request)
         secret, key = new_key(
             written, tenant=tenant, created_by=actor.key_name, name=asked_for.name, expires_at=asked_for.end
@@ -123,11 +125,13 @@ def router(administration: Administration, gateway: Gateway, store: KeyStore) ->
         def changes(before: StoredKey) -> StoredKey:
             check_may_change(who, before.grants)
             written = bounded(who, {**before.written, **given})
+            grants = StoredGrants.model_validate(written)
+            check_place(who, grants, before.tenant)
             return replace(
                 before,
                 name=asked_for.name or before.name,
                 written=written,
-                grants=StoredGrants.model_validate(written),
+                grants=grants,
                 expires_at=asked_for.end if named & {"expires_at", "expires_in"} else before.expires_at,
             )
 
@@ -143,7 +147,7 @@ def router(administration: Administration, gateway: Gateway, store: KeyStore) ->
         made: list[str] = []
 
         def changes(before: StoredKey) -> StoredKey:
-            check_may_hold(who, before.grants, bound)
+            check_may_hold(who, before.grants, before.tenant, bound)
             if before.status(time.time()) != "active":
                 raise BadRequest(f"The key '{key_id}' is {before.status(time.time())}: make a new one.")
             secret, after = rotated(before, asked_for.overlap)

@@ -156,7 +156,8 @@ def _audited(administration: Administration) -> type[APIRoute]:
                 forbidden = who is not None and not has_role(who, "viewer")
                 if who is None or (request.method == "GET" and not forbidden):
                     return  # nobody is known to have tried, or nothing was to be changed
-                if administration.may_log_refusal(who):
+                # What failed may have been done in part: it is logged however often somebody was refused before.
+                if outcome == "failed" or administration.may_log_refusal(who):
                     deed = _deed(request)
                     tried = Deed(deed.action, deed.object, deed.tenant or who.tenant, reason=reason[:1000])
                     await administration.tell(request, tried, outcome)

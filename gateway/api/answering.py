@@ -196,4 +196,4 @@ def _take_facts(chunk: Chunk, exchange: Exchange) -> None:
         if exchange.record_content and choice.message is not None:
             exchange.answer_text = choice.message.content
     if facts.usage is not None:
-        exchange.usage = read_usage(facts)
+        exchange.usage = read_usage(facts) or exchange.usage

@@ -109,6 +109,7 @@ class AnswerCache:
         if flight is None:
             flight = self._take_off(call, after)
             return _in_form(await flight.join(exchange), flight, request)
+        exchange.cost_share = self._terms.charge  # the first caller pays, as long as it is there
         reader = await flight.join(exchange)
         self._share(flight, exchange)
         return Renamed(_in_form(reader, flight, request))

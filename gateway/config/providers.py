@@ -30,12 +30,15 @@ class Retries(Section):
     max_backoff: Duration = 8.0
 
 
+_Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Prices(Section):
     """USD a million tokens."""
 
-    input: Annotated[float, Field(ge=0)]
-    output: Annotated[float, Field(ge=0)]
-    cached_input: Annotated[float, Field(ge=0)] | None = None
+    input: _Price
+    output: _Price
+    cached_input: _Price | None = None
 
 
 P = TypeVar("P", bound="HttpProvider")

@@ -6,7 +6,7 @@ import base64
 import binascii
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
@@ -72,9 +72,13 @@ def _records_url(value: str) -> str:
 def _state_url(value: str) -> str:
     """Raises ValueError, which never repeats the URL: it may hold a password."""
     parts = urlsplit(value)
-    if value == "memory://" or (parts.scheme in ("redis", "rediss") and parts.hostname and _has_port(parts)):
+    known = parts.scheme in ("redis", "rediss") and parts.hostname and _has_port(parts)
+    # What redis-py can't read of the rest it passes over, or stumbles over at the first call.
+    number = parts.path.removeprefix("/")
+    options = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if not name.startswith("ssl_")]
+    if value == "memory://" or (known and (not number or number.isdecimal()) and not options):
         return value
-    raise ValueError("should be memory://, redis://HOST:PORT or rediss://HOST:PORT")
+    raise ValueError("should be memory://, redis://HOST:PORT/NUMBER or rediss://HOST:PORT/NUMBER")
 
 
 def _has_port(parts: SplitResult) -> bool:

@@ -32,7 +32,7 @@ _FIND = f"""
     SELECT {_NAMES} FROM calls
     WHERE {{plus}}tenant = :tenant AND (CAST(:user AS TEXT) IS NULL OR "user" IS NULL OR {{plus}}"user" = :user)
     AND (call_id = :id OR answer_id = :id OR (request_id = :id AND request_id != call_id))
-    ORDER BY {{plus}}started_at DESC LIMIT 1
+    ORDER BY call_id = :id DESC, {{plus}}started_at DESC LIMIT 1
 """
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,6 +108,18 @@ class Database:
         self._ready = True
         return before, VERSION
 
+    def wipe(self) -> None:
+        """Leave nothing of what was deleted in the files of an embedded database: its journal keeps old pages until it
+        begins anew. Who reads at the same time may keep that from happening now. Raises StoreUnavailable.
+        """
+        if not self.embedded:
+            return
+        try:
+            with contextlib.closing(self._engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except (NoneFree, DBAPIError, sqlite3.Error) as failure:
+            raise StoreUnavailable(f"the record store: {type(failure).__name__}") from None
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -171,6 +184,7 @@ def _sqlite(file: Path, patience: float | None) -> Engine:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # what was erased is no longer in the file
         record.info["file"] = _identity(file)
 
     @event.listens_for(engine, "checkout")

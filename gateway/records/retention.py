@@ -50,6 +50,7 @@ class RetentionSweep:
             if periods.content != "forever":
                 gone["contents"] += self._remove_contents(tenant, int((now - periods.content) * 1e9))
         if any(gone.values()):
+            self._database.wipe()
             log.info("past their time: %d call records and %d contents were removed", *gone.values())
         return gone
 

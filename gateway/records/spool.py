@@ -193,11 +193,19 @@ class Spool:
     def _begin_segment(self, first: int) -> _Segment:
         if self._segments:
             self._seal(self._segments[-1])
-        path = self.folder / f"{first:020d}.log"
+        path = self._unused(first)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         segment = _Segment(path, 0, descriptor)
         self._segments.append(segment)
         return segment
+
+    def _unused(self, first: int) -> Path:
+        """A name of its own, in order: a segment without a record may be there that began at the same number."""
+        path, more = self.folder / f"{first:020d}.log", 0
+        while path.exists():
+            more += 1
+            path = self.folder / f"{first:020d}_{more:06d}.log"
+        return path
 
     def _seal(self, segment: _Segment) -> None:
         if segment.descriptor is not None:

@@ -100,6 +100,10 @@ class UserRecords:
             gone["conversations"] = self._pseudonyms.erase((tenant, user))
         return gone
 
+    def wipe(self) -> None:
+        """Leave nothing in the store's files of what was erased, as far as nobody reads it just now."""
+        self._database.wipe()
+
     def keep_receipt(self, tenant: str, user: str, erased: Mapping[str, int], left: Mapping[str, str]) -> Receipt:
         receipt = Receipt(f"ers_{secrets.token_hex(12)}", tenant, time.time(), erased, left)
         with self._database.writing() as connection:
@@ -182,6 +186,10 @@ def _erase(connection: Connection, tenant: str, user: str, before: int | None) -
     said = (feedback.c.at <= before,) if before is not None else ()
     mine = select(calls.c.call_id).where(*_of(calls, tenant, user), *older)
     gone = {"feedback": connection.execute(delete(feedback).where(*_about(tenant, user, mine, *said))).rowcount}
+    if before is not None:  # which their calls kept after it was erased
+        told = select(calls.c.answer_id).where(*_of(calls, tenant, user), *older)
+        kept = delete(responses).where(*_of(responses, tenant, user), responses.c.id.in_(told))
+        gone["responses"] = connection.execute(kept).rowcount
     gone["calls"] = connection.execute(delete(calls).where(*_of(calls, tenant, user), *older)).rowcount
     if before is None:
         spent = _spent_by(connection, tenant, user)

@@ -70,7 +70,7 @@ def conversation_of(request: Request, exchange: Exchange) -> bytes | None:
         return None
     caller = exchange.caller
     assert caller is not None, "only an identified caller is answered"
-    whose = ("user", caller.user) if caller.user is not None else ("key", caller.key_name)
+    whose = ("user", caller.user) if caller.user is not None else ("key", caller.key_id or caller.key_name)
     parts = [part.encode("utf-8", "surrogatepass") for part in (caller.tenant, *whose, *name)]
     return hashlib.sha256(b"".join([b"%d:%b" % (len(part), part) for part in parts])).digest()
 

@@ -331,6 +331,13 @@ def test_a_role_over_an_organisation_is_over_its_tenants(running: GatewayProcess
         assert acme.patch("/admin/tenants/acme-it", json={"suspended": False}).status_code == 200
         assert status(running, mine["key"]) == 200
         assert refusal(acme.patch("/admin/tenants/acme-it", json={"organisation": None})) == (403, "forbidden")
+        # From another of its tenants it would be over what bounds its own.
+        beside = {"role": "admin", "scope": "organisation"}
+        assert refusal(acme.post("/admin/keys", json={"tenant": "acme-it", **beside})) == (403, "forbidden")
+        assert refusal(acme.patch(f"/admin/keys/{mine['id']}", json=beside)) == (403, "forbidden")
+        there = made(admin, tenant="acme-it", **beside)
+        assert refusal(acme.post(f"/admin/keys/{there['id']}/rotate")) == (403, "forbidden")
+        assert acme.post("/admin/keys", json=beside).status_code == 201
         assert refusal(acme.patch("/admin/tenants/elsewhere", json={"suspended": True}))[0] == 404
 
 

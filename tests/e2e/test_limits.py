@@ -226,6 +226,22 @@ def test_copies_to_shadow_targets_are_the_callers_where_the_configuration_says_s
     assert standing(limited, "payer")[0]["reserved"] == 0
 
 
+def test_reranking_is_charged_by_the_tokens_that_its_provider_tells_in_all(
+    limited: GatewayProcess, vendor: Vendor
+) -> None:
+    before = standing(limited, "sharer")
+    assert post(limited, "sharer", "/v1/rerank", ENDPOINTS["/v1/rerank"]).status_code == 200
+    assert _used(limited, "sharer", before) == (9, 9e-6)
+    vendor.behaviours["mock-rerank"] = {"spoil": _by_the_search}
+    before = standing(limited, "sharer")
+    assert post(limited, "sharer", "/v1/rerank", ENDPOINTS["/v1/rerank"]).status_code == 200
+    assert _used(limited, "sharer", before) == (6, 6e-6)  # as reserved, where no tokens are told
+
+
+def _by_the_search(document: dict[str, Any]) -> dict[str, Any]:
+    return {**document, "usage": {"search_units": 1}}
+
+
 def test_generations_are_charged_whose_judge_failed(limited: GatewayProcess, vendor: Vendor) -> None:
     vendor.behaviours["wise"] = {"status": 400}
     before = standing(limited, "sharer")
@@ -279,6 +295,23 @@ async def test_who_stays_pays_for_a_shared_answer_whose_first_caller_left(
     assert post(limited, "any", "/v1/chat/completions", again).status_code == 200
 
 
+async def test_callers_that_leave_a_shared_answer_before_it_has_begun_pay_for_one_question(
+    limited: GatewayProcess, vendor: Vendor
+) -> None:
+    vendor.behaviours["kept"] = {"delay": 20}
+    body = {"model": "kept", "messages": [{"role": "user", "content": "left by all"}]}
+    before = standing(limited, "sharer")
+    calls = [asyncio.ensure_future(_left(limited, "sharer", body, 1)) for _ in range(2)]
+    while not vendor.requests or await asyncio.to_thread(_running, limited) < 2:
+        await asyncio.sleep(0.005)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    prompt = len('[{"role":"user","content":"left by all"}]') // 3 + 1
+    until(lambda: _running(limited) == 0, 5, "both gone")
+    assert _used(limited, "sharer", before) == (prompt, round(prompt * 1e-6, 9))
+
+
 def _used(gateway: GatewayProcess, name: str, before: list[dict[str, Any]]) -> tuple[int, float]:
     now = {row["limit"]: row["used"] for row in standing(gateway, name)}
     was = {row["limit"]: row["used"] for row in before}
@@ -287,7 +320,9 @@ def _used(gateway: GatewayProcess, name: str, before: list[dict[str, Any]]) -> t
 
 def _running(gateway: GatewayProcess) -> int:
     told = httpx.get(gateway.url + "/metrics", headers={"authorization": f"Bearer {key('admin')}"}).text
-    return int(sum(float(line.split()[-1]) for line in told.splitlines() if line.startswith("rag_gateway_calls_in_progress")))
+    return int(
+        sum(float(line.split()[-1]) for line in told.splitlines() if line.startswith("rag_gateway_calls_in_progress"))
+    )
 
 
 @pytest.mark.parametrize("what", ["calls of tools", "reasoning", "large pieces"])

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from click.testing import CliRunner
-from gateway_process import GatewayProcess
+from gateway_process import GatewayProcess, until
 from sample_gateway import key_entry
 from upstream.vendor import Vendor
 
@@ -106,6 +106,15 @@ def test_a_user_s_data_is_handed_over_and_erased_everywhere(running: GatewayProc
     assert log[0]["reason"] == "asked for it"
     assert log[0]["after"]["id"] == receipt["id"]
     assert '"jo"' not in json.dumps(log)
+
+
+def test_nothing_of_an_erased_user_is_left_in_a_file(running: GatewayProcess) -> None:
+    use(running, APP, "theophrastus")
+    assert b"theophrastus" in running.stored()
+
+    assert post(running, ADMIN, "/admin/erasures", {"tenant": "a", "user": "theophrastus"}).status_code == 200
+
+    until(lambda: b"theophrastus" not in running.stored(), 20, "the last of what was on its way to the store")
 
 
 @pytest.mark.parametrize("status", [413, 422, 429])

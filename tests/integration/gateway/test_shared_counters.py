@@ -376,7 +376,9 @@ async def test_many_budgets_that_redis_does_not_know_yet_are_asked_of_it_all_the
 ) -> None:
     """A key's, its tenant's, a user's and a model's: at the first call, and at the first of each period."""
     async with workers(redis_server, 1) as (worker,):
-        rules = [Rule((per,), (), (Ceiling("budget", NANO, period="day"),)) for per in ("key", "tenant", "user", "model")]
+        rules = [
+            Rule((per,), (), (Ceiling("budget", NANO, period="day"),)) for per in ("key", "tenant", "user", "model")
+        ]
         now = worker.counters.clock()
         asks = [Ask(worker.meters.meter(one, one.ceilings[0], ("a",), now), one.ceilings[0], 7) for one in rules]
         monkeypatch.setattr(worker.counters, "_refuse", True)  # going by its own counts is an error then

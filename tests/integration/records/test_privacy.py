@@ -188,14 +188,19 @@ def test_a_record_that_came_late_is_caught(database: Database) -> None:
     record(database, "a", "jo")
     records.erase("a", "jo")
     records.keep_receipt("a", "jo", {}, {})
-    late = record(database, "a", "jo", age=60)
+    late = record(database, "a", "jo", age=60, answer_id="resp_late")
+    responses = ResponseStore(database, DAY, CONTENTS)
+    for name in ("resp_late", "resp_new"):
+        responses.add(StoredResponse(name, None, [], {"id": name}), "a", "jo")
     others = [record(database, "a", "joe", age=60), record(database, "b", "jo", age=60)]
     time.sleep(0.001)  # its clock is to say later
     again = record(database, "a", "jo")
     said = Feedback(again, "a", "jo", 0.5, None, "new", None)
     FeedbackStore(database).add(said)
 
-    assert records.erase_late() == 1
+    assert records.erase_late() == 2
+    assert responses.find("resp_late", "a", "jo") is None
+    assert responses.find("resp_new", "a", "jo") is not None
     assert FeedbackStore(database).rated([again]) == {again}
     assert set(calls(database)) == {*others, again}
     assert late not in calls(database)

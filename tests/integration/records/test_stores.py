@@ -54,6 +54,15 @@ def test_a_call_is_found_by_each_of_its_ids_in_its_tenant_only(database: Databas
     assert calls.find("nobody's", "a") is None
 
 
+def test_nobody_stands_before_a_call_by_naming_a_request_after_it(database: Database) -> None:
+    calls = CallLog(database)
+    first = call()
+    calls.write([row(first), row(call(request_id=first.call_id))])
+    found = calls.find(first.call_id, "a")
+    assert found is not None
+    assert found["id"] == first.call_id
+
+
 def test_a_call_that_is_there_stays_as_it_is(database: Database) -> None:
     calls, exchange = CallLog(database), call()
     calls.write([row(exchange)])

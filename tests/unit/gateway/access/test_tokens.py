@@ -647,3 +647,14 @@ async def test_a_program_without_a_user_is_told_apart_by_its_subject(desk: Desk)
     assert one.user is None
     assert two.user is None
     assert one.key_id != two.key_id
+
+
+async def test_numbers_and_texts_that_only_json_has_fail_nowhere(desk: Desk) -> None:
+    desk.trust(user=None, groups="groups")
+    caller = await desk.caller(desk.issuer.token(exp=10**400, sub="\ud800", groups=["board", "\udfff"]))
+    assert caller.groups == {"board"}
+    assert caller.expires_at is not None
+    assert caller.expires_at > 2**50
+    desk.trust()
+    refusal = await desk.refusal(desk.issuer.token(sub="\ud800"))
+    assert (refusal.status, refusal.code) == (401, "invalid_token")

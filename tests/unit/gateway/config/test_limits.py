@@ -91,3 +91,27 @@ def test_two_rules_about_the_same_are_a_fault_and_different_periods_are_not(tmp_
           - {per: [key], when: {model: plain}, budget: 1, budget_period: day}
         """,
     )
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["", "/", "/3", "/0?ssl_ca_certs=/etc/redis.pem"],
+)
+def test_where_state_may_be(tmp_path: Path, rest: str) -> None:
+    url = f"rediss://:secret@127.0.0.1:6379{rest}"
+    assert loaded(tmp_path, f"state: {{url: '{url}'}}\n").state.url == url
+
+
+@pytest.mark.parametrize("rest", ["/limits", "/0/1", "/0?decode_responses=true", "?db=two"])
+def test_what_redis_py_would_not_understand_of_it(tmp_path: Path, rest: str) -> None:
+    with pytest.raises(ConfigError, match="redis://HOST:PORT/NUMBER") as told:
+        loaded(tmp_path, f"state: {{url: 'redis://:secret@127.0.0.1:6379{rest}'}}\n")
+    assert "secret" not in str(told.value)
+
+
+def test_a_price_is_a_figure(tmp_path: Path) -> None:
+    text = REST.replace("api_key: k}", "api_key: k, prices: {gpt: {input: .inf, output: 1}}}")
+    file = tmp_path / "gateway.yaml"
+    file.write_text(text, "utf-8")
+    with pytest.raises(ConfigError, match=r"prices\.gpt\.input: should be a finite number"):
+        load(file)

@@ -178,6 +178,21 @@ def test_of_a_write_that_failed_nothing_is_there(tmp_path: Path, monkeypatch: py
     assert spool.close()
 
 
+def test_a_segment_without_a_record_does_not_take_the_next_one_with_it(tmp_path: Path) -> None:
+    """To append nothing is how a disk that was full is tried."""
+    spool = Spool.create(tmp_path / "spool", COLUMNS, 200)
+    large: list[Record] = [(1, b"x" * 500), (2, b"y" * 500)]
+    spool.append([], 1, sync=True)
+    spool.append(large[:1], 1, sync=True)
+    assert drained(spool) == large[:1]
+    spool.append([], 2, sync=True)
+    spool.append(large[1:], 2, sync=True)
+    adopted = Spool.adopt(killed(spool))
+    assert adopted is not None
+    assert drained(adopted)[-1:] == large[1:]
+    assert adopted.close()
+
+
 def test_the_open_segment_goes_when_all_of_it_is_stored(tmp_path: Path) -> None:
     spool = Spool.create(tmp_path, COLUMNS)
     spool.append(numbered(1, 2), 1, sync=False)

@@ -55,6 +55,8 @@ CALLERS = [
     Caller("app", "b", "anna"),
     Caller("anna", "a"),
     Caller("app", "a"),
+    Caller("app", "a", key_id="key_1"),
+    Caller("app", "a", key_id="key_2"),  # two keys may have one name, as all tokens of an issuer have
 ]
 
 
