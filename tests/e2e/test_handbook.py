@@ -37,7 +37,12 @@ def shipped(vendor: Vendor) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def handbook(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with GatewayProcess(shipped(shared_vendor), tmp_path_factory.mktemp("handbook")) as running:
+    folder = tmp_path_factory.mktemp("handbook")
+    configuration, users = shipped(shared_vendor), folder / "users.csv"
+    samples = Path(configuration["features"]["sample_users"]).read_text()
+    users.write_text(samples.rstrip("\n") + "\ndora,enterprise,de,beginner\n")  # who will be erased
+    configuration["features"]["sample_users"] = str(users)
+    with GatewayProcess(configuration, folder) as running:
         yield running
 
 
@@ -117,19 +122,19 @@ def test_two_people_get_differently_framed_prompts(handbook: GatewayProcess, ask
 
 
 def test_an_erased_user_is_a_stranger_again(handbook: GatewayProcess, asking: openai.OpenAI) -> None:
-    before = call_of(handbook, ask(asking, user="ben"))
-    assert before["features"]["values"]["plan"] == "free"
+    before = call_of(handbook, ask(asking, user="dora"))
+    assert before["features"]["values"]["plan"] == "enterprise"
 
-    about = {"tenant": "default", "user": "ben"}
+    about = {"tenant": "default", "user": "dora"}
     held = httpx.post(handbook.url + "/admin/exports", json=about, timeout=30).text
     receipt = httpx.post(handbook.url + "/admin/erasures", json=about, timeout=30).json()
 
-    assert '"staff_profile_view:plan": "free"' in held
+    assert '"staff_profile_view:plan": "enterprise"' in held
     assert receipt["erased"]["features"] == 3
     assert receipt["erased"]["cached_answers"] == 1
     assert httpx.get(f"{handbook.url}/v1/calls/{before['id']}").status_code == 404
-    after = call_of(handbook, ask(asking, user="ben"))
-    assert (after["cache"], after["features"]["values"]["plan"]) == ("miss", None)
+    after = call_of(handbook, ask(asking, user="dora"))
+    assert after["features"]["values"] == dict.fromkeys(("plan", "language", "expertise"))
 
 
 def test_what_must_not_go_in_is_masked_or_refused(handbook: GatewayProcess, asking: openai.OpenAI) -> None:

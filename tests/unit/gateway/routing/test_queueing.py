@@ -196,7 +196,7 @@ async def test_priorities_come_before_each_other_and_starve_nobody() -> None:
     assert first["high"] > first["normal"] > first["low"] >= 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 8), st.randoms(use_true_random=False))
 async def test_whatever_happens_no_slot_is_lost_and_nobody_is_left(
     concurrency: int, max_length: int, chance: random.Random
