@@ -11,6 +11,7 @@ import logging
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 _EMBEDDED = "sqlite:///"
 _CONNECTIONS = 10  # of one process, at most
 _WRITING = "rag_gateway_writing"
+_OTHERS_TAKE = 60.0  # seconds, at most, that the upgrades of other processes are waited for
 _MIGRATING = 7_230_014  # the advisory lock that upgrades of one PostgreSQL database take in turn
 
 
@@ -91,8 +93,18 @@ class Database:
     def upgrade(self) -> tuple[str | None, str]:
         """Bring the tables to this program's version, in one transaction; the versions before and after.
 
-        Raises StoreUnavailable, and WrongVersion where they are newer.
+        Of several that begin at once each waits for those before it. Raises StoreUnavailable, and WrongVersion where the
+        tables are newer.
         """
+        until = time.monotonic() + _OTHERS_TAKE
+        while True:
+            try:
+                return self._upgraded()
+            except StoreUnavailable as failure:
+                if not self.embedded or "locked" not in str(failure) or time.monotonic() > until:
+                    raise
+
+    def _upgraded(self) -> tuple[str | None, str]:
         if self.embedded:
             _make(self._file)
         with self._transaction(self._writer, at_any_version=True) as connection:
