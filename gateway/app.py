@@ -9,9 +9,9 @@ from gateway.api import (
     admin_audit,
     admin_cache,
     admin_keys,
-    admin_known_users,
     admin_privacy,
     admin_tenants,
+    admin_users,
     documentation,
     errors,
     feedback,
@@ -59,7 +59,7 @@ def create_app(
     app.include_router(admin.router(administration, RoutingControl(records.routing, fleet.routing), fleet, gateway))
     app.include_router(admin_keys.router(administration, gateway, keys))
     app.include_router(admin_tenants.router(administration, gateway, keys))
-    app.include_router(admin_known_users.router(administration, gateway, keys, KnownUsers(records.database)))
+    app.include_router(admin_users.router(administration, gateway, keys, KnownUsers(records.database)))
     app.include_router(admin_audit.router(administration, audit, keys))
     app.include_router(admin_cache.router(administration, gateway, services.caches, keys))
     app.include_router(limits.router(administration, gateway, speaker(gateway)))

@@ -82,9 +82,8 @@ class Database:
         if self.embedded:
             _make(self._file)
         found = self._version()
+        _refuse_newer(found)
         if found != VERSION:
-            if found is not None and found > VERSION:
-                raise WrongVersion("the record store was written by a newer version of rag-gateway: upgrade this one")
             if not self.embedded:
                 raise WrongVersion("the record store needs `rag-gateway db upgrade` before this version can use it")
             self.upgrade()
@@ -113,8 +112,7 @@ class Database:
             from gateway.records.migrations.running import migrate, version_of
 
             before = version_of(connection)
-            if before is not None and before > VERSION:
-                raise WrongVersion("the record store was written by a newer version of rag-gateway: upgrade this one")
+            _refuse_newer(before)
             if before != VERSION:
                 migrate(connection)
         self._ready = True
@@ -158,6 +156,11 @@ class Database:
             if not _is_away(failure):
                 raise
             raise StoreUnavailable(f"the record store: {_reason(failure)}") from None
+
+
+def _refuse_newer(found: str | None) -> None:
+    if found is not None and found > VERSION:
+        raise WrongVersion("the record store was written by a newer version of rag-gateway: upgrade this one")
 
 
 def _known(url: str) -> URL:
