@@ -7,12 +7,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gateway.values import Attempt
+
 if TYPE_CHECKING:
     from features.vector import FeatureVector
-    from gateway.values import Attempt, CacheKey, CacheWish, Caller, SemanticLook, Target, Usage
+    from gateway.values import CacheKey, CacheWish, Caller, Residency, Searched, SemanticLook, Target, Usage
     from guardrails.pseudonyms import Pseudonyms
     from guardrails.verdicts import Verdict
-    from retrieval.passages import Passage
+    from retrieval.passages import Dropped, Passage
 
 # Identifiers need to be unique, not unguessable: a call is shown to its own tenant only.
 _random_bits: Callable[[int], int] = random.Random(random.SystemRandom().getrandbits(256)).getrandbits
@@ -32,6 +34,26 @@ class Account(Protocol):
     def begin(self, exchange: Exchange) -> None: ...
 
     def settled(self, exchange: Exchange) -> None: ...
+
+
+class Ranked(Protocol):
+    """A candidate of a strategy."""
+
+    @property
+    def target(self) -> Target: ...
+
+
+class Asked(Protocol):
+    """A request, as far as a record tells of it beside its messages: its raw fields, and what it says of retrieval."""
+
+    @property
+    def fields(self) -> Mapping[str, Any]: ...
+
+    @property
+    def rag(self) -> Any: ...
+
+    @property
+    def file_search(self) -> Any: ...
 
 
 class Permit(Protocol):
@@ -58,66 +80,64 @@ class Exchange:
     `stages` are (name, start, end); `cache` is hit | semantic | miss | off; `outcome` is ok | error | cancelled | blocked.
     """
 
-    __slots__ = (
-        "_at_end",
-        "_heir",
-        "account",
-        "answer_id",
-        "answer_text",
-        "arm",
-        "asked",
-        "attempts",
-        "cache",
-        "cache_age",
-        "cache_key",
-        "cache_wish",
-        "call_id",
-        "caller",
-        "charged",
-        "charges",
-        "cost",
-        "cost_share",
-        "degraded",
-        "ended",
-        "endpoint",
-        "error_code",
-        "error_message",
-        "features",
-        "finish_reason",
-        "first_chunk",
-        "left_out",
-        "made_for",
-        "messages",
-        "mirrors",
-        "model",
-        "outcome",
-        "passages",
-        "permit",
-        "propensity",
-        "pseudonyms",
-        "record_content",
-        "request_id",
-        "requested_model",
-        "revision",
-        "semantic",
-        "sensitivity",
-        "served_model",
-        "span_id",
-        "stages",
-        "started",
-        "started_at",
-        "status",
-        "stream",
-        "target",
-        "template",
-        "trace_flags",
-        "trace_id",
-        "trace_parent",
-        "trimmed",
-        "upstream_id",
-        "usage",
-        "verdicts",
-    )  # fmt: skip
+    # What a call begins with stands on the class: most calls leave most of it as it is.
+    trace_parent: str | None = None  # the caller's span id, from its traceparent
+    trace_flags: str | None = None
+    trace_state: str | None = None  # the caller's, passed on as it came
+    given: Mapping[str, Any] | None = None  # the raw fields of its request, until it is settled, where spans are made
+    parameters: Mapping[str, bytes] | None = None  # what spans tell of these; only of a call that becomes spans
+    caller: Caller | None = None
+    requested_model: str | None = None
+    model: str | None = None  # the public model, once it is known to exist
+    stream: bool = False
+    revision: str = ""
+    template: str | None = None
+    template_hash: str | None = None  # of the text that the version was made from
+    trimmed: tuple[str, ...] = ()
+    features: FeatureVector | None = None
+    passages: Sequence[Passage] = ()
+    searched: Searched | None = None  # what passages were searched for
+    dropped: Sequence[Dropped] = ()  # the best of those that were found and are not shown
+    pseudonyms: Pseudonyms | None = None  # where a guardrail has replaced values by placeholders
+    asked: Sequence[Mapping[str, Any]] | None = None  # the conversation, where a prompt is rendered round it
+    messages: Sequence[Mapping[str, Any]] | None = None  # as rendered, where content may be recorded
+    request: Asked | None = None  # where content may be recorded
+    answer_text: str | None = None  # where content may be recorded
+    record_content: bool = False
+    keep_content: bool = False  # `record_content`, or spans are to hold what was said
+    cache: str = "off"
+    cache_age: float | None = None  # seconds since a kept answer was made
+    cache_key: CacheKey | None = None  # where the model's answers are kept
+    cache_wish: CacheWish | None = None  # what the caller's headers say of the cache
+    semantic: SemanticLook | None = None  # what a semantic cache found, where there is one
+    sensitivity: str | None = None  # the label that residency went by, where it is configured
+    strategy: str | None = None
+    ranked: Sequence[Ranked] = ()  # what the strategy had to choose from, in its order
+    passed_over: Sequence[tuple[str, str]] = ()  # of these (label, why) that were not tried
+    target: Target | None = None
+    trying: Attempt | None = None  # the attempt that began last
+    served_model: str | None = None
+    answer_id: str | None = None
+    usage: Usage | None = None
+    cost: float | None = None  # USD; None where no price is known
+    cost_share: float = 1.0  # of its price that the call costs: less for an answer that was kept
+    saved: float = 0.0  # USD of its price that the call does not cost, where that is known
+    finish_reason: str | None = None
+    first_chunk: int = 0
+    ended: int = 0
+    status: int = 0
+    outcome: str = "ok"
+    error_code: str | None = None
+    error_message: str | None = None
+    account: Account | None = None
+    permit: Permit | None = None  # where limits or budgets hold for this call
+    charges: Sequence[tuple[str, str]] = ()  # whose budgets it was charged to: (subject, period)
+    charged: float | None = None  # USD, to each of them
+    arm: str | None = None  # of a model with arms
+    propensity: float | None = None  # how likely this arm was to be chosen, 0 to 1
+    made_for: tuple[str, str] | None = None  # a call of the gateway's own: (purpose, the caller's call_id)
+    _at_end: list[Callable[[Exchange], None]] | None = None
+    _heir: Exchange | None = None  # whose the answer is now that was begun for this call
 
     def __init__(self, endpoint: str) -> None:
         self.started = time.perf_counter_ns()
@@ -128,62 +148,40 @@ class Exchange:
         self.call_id = "call_" + unique
         self.request_id = self.call_id  # the caller's x-request-id where it sent a sane one
         self.trace_id = unique
-        self.trace_parent: str | None = None  # the caller's span id, from its traceparent
-        self.trace_flags: str | None = None
         self.span_id = f"{_random_bits(64):016x}"
-        self.caller: Caller | None = None
-        self.requested_model: str | None = None
-        self.model: str | None = None  # the public model, once it is known to exist
-        self.stream = False
-        self.revision = ""
         self.stages: list[tuple[str, int, int]] = []
-        self.template: str | None = None
-        self.trimmed: tuple[str, ...] = ()
-        self.features: FeatureVector | None = None
-        self.passages: Sequence[Passage] = ()
         self.verdicts: list[tuple[str, Verdict]] = []  # ("input" | "output", verdict)
-        self.pseudonyms: Pseudonyms | None = None  # where a guardrail has replaced values by placeholders
-        self.asked: Sequence[Mapping[str, Any]] | None = None  # the conversation, where a prompt is rendered round it
-        self.messages: Sequence[Mapping[str, Any]] | None = None  # as rendered, where content may be recorded
-        self.answer_text: str | None = None  # where content may be recorded
-        self.record_content = False
-        self.cache = "off"
-        self.cache_age: float | None = None  # seconds since a kept answer was made
-        self.cache_key: CacheKey | None = None  # where the model's answers are kept
-        self.cache_wish: CacheWish | None = None  # what the caller's headers say of the cache
         self.degraded: list[str] = []  # stages that failed and were passed over, as the model allows
         self.attempts: list[Attempt] = []
-        self.semantic: SemanticLook | None = None  # what a semantic cache found, where there is one
-        self.sensitivity: str | None = None  # the label that residency went by, where it is configured
-        self.target: Target | None = None
-        self.upstream_id: str | None = None  # the provider's own id of the attempt that runs
         self.left_out: list[str] = []  # request fields that the target can't take and its configuration lets drop
-        self.served_model: str | None = None
-        self.answer_id: str | None = None
-        self.usage: Usage | None = None
-        self.cost: float | None = None  # USD; None where no price is known
-        self.cost_share = 1.0  # of its price that the call costs: less for an answer that was kept
-        self.finish_reason: str | None = None
-        self.first_chunk = 0
-        self.ended = 0
-        self.status = 0
-        self.outcome = "ok"
-        self.error_code: str | None = None
-        self.error_message: str | None = None
-        self.account: Account | None = None
-        self.permit: Permit | None = None  # where limits or budgets hold for this call
-        self.charges: Sequence[tuple[str, str]] = ()  # whose budgets it was charged to: (subject, period)
-        self.charged: float | None = None  # USD, to each of them
-        self.arm: str | None = None  # of a model with arms
-        self.propensity: float | None = None  # how likely this arm was to be chosen, 0 to 1
-        self.made_for: tuple[str, str] | None = None  # a call of the gateway's own: (purpose, the caller's call_id)
         self.mirrors: list[str] = []  # call_ids of the copies that went to shadow targets
-        self._at_end: list[Callable[[Exchange], None]] | None = None
-        self._heir: Exchange | None = None  # whose the answer is now that was begun for this call
 
     def stage(self, name: str, started: int) -> None:
         """Note that stage `name` ran from `started` (perf_counter_ns) until now."""
         self.stages.append((name, started, time.perf_counter_ns()))
+
+    def pass_over(self, target: str, why: str) -> None:
+        """Note that a target that was ranked is not tried."""
+        self.passed_over = (*self.passed_over, (target, why))
+
+    def attempt(self, target: Target, residency: Residency = "external") -> Attempt:
+        """Begin a try at `target`: a provider that is asked now finds it as `trying`, and notes there where it went.
+
+        Each has a span id of its own to tell the provider; without spans, that is the caller's.
+        """
+        if self.span_id == self.trace_parent:
+            span_id = self.span_id
+        elif self.trying is None:
+            span_id = self.span_id[8:] + self.span_id[:8]
+        else:
+            span_id = f"{_random_bits(64):016x}"
+        self.trying = made = Attempt(target, residency=residency, began=time.perf_counter_ns(), span_id=span_id)
+        return made
+
+    def trace_headers(self, attempt: Attempt) -> str:
+        """What the provider is told of the trace: https://www.w3.org/TR/trace-context/. Whole lines, with CRLF."""
+        told = f"traceparent: 00-{self.trace_id}-{attempt.span_id}-{self.trace_flags or '00'}\r\n"
+        return told if self.trace_state is None else f"{told}tracestate: {self.trace_state}\r\n"
 
     def at_end(self, told: Callable[[Exchange], None]) -> None:
         """Have `told` called when this call is settled, whichever way it ends; or whoever has taken its answer over."""
@@ -226,6 +224,9 @@ class Exchange:
         made = Exchange(self.endpoint)
         made.made_for = (purpose, self.call_id)
         made.trace_id, made.trace_parent, made.trace_flags = self.trace_id, self.span_id, self.trace_flags
+        made.trace_state = self.trace_state
+        if self.span_id == self.trace_parent:
+            made.span_id = self.span_id  # no span is made here: the provider's hang below the caller's
         made.caller, made.revision = self.caller, self.revision
         made.requested_model, made.model, made.template = self.requested_model, self.model, self.template
         made.features, made.passages, made.verdicts = self.features, self.passages, list(self.verdicts)

@@ -11,7 +11,7 @@ from gateway.access.callers import models_named
 from gateway.access.rules import own_rule
 from gateway.config.tokens import Claim, TokenIssuer
 from gateway.errors import Forbidden, Unauthenticated
-from gateway.values import Caller
+from gateway.values import TOKEN_ID, Caller
 
 _TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}").fullmatch
 LONGEST_USER = 256  # characters
@@ -48,7 +48,7 @@ def caller_of(claims: Mapping[str, Any], settings: TokenIssuer) -> Caller:
 
 def _key_id(name: str, subject: str) -> str:
     """What limits that count by key count a token's calls under: one person's, or one program's, at one issuer."""
-    return "tok_" + hashlib.sha256(f"{name}\0{subject}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return TOKEN_ID + hashlib.sha256(f"{name}\0{subject}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def missing(claim: str) -> Unauthenticated:

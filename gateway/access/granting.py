@@ -11,7 +11,7 @@ from gateway.access.callers import configured_key_id
 from gateway.config.access import SetsOfRules, StoredGrants, unknown_models
 from gateway.config.guardrails import unfit_for_input, unfit_for_output
 from gateway.errors import BadRequest, Forbidden
-from gateway.values import Caller
+from gateway.values import TOKEN_ID, Caller
 
 if TYPE_CHECKING:
     from gateway.config.models import Configuration
@@ -92,6 +92,19 @@ def bounded(granter: Caller, written: Mapping[str, Any]) -> dict[str, Any]:
         granted.setdefault("guardrails", SetsOfRules.read(granter.guardrails).model_dump())
     _within(granter, StoredGrants.model_validate(granted))
     return granted
+
+
+def end_of(granter: Caller, grants: StoredGrants, end: float | None) -> float | None:
+    """When a key ends that `granter` makes to end then: one with a role not after their own. Raises Forbidden.
+
+    A token ends with its session, which says nothing of how long its holder may administer.
+    """
+    own = granter.expires_at
+    if granter.scope == "gateway" or own is None or grants.role is None or granter.key_id.startswith(TOKEN_ID):
+        return end
+    if end is not None and end > own:
+        raise Forbidden("A key that administers can't make one that does so for longer than itself.")
+    return own if end is None else end
 
 
 def check_may_change(granter: Caller, grants: StoredGrants | None) -> None:

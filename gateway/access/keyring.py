@@ -67,6 +67,11 @@ class Keyring:
         if stored is not None:
             stored.watch(self)
 
+    @property
+    def open(self) -> bool:
+        """Whether whoever has no key is let in, or nobody can say yet."""
+        return self._open and (self._stored is None or not self._stored.administered)
+
     def tenants_changed(self) -> None:
         """Take over what the record store says of tenants that configured keys belong to."""
         tenants: Mapping[str, Tenant] = self._stored.tenants if self._stored is not None else {}

@@ -19,6 +19,7 @@ from gateway.access.granting import (
     check_may_hold,
     check_place,
     configured_keys,
+    end_of,
     known_tenants,
 )
 from gateway.access.keys import new_key, revoked, rotated, without_secrets
@@ -68,10 +69,8 @@ def router(administration: Administration, gateway: Gateway, store: KeyStore) ->
         written = bounded(who, await _written(request))  # first, so that no model is told of whom it is hidden from
         check_known(asked_for, gateway.revision.configuration)
         check_place(who, asked_for, tenant)
-        actor = administration.actor(request)
-        secret, key = new_key(
-            written, tenant=tenant, created_by=actor.key_name, name=asked_for.name, expires_at=asked_for.end
-        )
+        actor, end = administration.actor(request), end_of(who, asked_for, asked_for.end)
+        secret, key = new_key(written, tenant=tenant, created_by=actor.key_name, name=asked_for.name, expires_at=end)
         await asked(store.add_key, key, actor)
         logged(request)
         await gateway.revision.keyring.refresh()
@@ -127,12 +126,15 @@ def router(administration: Administration, gateway: Gateway, store: KeyStore) ->
             written = bounded(who, {**before.written, **given})
             grants = StoredGrants.model_validate(written)
             check_place(who, grants, before.tenant)
+            end = asked_for.end if named & {"expires_at", "expires_in"} else before.expires_at
+            if named & {"expires_at", "expires_in", "role"}:
+                end = end_of(who, grants, end)
             return replace(
                 before,
                 name=asked_for.name or before.name,
                 written=written,
                 grants=grants,
-                expires_at=asked_for.end if named & {"expires_at", "expires_in"} else before.expires_at,
+                expires_at=end,
             )
 
         return (await change(key_id, "keys.change", changes, request)).told(time.time())

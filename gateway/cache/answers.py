@@ -19,7 +19,8 @@ from gateway.cache.protocol import CacheUnavailable, Kept, Lead, origin_of
 from gateway.cache.rechecking import Screen, still_passes
 from gateway.cache.revalidation import Revalidations, gathered
 from gateway.errors import NotCached
-from gateway.providers.replay import Renamed, Replayed, Reshaped, fresh_id, split, under_id, whole
+from gateway.providers.replay import Renamed, Replayed, Reshaped, split, under_id, whole
+from gateway.providers.shapes import fresh_id
 from gateway.values import CacheKey, CacheWish
 
 if TYPE_CHECKING:

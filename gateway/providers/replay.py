@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import msgspec
 
 from gateway.chat import JSON, Chunk, Facts
 from gateway.providers.protocol import Chunks
+from gateway.providers.shapes import fresh_id
 
 _decode = msgspec.json.Decoder().decode
 _TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
@@ -74,10 +74,6 @@ def under_id(new_id: str, chunk: Chunk) -> Chunk:
         return chunk
     data = chunk.data.replace(JSON.encode(facts.id), b'"%b"' % new_id.encode("ascii"), 1)
     return Chunk(data, Facts(new_id, facts.model, facts.choices, facts.usage, facts.error))
-
-
-def fresh_id() -> str:
-    return f"chatcmpl-{random.getrandbits(96):024x}"
 
 
 class Replayed:

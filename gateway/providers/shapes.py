@@ -6,7 +6,7 @@ https://platform.openai.com/docs/api-reference/chat/object and …/chat/streamin
 from __future__ import annotations
 
 import base64
-import secrets
+import random
 import struct
 import time
 from collections.abc import Mapping, Sequence
@@ -173,4 +173,6 @@ class ChunkWriter:
 
 
 def fresh_id() -> str:
-    return f"chatcmpl-{secrets.token_hex(12)}"
+    """An answer's id of the gateway's own. The time in front keeps neighbours in time neighbours in the call log's
+    index: with ids by chance each record would change another page of it."""
+    return f"chatcmpl-{time.time_ns() // 1_000_000:012x}{random.getrandbits(60):015x}"

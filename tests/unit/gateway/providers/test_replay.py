@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 from gateway.chat import Chunk
-from gateway.providers.replay import fresh_id, split, under_id, whole
+from gateway.providers.replay import split, under_id, whole
+from gateway.providers.shapes import fresh_id
 
 FRAME = {"id": "chatcmpl-1", "created": 1, "model": "m", "system_fingerprint": "fp"}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
