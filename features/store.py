@@ -1,228 +1,300 @@
-"""Feast, opened for online reads: a local registry, SQLite or Redis behind it.
+"""A Feast repository, opened for online reads and pushes.
 
-SQLite reads run in a small pool of threads; Redis ones on the event loop, natively. Feast's own async path on
-SQLite is not async, and its registry refresh would block a loop, so the registry is read once, at the start.
+What is asked for together is read together (`batching`), types and ages come from the repository's definitions, and
+these are looked at again beside the reads, never within one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+import logging
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import yaml
-from feast import FeatureStore
-from feast.data_source import PushMode
-from feast.errors import FeastError
-from feast.feature_service import FeatureService
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
-from feast.repo_config import RepoConfig
+from features.batching import Batcher
+from features.definitions import Definitions, Feature, Service, to_json
+from features.online import Cell, EntityRow, Erased, OnlineStore, Reading, TransformFailed
+from features.repository import Repository
+from features.rows import checked, read_csv
+from features.vector import FeaturesUnavailable, FeatureValue, FeatureVector, WrongEntity
 
-from features.vector import FeaturesUnavailable, FeatureValue, FeatureVector
+log = logging.getLogger(__name__)
 
-_THREADS = 4
-_CONNECTIONS = 32  # to Redis: its client opens one for each read that runs
+_NOBODY = "__dummy_id"  # Feast's key of views that are about nobody
+_TRUE, _FALSE = ("true", "1"), ("false", "0")
+
+Row = tuple[str | int | float | bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What of a service is read where only these keys are given. `without` is the same without on-demand views."""
+
+    reading: Reading
+    keys: tuple[str, ...]
+    names: frozenset[str]
+    without: Reading | None
 
 
 class FeastStore:
     """A FeatureReader over a Feast repository. Make one with `open`."""
 
-    def __init__(self, store: FeatureStore, data_dir: Path, *, native_async: bool) -> None:
-        self._store = store
-        self._data_dir = data_dir
-        self._native_async = native_async
-        self._connections = asyncio.Semaphore(_CONNECTIONS)
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="features")
-        tags = {view.name: view.tags for view in store.list_all_feature_views()}
-        self._services = {service.name: _Service.of(service, tags) for service in store.list_feature_services()}
-        self._all_joined = {key for entity in store.list_entities() for key in (entity.join_key,)}
+    def __init__(self, repository: Repository, definitions: Definitions, online: OnlineStore, deadline: float) -> None:
+        self._repository = repository
+        self._deadline = deadline
+        self._open(definitions, online)
+        self.newest: dict[str, float] = {}  # event time of the newest value that was seen, by view
+        self.stale: dict[str, int] = {}  # values too old to be used, by view
+
+    def _open(self, definitions: Definitions, online: OnlineStore) -> None:
+        self.definitions = definitions
+        self._online = online
+        self._plans: dict[tuple[str, frozenset[str]], _Plan | None] = {}
+        self._batchers: dict[_Plan, Batcher[Row, dict[str, Cell]]] = {}
 
     @classmethod
-    def open(cls, repo: Path, *, data_dir: Path, online_store: str = "sqlite") -> FeastStore:
-        """Open the repository in `repo`; apply its definitions where they are new or have changed.
+    def open(cls, repository: Repository, *, deadline: float = 1.0) -> FeastStore:
+        """Open the repository; apply its definitions where they are new or have changed.
 
-        `online_store`: "sqlite", in `data_dir`, or a redis:// URL. Blocking, some seconds. Raises
-        FeaturesUnavailable.
+        `deadline`: seconds that a read may take. Blocking, some seconds. Raises FeaturesUnavailable.
         """
-        repo, data_dir = repo.resolve(), data_dir.resolve()
-        data_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            settings = _settings(repo, data_dir, online_store)
-            fingerprint = _fingerprint(repo, online_store)
-            marker = data_dir / "applied"
-            if not marker.is_file() or marker.read_text() != fingerprint:
-                _apply(repo, data_dir, settings)
-                marker.write_text(fingerprint)
-            store = FeatureStore(config=RepoConfig(repo_path=str(repo), **settings))
-            opened = cls(store, data_dir, native_async=online_store != "sqlite")
-        except (FeastError, OSError, ValueError, ImportError) as error:
-            raise FeaturesUnavailable(f"the Feast repository can't be opened: {error}") from error
-        opened._warm()
-        return opened
+        definitions = repository.definitions(apply=True)
+        if repository.server is not None:
+            from features.server import FeatureServer
 
-    async def read(self, service: str, entity: Mapping[str, str]) -> FeatureVector:
-        known = self._services.get(service)
+            server = FeatureServer(repository.server, definitions, deadline=deadline)
+            return cls(repository, definitions, server, deadline)
+        definitions, online = _opened(repository, deadline)
+        return cls(repository, definitions, online, deadline)
+
+    async def refresh(self) -> bool:
+        """Look at the registry again, in a thread; whether something was new, and holds for reads from now on.
+
+        Raises FeaturesUnavailable; then the reads go on with what they know.
+        """
+        if self._repository.server is not None:
+            return False
+        definitions, online = await asyncio.to_thread(_opened, self._repository, self._deadline)
+        if to_json(definitions) == to_json(self.definitions):
+            await online.aclose()
+            return False
+        old, batchers = self._online, list(self._batchers.values())
+        self._open(definitions, online)
+        for batcher in batchers:
+            await batcher.ended()
+        await old.aclose()
+        return True
+
+    async def read(
+        self, service: str, entity: Mapping[str, str], max_age: Mapping[str, float] | float | None = None
+    ) -> FeatureVector:
+        known = self.definitions.services.get(service)
         if known is None:
-            raise FeaturesUnavailable(f"there is no feature service `{service}`; there are {sorted(self._services)}")
-        feature_service, names = known.definition, known.features
-        rows = [dict(entity)]
-        try:
-            if self._native_async:
-                async with self._connections:
-                    response = await self._store.get_online_features_async(feature_service, rows)
-            else:
-                loop = asyncio.get_running_loop()
-                response = await loop.run_in_executor(
-                    self._pool, lambda: self._store.get_online_features(feature_service, rows)
-                )
-        except (FeastError, OSError, KeyError, ValueError) as error:
-            raise FeaturesUnavailable(f"the online store did not answer ({type(error).__name__})") from error
-        told: dict[str, list[Any]] = response.to_dict()
-        values: dict[str, FeatureValue] = {name: told[name][0] for name in names if name in told}
-        missing = tuple(name for name in names if values.get(name) is None)
-        return FeatureVector(service, dict(entity), values, missing, known.sensitivity)
+            there = sorted(self.definitions.services)
+            raise FeaturesUnavailable(f"there is no feature service `{service}`; there are {there}")
+        types = self.definitions.entity_types
+        row: dict[str, Any] = {}
+        for key, value in entity.items():
+            if key in known.join_keys:
+                row[key] = _typed(key, value, types.get(key, "STRING"))
+            elif key in known.inputs:
+                row[key] = _typed(key, value, known.inputs[key])
+        plan = self._plan(known, frozenset(row))
+        cells = await self._cells(plan, row) if plan is not None else {}
+        return self._vector(known, {key: row[key] for key in known.join_keys if key in row}, cells, max_age)
 
-    def load_samples(self, file: Path) -> int:
-        """Push the users of a CSV file into the online store, once for each content of it; how many were pushed.
+    async def push(self, source: str, rows: Sequence[Any]) -> int:
+        """Write rows into the online store; how many. Raises RowFault before any is written, and FeaturesUnavailable."""
+        views = checked(self.definitions, source, rows)
+        for view, pushed in views.items():
+            await self._online.write(view, pushed)
+            newest = max(row.event_time for row in pushed)
+            self.newest[view] = max(newest, self.newest.get(view, 0.0))
+        return len(rows)
 
-        Its columns are the join key and the view's features. Blocking. Raises FeaturesUnavailable.
+    async def load_samples(self, file: Path) -> int:
+        """Push the rows of a CSV file, once for each content of it; how many were pushed.
+
+        Its columns are the join keys of one push source and features. Raises FeaturesUnavailable.
         """
         try:
-            content = file.read_bytes()
-            marker = self._data_dir / f"samples-{hashlib.sha256(content).hexdigest()[:16]}"
+            content = await asyncio.to_thread(file.read_bytes)
+            where = self._repository.online_store.split("@")[-1].encode()
+            mark = hashlib.sha256(where + b"\0" + content).hexdigest()[:16]
+            marker = self._repository.data_dir / f"samples-{mark}"
             if marker.exists():
                 return 0
-            frame = pd.read_csv(file, dtype=str)
-            self.push(self._only_push_source(), frame)
-        except (OSError, ValueError, FeastError) as error:
-            raise FeaturesUnavailable(f"the sample users in {file.name} can't be loaded: {error}") from error
+            source, rows = read_csv(self.definitions, content.decode())
+            count = await self.push(source, rows)
+        except (OSError, ValueError) as error:
+            raise FeaturesUnavailable(f"the samples in {file.name} can't be loaded: {error}") from error
         marker.touch()
-        return len(frame)
+        return count
 
-    def push(self, source: str, frame: pd.DataFrame) -> None:
-        """Write rows into the online store as of now. Blocking."""
-        stamped = frame.assign(event_timestamp=datetime.now(UTC))
-        self._store.push(source, stamped, to=PushMode.ONLINE)
-
-    def known_of(self, entity: Mapping[str, str]) -> dict[str, FeatureValue]:
-        """All that is in the online store of an entity, as VIEW:FEATURE. Blocking. Raises FeaturesUnavailable."""
-        names = [f"{view.name}:{feature.name}" for view in self._views_of(entity) for feature in view.features]
-        if not names:
+    async def known_of(self, entity: Mapping[str, str]) -> dict[str, FeatureValue]:
+        """All that is in the online store of an entity alone, as VIEW:FEATURE. Raises FeaturesUnavailable."""
+        views = [view for view in self.definitions.views.values() if set(view.join_keys) == set(entity)]
+        features = tuple(f"{view.name}:{feature.name}" for view in views for feature in view.features)
+        if not features:
             return {}
-        try:
-            told = self._store.get_online_features(names, [dict(entity)], full_feature_names=True).to_dict()
-        except (FeastError, OSError, KeyError, ValueError) as error:
-            raise FeaturesUnavailable(f"the online store did not answer ({type(error).__name__})") from error
-        values = {name: told[name.replace(":", "__")][0] for name in names}
+        (told,) = await self._online.read(Reading("", features, full_names=True), [self._typed_entity(entity)])
+        values = {name: told.get(name.replace(":", "__"), (None, None))[0] for name in features}
         return {name: value for name, value in values.items() if value is not None}
 
-    def erase(self, entity: Mapping[str, str]) -> int:
-        """Have the online store forget an entity's values; how many there were. Blocking. Raises FeaturesUnavailable.
+    async def erase(self, entity: Mapping[str, str]) -> Erased:
+        """Have the online store forget an entity, beside other keys too. Raises FeaturesUnavailable."""
+        views = [view for view in self.definitions.views.values() if set(entity) <= set(view.join_keys)]
+        return await self._online.erase(self._typed_entity(entity)) if views else Erased(0)
 
-        Feast has no deletion by entity for all of its stores: a newer row without values takes the place of the old.
-        """
-        known = self.known_of(entity)
-        key = EntityKey(join_keys=list(entity), entity_values=[Value(string_val=value) for value in entity.values()])
-        try:
-            for view in self._views_of(entity):
-                empty = {feature.name: Value() for feature in view.features}
-                if any(f"{view.name}:{name}" in known for name in empty):
-                    row = (key, empty, datetime.now(UTC), None)
-                    self._store._get_provider().online_write_batch(self._store.config, view, [row], None)
-        except (FeastError, OSError, KeyError, ValueError) as error:
-            raise FeaturesUnavailable(f"the online store did not take it ({type(error).__name__})") from error
-        return len(known)
+    def ages(self) -> dict[str, float]:
+        """Seconds since the newest value of each view that this process has read or written."""
+        now = time.time()
+        return {view: max(0.0, now - at) for view, at in self.newest.items()}
 
     async def aclose(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        # Feast keeps its Redis client to itself and never closes it.
-        client = getattr(self._store._get_provider().online_store, "_client_async", None)
-        if client is not None:
-            await client.aclose()
+        for batcher in self._batchers.values():
+            await batcher.aclose()
+        await self._online.aclose()
 
-    def _views_of(self, entity: Mapping[str, str]) -> list[Any]:
-        """The feature views that are about this entity alone."""
-        views = self._store.list_feature_views()
-        return [view for view in views if view.online and set(view.join_keys) == set(entity)]
+    def _typed_entity(self, entity: Mapping[str, str]) -> dict[str, Any]:
+        """Raises FeaturesUnavailable for a value that no such entity has."""
+        types = self.definitions.entity_types
+        try:
+            return {key: _typed(key, value, types.get(key, "STRING")) for key, value in entity.items()}
+        except WrongEntity as fault:
+            raise FeaturesUnavailable(str(fault)) from None
 
-    def _only_push_source(self) -> str:
-        sources: list[str] = [s.name for s in self._store.list_data_sources() if type(s).__name__ == "PushSource"]
-        if len(sources) != 1:
-            raise ValueError(f"the repository has {len(sources)} push sources; samples need exactly one")
-        return sources[0]
+    def _plan(self, service: Service, given: frozenset[str]) -> _Plan | None:
+        """None where nothing can be read with the keys that are given."""
+        try:
+            return self._plans[service.name, given]
+        except KeyError:
+            plan = self._plans[service.name, given] = _planned(service, self.definitions, given)
+            return plan
 
-    def _warm(self) -> None:
-        """The first read of a store takes 200 ms; no caller should be the one who pays it."""
-        for service in self._services.values():
-            if not self._native_async:
-                self._store.get_online_features(service.definition, [dict.fromkeys(self._all_joined, "")])
+    async def _cells(self, plan: _Plan, row: Mapping[str, Any]) -> dict[str, Cell]:
+        batcher = self._batchers.get(plan)
+        if batcher is None:
+            online = self._online
+
+            async def read(rows: Sequence[Row]) -> list[dict[str, Cell]]:
+                return await _read(online, plan, [dict(zip(plan.keys, values, strict=True)) for values in rows])
+
+            batcher = self._batchers[plan] = Batcher(read)
+        return await batcher.ask(tuple(row.get(key, "") for key in plan.keys))
+
+    def _vector(
+        self,
+        service: Service,
+        entity: Mapping[str, str | int],
+        cells: Mapping[str, Cell],
+        max_age: Mapping[str, float] | float | None,
+    ) -> FeatureVector:
+        now = time.time()
+        named = tuple((service.called(feature), feature) for feature in service.features)
+        values: dict[str, FeatureValue] = {}
+        times: dict[str, float] = {}
+        missing, stale = [], []
+        for name, feature in named:
+            value, at = cells.get(name, (None, None))
+            if feature.on_demand:  # it is as old as the oldest of what it is made of
+                made_of = [cells.get(other, (None, None))[1] for other, one in named if one.view in feature.sources]
+                at = min((time for time in made_of if time is not None), default=None)
+            elif at is not None and at > self.newest.get(feature.view, 0.0):
+                self.newest[feature.view] = at
+            if value is not None and at is not None:
+                times[name] = at
+                if _too_old(now - at, feature, name, max_age):
+                    self.stale[feature.view] = self.stale.get(feature.view, 0) + 1
+                    stale.append(name)
+                    value = None
+            elif value is None:
+                missing.append(name)
+            values[name] = value
+        return FeatureVector(
+            service.name,
+            entity,
+            values,
+            tuple(missing),
+            tuple(sorted({feature.sensitivity for feature in service.features if feature.sensitivity})),
+            tuple(stale),
+            times,
+            tuple(name for name, feature in named if feature.sensitive),
+            named,
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _Service:
-    """A feature service, and what of its definition each read needs.
+def _opened(repository: Repository, deadline: float) -> tuple[Definitions, OnlineStore]:
+    """Feast's own library, imported only here. Blocking. Raises FeaturesUnavailable."""
+    from features.sdk import open_store
 
-    `sensitivity`: the labels of the feature views, and of the features themselves, that it reads.
-    """
-
-    definition: FeatureService
-    features: tuple[str, ...]
-    sensitivity: tuple[str, ...]
-
-    @classmethod
-    def of(cls, definition: FeatureService, tags: Mapping[str, Mapping[str, str]]) -> _Service:
-        """`tags`: of the feature views, by name."""
-        views = definition.feature_view_projections
-        features = [feature for view in views for feature in view.features]
-        tagged = [tags.get(view.name, {}) for view in views] + [feature.tags for feature in features]
-        labels = {label for each in tagged if (label := each.get("sensitivity"))}
-        return cls(definition, tuple(feature.name for feature in features), tuple(sorted(labels)))
+    return open_store(repository, deadline=deadline)
 
 
-def _settings(repo: Path, data_dir: Path, online_store: str) -> dict[str, Any]:
-    """The repository's `feature_store.yaml`, with its data where the gateway's is."""
-    os.environ["FEAST_USAGE"] = "False"  # Feast never calls home
-    text = (repo / "feature_store.yaml").read_text().replace("${FEATURES_DATA_DIR}", str(data_dir))
-    settings: dict[str, Any] = yaml.safe_load(text)
-    if online_store != "sqlite":
-        address, _, database = online_store.split("://", 1)[1].partition("/")
-        ssl = ",ssl=true" if online_store.startswith("rediss://") else ""
-        settings["online_store"] = {"type": "redis", "connection_string": f"{address},db={database or 0}{ssl}"}
-    return settings
-
-
-def _apply(repo: Path, data_dir: Path, settings: dict[str, Any]) -> None:
-    """Feast's own `apply`, in a process of its own: it imports the definitions relative to the working directory."""
-    resolved = data_dir / "feature_store.yaml"
-    resolved.write_text(yaml.safe_dump(settings))
-    resolved.chmod(0o600)  # a Redis address may hold a password
-    command = [sys.executable, "-c", "from feast.cli.cli import cli; cli()"]
-    done = subprocess.run(
-        [*command, "-c", str(repo), "-f", str(resolved), "apply", "--skip-source-validation"],
-        cwd=repo,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
+def _planned(service: Service, definitions: Definitions, given: frozenset[str]) -> _Plan | None:
+    inputs = tuple(service.inputs)
+    on_demand = {feature.view for feature in service.features if feature.on_demand}
+    whole = given >= {*service.join_keys, *inputs}
+    own = {name: view.join_keys for name, view in definitions.views.items()}
+    views = [
+        view
+        for view, keys in service.needs.items()
+        if given.issuperset(keys)
+        and (whole or (given.issuperset(inputs) if view in on_demand else own.get(view) == keys))
+    ]
+    if not views:
+        return None
+    read = [feature for feature in service.features if feature.view in views]
+    keys = tuple(dict.fromkeys(key for view in views for key in service.needs[view]))
+    if any(feature.on_demand for feature in read):
+        keys += inputs
+    part = None if whole else _references(read)
+    bare = [feature for feature in read if not feature.on_demand]
+    return _Plan(
+        Reading(service.name, part, service.full_names),
+        keys or (_NOBODY,),
+        frozenset(service.called(feature) for feature in read),
+        Reading(service.name, _references(bare), service.full_names) if len(bare) < len(read) else None,
     )
-    if done.returncode != 0:
-        raise ValueError(f"its definitions can't be applied: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
 
 
-def _fingerprint(repo: Path, online_store: str) -> str:
-    digest = hashlib.sha256(online_store.split("@")[-1].encode())
-    for file in sorted(repo.glob("*")):
-        if file.suffix in (".py", ".yaml"):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
+def _references(features: Sequence[Feature]) -> tuple[str, ...]:
+    return tuple(f"{feature.view}:{feature.name}" for feature in features)
+
+
+async def _read(online: OnlineStore, plan: _Plan, rows: Sequence[EntityRow]) -> list[dict[str, Cell]]:
+    """Where an on-demand view can't be made of one row, the others of its batch shall not suffer, nor what it reads."""
+    try:
+        return await online.read(plan.reading, rows)
+    except TransformFailed as fault:
+        if plan.without is None:
+            raise FeaturesUnavailable(str(fault)) from fault
+        if len(rows) > 1:
+            return [(await _read(online, plan, [row]))[0] for row in rows]
+        log.debug("an on-demand view of %s could not be made: %s", plan.reading.service, fault)
+        return await online.read(plan.without, rows) if plan.without.features else [{} for _ in rows]
+
+
+def _too_old(age: float, feature: Feature, name: str, max_age: Mapping[str, float] | float | None) -> bool:
+    limit = max_age.get(name) if isinstance(max_age, Mapping) else max_age
+    return (feature.ttl is not None and age > feature.ttl) or (limit is not None and age > limit)
+
+
+def _typed(key: str, value: str, kind: str) -> str | int | float | bool:
+    """What an entity or an input says, as its type. Raises WrongEntity."""
+    try:
+        if kind.startswith(("INT", "UNIX")):
+            return int(value)
+        if kind in ("FLOAT", "DOUBLE"):
+            return float(value)
+    except ValueError:
+        raise WrongEntity(key, "a whole number" if kind.startswith(("INT", "UNIX")) else "a number") from None
+    if kind == "BOOL":
+        if value.lower() not in _TRUE + _FALSE:
+            raise WrongEntity(key, "true or false")
+        return value.lower() in _TRUE
+    return value

@@ -12,14 +12,17 @@ from gateway.api import (
     admin_privacy,
     admin_tenants,
     admin_users,
+    calls,
     documentation,
     errors,
     feedback,
     limits,
+    page,
     stored_responses,
 )
 from gateway.api.administration import Administration
 from gateway.api.completions import Completions
+from gateway.api.cors import ForBrowsers
 from gateway.api.front import Front
 from gateway.api.identity import identifier, speaker
 from gateway.api.inbound import Inbound
@@ -53,6 +56,7 @@ def create_app(
     errors.install(app)
     caller = identifier(gateway)
     app.include_router(router(gateway, caller, health))
+    app.include_router(calls.router(caller, gateway, records.queries))
     app.include_router(feedback.router(caller, gateway, records.feedback, fleet.routing))
     keys, audit = KeyStore(records.database), AuditLog(records.database)
     administration = Administration(gateway, caller, audit)
@@ -80,6 +84,7 @@ def create_app(
     app.include_router(counting(gateway, caller))
     if records.responses is not None:
         app.include_router(stored_responses.router(speaker(gateway), records.responses))
+    app.include_router(page.router(gateway))
     documentation.install(app)
     # The APIs other than OpenAI's chat and embeddings, by path: each is one line here.
     inbound: dict[str, Inbound] = {
@@ -87,4 +92,4 @@ def create_app(
         "/v1/messages": Messages(),
         "/v1/responses": Responses(records.responses),
     }
-    return Front(app, gateway, inbound)
+    return Front(ForBrowsers(app, gateway), gateway, inbound)

@@ -88,11 +88,26 @@ class RagOptions(msgspec.Struct, forbid_unknown_fields=True):
     cache: bool | None = None
 
 
+_PromptName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+
+
+class PromptUse(msgspec.Struct, forbid_unknown_fields=True):
+    """The `prompt` object of a request: a template by its name, and what to fill it with.
+
+    Without an `id` it is the model's own. `version` is a number or a label.
+    https://platform.openai.com/docs/api-reference/responses/create#responses-create-prompt
+    """
+
+    id: _PromptName | None = None
+    version: _PromptName | Annotated[int, msgspec.Meta(ge=1, le=999_999_999)] | None = None
+    variables: dict[str, Any] | None = None
+
+
 class ChatEnvelope(msgspec.Struct):
     """What is checked of a chat request; unknown fields go upstream as they are."""
 
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
+    messages: list[_Message]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     n: Annotated[int, msgspec.Meta(ge=1, le=128)] | None = None
@@ -115,6 +130,7 @@ class ChatEnvelope(msgspec.Struct):
     prompt_cache_key: str | None = None
     guided_regex: str | None = None
     rag: RagOptions | None = None
+    prompt: PromptUse | None = None
 
 
 class EmbeddingsEnvelope(msgspec.Struct):
@@ -182,8 +198,8 @@ class ChatRequest:
     endpoint = "chat.completions"
     path = b"/chat/completions"
     __slots__ = (
-        "_messages", "conversation", "fields", "file_search", "include_usage", "logprobs", "max_tokens", "model", "rag", "sensitivity",
-        "stream", "thread", "user",
+        "_messages", "conversation", "fields", "file_search", "include_usage", "logprobs", "max_tokens", "model",
+        "prompt", "rag", "sensitivity", "stream", "thread", "user",
     )  # fmt: skip
 
     def __init__(self, body: bytes) -> None:
@@ -202,6 +218,9 @@ class ChatRequest:
         self.logprobs = bool(envelope.logprobs)
         self.include_usage = bool(envelope.stream_options and envelope.stream_options.include_usage)
         self.rag: RagOptions | None = envelope.rag
+        self.prompt: PromptUse | None = envelope.prompt  # whose variables stay in `fields` until it is rendered
+        if not envelope.messages and self.prompt is None:
+            raise field_fault("Expected `array` of length >= 1 - at `$.messages`")
         self._messages: list[dict[str, Any]] | None = None
         fields = self.fields
         self.file_search: FileSearch | None = None
@@ -236,6 +255,14 @@ class ChatRequest:
         self._messages = messages
         self.fields["messages"] = msgspec.Raw(JSON.encode(messages))
 
+    @property
+    def variables(self) -> Mapping[str, Any] | None:
+        """What a template is to be filled with, as guardrails have left it; None where no template is named."""
+        if self.prompt is None:
+            return None
+        said = self.fields.get("prompt")
+        return (_decode_any(said).get("variables") if said is not None else None) or {}
+
     def body_for(self, model: str) -> bytes:
         """The request's JSON as sent upstream, with the target's model name in place of the public one."""
         return _body(self.fields, model)
@@ -267,6 +294,7 @@ class _PlainRequest:
     conversation: str | None = None
     thread: str | None = None
     rag: RagOptions | None = None
+    prompt: PromptUse | None = None
     file_search: FileSearch | None = None
     __slots__ = ("fields", "model", "user")
     envelope: ClassVar[msgspec.json.Decoder[Any]]

@@ -26,6 +26,8 @@ from gateway.errors import BadRequest, GatewayError, Timeout
 log = logging.getLogger(__name__)
 
 _MAX_HEADERS = 200
+_ON_ITS_WAY = 1.0  # seconds for the first request of a connection that was accepted just before the end …
+_UNREAD = 0.05  # … and for what was sent on another and lies there unread
 
 
 class _HeadersTooLarge(BadRequest):
@@ -103,6 +105,7 @@ def bounded_connection(
             self._idle_since: float | None = None
             self._idle_timer: asyncio.TimerHandle | None = None
             self._fault: GatewayError | None = None
+            self._ends = False
 
         @property
         def disconnected(self) -> bool:
@@ -174,7 +177,7 @@ def bounded_connection(
                 self.server_state.default_headers,
                 asyncio.Event(),
                 self.expect_100_continue,
-                http_version != "1.0" and parser.should_keep_alive(),
+                not self._ends and http_version != "1.0" and parser.should_keep_alive(),
                 self.on_response_complete,
             )
             if before is None or before.response_complete:
@@ -208,6 +211,17 @@ def bounded_connection(
                 self._idle_timer = self.loop.call_later(left, self._look_idle)
             else:
                 self.transport.close()
+
+        def shutdown(self) -> None:
+            """End after the answer to what was sent: who has connected is told that the gateway ends, not cut off."""
+            self._ends = True
+            close = super().shutdown
+            if self.cycle is None:
+                self.loop.call_later(_ON_ITS_WAY, close)
+            elif self.cycle.response_complete:
+                self.loop.call_later(_UNREAD, close)
+            else:
+                close()
 
         def connection_lost(self, exc: Exception | None) -> None:
             for timer in (self._timer, self._idle_timer):

@@ -11,7 +11,7 @@ from gateway.values import Attempt
 
 if TYPE_CHECKING:
     from features.vector import FeatureVector
-    from gateway.values import CacheKey, CacheWish, Caller, Residency, Searched, SemanticLook, Target, Usage
+    from gateway.values import CacheKey, CacheWish, Caller, PromptPart, Residency, Searched, SemanticLook, Target, Usage
     from guardrails.pseudonyms import Pseudonyms
     from guardrails.verdicts import Verdict
     from retrieval.passages import Dropped, Passage
@@ -93,9 +93,11 @@ class Exchange:
     revision: str = ""
     template: str | None = None
     template_hash: str | None = None  # of the text that the version was made from
+    prompt_parts: Sequence[PromptPart] = ()  # whose words each message of a rendered prompt is made of
     trimmed: tuple[str, ...] = ()
     features: FeatureVector | None = None
     passages: Sequence[Passage] = ()
+    searches: Sequence[tuple[str, int, int, int]] = ()  # what these asked of others: (what, start, end, how many)
     searched: Searched | None = None  # what passages were searched for
     dropped: Sequence[Dropped] = ()  # the best of those that were found and are not shown
     pseudonyms: Pseudonyms | None = None  # where a guardrail has replaced values by placeholders

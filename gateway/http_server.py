@@ -23,7 +23,8 @@ from gateway.runtime import Gateway
 log = logging.getLogger(__name__)
 
 _BACKLOG = 4096
-_LINGER = 1.0  # seconds in which clients with an idle connection learn by their next answer that it is the last
+_LINGER = 5.0  # seconds in which clients with an idle connection learn by their next answer that it is the last
+_LOOK = 0.1
 
 
 class HttpServer(uvicorn.Server):
@@ -78,7 +79,11 @@ class HttpServer(uvicorn.Server):
         last = (b"connection", b"close")
         self.config.encoded_headers.append(last)  # where uvicorn takes its default headers from, each second
         self.server_state.default_headers = [*self.server_state.default_headers, last]
-        await asyncio.sleep(_LINGER)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _LINGER
+        await asyncio.sleep(_LOOK)  # what was accepted just now is a connection then
+        while self.server_state.connections and loop.time() < end:
+            await asyncio.sleep(_LOOK)
         self.should_exit = True
 
     def handle_exit(self, sig: int, frame: Any) -> None:

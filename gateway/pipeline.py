@@ -8,7 +8,7 @@ The caller is known before a pipeline is chosen, and the account is settled by w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from gateway.stages.preparation import FeatureStage, RetrievalStage
     from gateway.stages.rendering import PromptStage
 
+    Watch = Callable[[Request, Exchange], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
@@ -43,8 +45,10 @@ class Pipeline:
     cache: AnswerCache | None = None
     output_guard: OutputGuard | None = None
     record_content: bool = False
+    keep_content: bool = False
     room: Room | None = None
     arms: Arms[Pipeline] | None = None
+    quality: Watch | None = None
 
     async def answer(self, request: Request, exchange: Exchange) -> Chunks:
         """The beginning of the answer. Raises GatewayError while a true status can still be told."""
@@ -60,8 +64,11 @@ class Pipeline:
             prompt.render(request, exchange)
         elif self.input_guard is not None:
             await self.input_guard.screen(request, exchange)
-        if self.record_content:
+        if self.keep_content:
             exchange.messages = request.messages
+            exchange.request = request
+        if self.quality is not None:
+            self.quality(request, exchange)
         if self.cache is not None:
             screen = self.output_guard.screen if self.output_guard is not None else None
             chunks = await self.cache.answer(request, exchange, self.generate, screen)
@@ -98,7 +105,7 @@ class Pipeline:
             raise BadRequest("This gateway has no retrieval: leave the tool file_search out.", param="tools")
         if self.output_guard is not None:
             self.output_guard.check(request)
-        exchange.record_content = self.record_content
+        exchange.record_content, exchange.keep_content = self.record_content, self.keep_content
 
     async def _prepare(self, request: Request, exchange: Exchange) -> None:
         """Features, passages and the screening of the caller's own words, side by side.
@@ -120,6 +127,8 @@ class Pipeline:
         await _side_by_side(work)
         if self.input_guard is not None and exchange.passages:
             await self.input_guard.screen_passages(request, exchange)
+        if self.retrieval is not None and exchange.verdicts:
+            self.retrieval.as_screened(request, exchange)
 
 
 async def _side_by_side(work: list[Coroutine[Any, Any, None]]) -> None:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _GATEWAY = Actor("gateway", "gateway", "", "local")
 
 # What a reload can't change under the calls that run.
-_FIXED = ("data_dir", "server", "records", "state", "telemetry", "retrieval", "features")
+_FIXED = ("data_dir", "server", "records", "state", "telemetry", "retrieval", "features", "lake", "drift")
 
 
 class Reloads:

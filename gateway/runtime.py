@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from gateway.access.browsers import Browsers
 from gateway.access.callers import user_in_header
 from gateway.errors import NotFound
 from gateway.siblings import Alone
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.records.journal import CallJournal
     from gateway.siblings import Siblings
     from gateway.telemetry.metrics import Metrics
+    from gateway.telemetry.sampling import Sampler
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Revision:
     user_header: bytes | None
     tightened: Callable[[Pipeline, str], Pipeline] | None = None
     limits: Limits | None = None
+    browsers: Browsers = field(default_factory=Browsers)
 
     def pipeline(self, model: str, caller: Caller) -> Pipeline:
         """The journey of a public model. Raises NotFound alike for a model that is not and one not allowed."""
@@ -72,10 +75,10 @@ class Gateway:
         metrics: Metrics,
         prices: PriceBook,
         body_limit: int,
-        sample: float | None,
+        sampler: Sampler | None,
         max_in_flight: int = 10_000,
     ) -> None:
-        """`sample` is the share of calls that become spans; None where no span is made at all."""
+        """`sampler` says which calls become spans; None where no span is made at all."""
         self.revision = revision
         self.journal = journal
         self.recorded = self._recorded if journal.strict else None
@@ -86,21 +89,24 @@ class Gateway:
         self.draining = False
         self.siblings: Siblings = Alone()
         self.reload: Callable[[], Awaitable[str]] = _not_yet
-        self._sampled_below = None if sample is None else int(sample * (1 << 64))
+        self._sampler = sampler
 
-    def sample(self, exchange: Exchange) -> None:
+    def sample(self, request: Request, exchange: Exchange) -> None:
         """Decide what the provider is told of tracing: a parent that will be exported, or whom the caller named."""
-        if self._sampled_below is None:
+        if self._sampler is None:
             exchange.span_id = exchange.trace_parent or exchange.span_id
             exchange.trace_flags = exchange.trace_flags or "00"
-        elif exchange.trace_flags is None:
-            exchange.trace_flags = "01" if int(exchange.trace_id[16:], 16) < self._sampled_below else "00"
+        else:
+            exchange.trace_flags = self._sampler.flags(exchange)
+            exchange.given = request.fields
 
     def begin(self, exchange: Exchange) -> None:
         self.metrics.begin()
 
     def settled(self, exchange: Exchange) -> None:
         """Account for a call that has ended. Calls that nobody is known to have made are counted, not kept."""
+        if self._sampler is not None:
+            self._sampler.settled(exchange)
         if exchange.caller is not None:
             self.journal.append(exchange)
         self.metrics.observe(exchange)
@@ -119,7 +125,9 @@ class Gateway:
         if exchange.cost is None and exchange.usage is not None and exchange.target is not None:
             price = self._prices.known(exchange.target)
             if price is not None:
-                exchange.cost = price.cost(exchange.usage) * exchange.cost_share
+                full = price.cost(exchange.usage)
+                exchange.cost = full * exchange.cost_share
+                exchange.saved = full - exchange.cost
 
 
 async def _not_yet() -> str:

@@ -15,7 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.app import create_app
-from gateway.assembly import compile_revision, open_records, open_services
+from gateway.assembly import compile_revision, metering, open_records, open_services
+from gateway.assembly.telemetry import open_traces
 from gateway.config.faults import ConfigError
 from gateway.config.loading import is_loopback, load
 from gateway.http_server import HttpServer
@@ -25,7 +26,10 @@ from gateway.routing.fleet import Fleet
 from gateway.routing.sync import RoutingSync
 from gateway.runtime import Gateway
 from gateway.siblings import Alone, Siblings
-from gateway.telemetry.metrics import Metrics, watch_loop
+from gateway.telemetry.labels import ConfiguredNames
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.sampling import Sampler
+from gateway.telemetry.watching import watch_components, watch_loop
 
 if TYPE_CHECKING:
     from socket import socket
@@ -99,7 +103,8 @@ async def run(
     loopback = is_loopback(host)
     fleet = Fleet() if fleet is None else fleet
     revision = compile_revision(loaded, services, fleet, loopback=loopback)
-    records = open_records(configuration, services.database, fleet.prices)
+    traces = open_traces(configuration, lambda: gateway.revision.configuration)
+    records = open_records(configuration, services.database, fleet.prices, traces)
     journal = records.journal
     if services.counting is not None:
         services.counting.spending.catch_up = partial(journal.flush, 0.4)
@@ -108,23 +113,23 @@ async def run(
     keys = services.keys
     await keys.round()
     await asyncio.to_thread(journal.flush)  # what a killed process left in its spool is spent, from the first call on
-    metrics = Metrics(lambda: journal.waiting, lambda: journal.dropped)
-    traces = configuration.telemetry.traces
-    sample = traces.sample if traces.otlp is not None else None
+    configured = ConfiguredNames(lambda: gateway.revision.configuration)
+    metrics = Metrics(lambda: journal.waiting, lambda: journal.dropped, configured)
+    sampler = Sampler(configuration.telemetry.traces) if traces is not None else None
     server_settings = configuration.server
     gateway = Gateway(
-        revision, journal, metrics, fleet.prices, server_settings.body_limit, sample, server_settings.max_in_flight
+        revision, journal, metrics, fleet.prices, server_settings.body_limit, sampler, server_settings.max_in_flight
     )
     siblings = gateway.siblings = attendant.siblings
     siblings.answer("metrics", metrics.snapshot_beside)
     siblings.answer("targets", fleet.overview_told)
     siblings.answer("cache.purge", services.caches.purge_told)
-    services.caches.tell(metrics.gauge)
-    bytes_waiting = "Bytes of call records that the store may not have yet."
-    metrics.gauge("rag_gateway_spool_bytes", bytes_waiting, lambda: journal.spooled_bytes)
-    fleet.queues.tell(metrics)
-    if services.semantic is not None:
-        services.semantic.tell(metrics.counted)
+    metering.tell(metrics, gateway, fleet, services)
+    if traces is not None:
+        traces.tell(metrics.counted)
+    analyst = records.analyst if siblings.number == 1 else None
+    if analyst is not None:
+        analyst.tell(metrics)
 
     async def health() -> dict[str, str]:
         states = await services.states()
@@ -139,10 +144,12 @@ async def run(
         log.info(notice)
     background = (
         watch_loop(metrics),
+        watch_components(metrics, health),
         records.run(),
         records.sweep(),
         routing.run(),
         asyncio.to_thread(fleet.look_up_prices),
+        *([analyst.run()] if analyst is not None else []),
         *services.runs(),
     )
     tasks = [asyncio.ensure_future(task) for task in background]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from features.vector import FeaturesUnavailable, FeatureValue, FeatureVector
 from gateway.alone import alone
-from retrieval.passages import Passage, RetrievalUnavailable
+from retrieval.passages import Dropped, Passage, RetrievalUnavailable
 from retrieval.questions import PLAIN, SearchSettings
 
 if TYPE_CHECKING:
@@ -165,6 +165,7 @@ class KnowledgeService:
         settings: SearchSettings = PLAIN,
         also: Sequence[str] = (),
         within: str | None = None,
+        dropped: list[Dropped] | None = None,
     ) -> list[Passage]:
         return await self.opened.find(
             query,
@@ -178,6 +179,7 @@ class KnowledgeService:
             settings=settings,
             also=also,
             within=within,
+            dropped=dropped,
         )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+import msgspec
 
 Residency = Literal["on_premises", "external"]
 """Where a provider is: what is sent to one on the premises does not leave them."""
@@ -20,6 +22,9 @@ Scope = Literal["tenant", "organisation", "gateway"]
 
 Priority = Literal["high", "normal", "low"]
 """Whose calls go before whose, where they wait for a server of our own."""
+
+TOKEN_ID = "tok_"
+"""What the `key_id` of a token's caller begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,19 +93,51 @@ class Usage:
     estimated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One try at one target. `outcome` is "ok" or the error's code; `ms` until its answer or its failure.
+class Attempt(msgspec.Struct, gc=False):
+    """One try at one target. `outcome` is "ok", "cancelled" or the error's code; `ms` until its answer or its failure.
 
-    `upstream_id` is the provider's own id of the request, which its support asks for.
+    `upstream_id` is the provider's own id of the request, which its support asks for. `began` is
+    `time.perf_counter_ns()`, `span_id` what the provider was told of. `sent` is where the request went, None where it
+    was no HTTP request or was never sent, and `http_status` that of its answer, 0 where none came.
     """
 
     target: Target
-    outcome: str
-    status: int
-    ms: float
+    outcome: str = ""
+    status: int = 0
+    ms: float = 0.0
     upstream_id: str | None = None
     residency: Residency = "external"
+    began: int = 0
+    span_id: str = ""
+    sent: tuple[Sent, bytes] | None = None
+    http_status: int = 0
+
+
+class Sent(Protocol):
+    """Where a provider listens: what its requests' paths stand behind."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+
+Origin = Literal["template", "feature", "input", "conversation", "passage"]
+"""Who wrote words of a prompt: its template's author, the feature store, whoever filled in a template's inputs, the
+caller, a document. The first is trusted, the last least."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPart:
+    """So many characters of the message of this order, from 0, are of this origin."""
+
+    message: int
+    origin: Origin
+    characters: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +178,23 @@ class SemanticLook:
         likeness = round(self.likeness, 4) if self.likeness is not None else None
         told = {"outcome": self.outcome, "likeness": likeness, "reason": self.reason, "key": self.key}
         return {name: value for name, value in told.items() if value is not None}
+
+
+@dataclass(slots=True)
+class Searched:
+    """What passages were searched for: `queries`, what matters most first, in `collection`.
+
+    `rewritten` says that the first is not as it was asked; `found` is how many came back.
+    """
+
+    collection: str
+    queries: Sequence[str]
+    rewritten: bool
+    mode: str
+    rerank: bool
+    top_k: int
+    min_score: float | None
+    found: int = 0
 
 
 class CacheKey:

@@ -16,7 +16,7 @@ from retrieval.ingest import EVERYBODYS, IngestReport, Labels, Progress, ingest,
 from retrieval.loading import IN_FOLDERS, Document
 from retrieval.local_servers import LocalServers, embedding_socket
 from retrieval.parsing import Parser
-from retrieval.passages import OfDocument, Passage, RetrievalUnavailable
+from retrieval.passages import Dropped, OfDocument, Passage, RetrievalUnavailable
 from retrieval.questions import PLAIN, SearchSettings
 from retrieval.reindexing import reindex
 from retrieval.reranking import EndpointReranker
@@ -114,6 +114,7 @@ class Knowledge:
         settings: SearchSettings = PLAIN,
         also: Sequence[str] = (),
         within: str | None = None,
+        dropped: list[Dropped] | None = None,
     ) -> list[Passage]:
         """See Retriever."""
         searcher = Searcher(self.store, self.embedder, self._reranker)
@@ -126,6 +127,7 @@ class Knowledge:
             filters=filters,
             settings=settings,
             within=within,
+            dropped=dropped,
         )
 
     async def ingest(

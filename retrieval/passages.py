@@ -30,6 +30,26 @@ class Passage:
     sensitivity: str = "public"
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A passage that was found and is not shown.
+
+    `why`: `min_score` (below it), `near_duplicate` (nearly the same as a better one), `diversity` or `top_k` (others
+    were chosen); whoever takes one out later says its own. `score` is what it was ranked by last.
+    """
+
+    document_id: str
+    version: str
+    section_id: str
+    score: float
+    why: str
+
+
+def dropped(passage: Passage, why: str) -> Dropped:
+    """A passage that was found and is left out later."""
+    return Dropped(passage.document_id, passage.version, passage.section_id, round(passage.score, 4), why)
+
+
 class OfDocument(Protocol):
     """A part of a document in one of its versions: a passage, or what is remembered of one."""
 
@@ -62,8 +82,10 @@ class Retriever(Protocol):
         settings: SearchSettings = PLAIN,
         also: Sequence[str] = (),
         within: str | None = None,
+        dropped: list[Dropped] | None = None,
     ) -> list[Passage]:
         """The best passages for `query` that this user of the tenant may read, best first.
 
-        `also` are other ways to say the same; `within` is one part of the collection. Raises RetrievalUnavailable, and BadFilter for `filters`.
+        `also` are other ways to say the same; `within` is one part of the collection.
+        `dropped` is given the best of those that were found and are not shown. Raises RetrievalUnavailable, and BadFilter for `filters`.
         """

@@ -15,7 +15,7 @@ from retrieval.embedding import Embedder
 from retrieval.filters import clause as filter_clause
 from retrieval.filters import part_clause
 from retrieval.fusion import Vectors, distinct, diverse, of_the_best, reciprocal_ranks, unit, weighted
-from retrieval.passages import Passage, RetrievalUnavailable
+from retrieval.passages import Dropped, Passage, RetrievalUnavailable
 from retrieval.questions import Freshness, Mode, SearchSettings
 from retrieval.schema import row_id
 from retrieval.store import Found, MilvusStore
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _MOST_CANDIDATES = 200
 _MOST_SEARCHES = 4
+_MOST_DROPPED = 5  # that are told of, for each reason
 _LONGEST_QUERY = 2_000  # characters that are searched for by words
 
 
@@ -59,6 +60,7 @@ class Searcher:
         filters: Mapping[str, Any] | None,
         settings: SearchSettings,
         within: str | None = None,
+        dropped: list[Dropped] | None = None,
     ) -> list[Passage]:
         """The best passages for the first of `queries`, which the others say in other words, best first.
 
@@ -74,21 +76,23 @@ class Searcher:
         wanted = min(max(settings.candidates, 3 * top_k), _MOST_CANDIDATES)
         found = await self._in_force(queries, collection, clause, wanted, settings)
         if min_score is not None:
-            found = [candidate for candidate in found if candidate.shown >= min_score]
+            kept = [candidate for candidate in found if candidate.shown >= min_score]
+            found = _without(found, kept, "min_score", dropped)
         if not found:
             return []
         vectors = unit([candidate.vector for candidate in found])
         if settings.near_duplicates is not None:
-            kept = distinct(vectors, settings.near_duplicates)
-            found, vectors = [found[place] for place in kept], vectors[kept]
+            places = distinct(vectors, settings.near_duplicates)
+            found = _without(found, [found[place] for place in places], "near_duplicate", dropped)
+            vectors = vectors[places]
         if settings.rerank and self._reranker is not None:
             found, vectors = await self._reranked(queries[0], found, vectors, settings.rerank_budget)
         if settings.freshness is not None:
             found, vectors = _newer_first(found, vectors, settings.freshness)
         if settings.diversity and len(found) > top_k:
             chosen = diverse([candidate.score for candidate in found], vectors, top_k, settings.diversity)
-            found = [found[place] for place in chosen]
-        found = found[:top_k]
+            found = _without(found, [found[place] for place in chosen], "diversity", dropped)
+        found = _without(found, found[:top_k], "top_k", dropped)
         around = await self._neighbours(collection, clause, found, settings.neighbours)
         return [_passage(collection, candidate, around) for candidate in found]
 
@@ -198,6 +202,21 @@ class Searcher:
         }
         rows = await self._store.rows(collection, clause, list(ids))
         return {_beside(row, 0) or "": row for row in rows}
+
+
+def _without(
+    found: list[_Candidate], kept: list[_Candidate], why: str, dropped: list[Dropped] | None
+) -> list[_Candidate]:
+    """`kept`; the first few of the others are told of."""
+    if dropped is not None and len(kept) < len(found):
+        chosen = set(map(id, kept))
+        for candidate in [each for each in found if id(each) not in chosen][:_MOST_DROPPED]:
+            fields = candidate.fields
+            score = candidate.shown if why == "min_score" else candidate.score
+            dropped.append(
+                Dropped(fields["document_id"], fields["version"], fields["section_id"], round(float(score), 4), why)
+            )
+    return kept
 
 
 def _newer_first(found: list[_Candidate], vectors: Vectors, freshness: Freshness) -> tuple[list[_Candidate], Vectors]:

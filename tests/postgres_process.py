@@ -39,14 +39,14 @@ class PostgresProcess:
         command = [*_program("postgres"), "-D", str(self._data), *[part for s in settings for part in ("-c", s)]]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         atexit.register(self.stop)
-        until(self._answers, 20, "PostgreSQL")
+        until(self._answers, what="PostgreSQL")
 
     def stop(self) -> None:
         """At once: sessions are ended, what they had not committed is rolled back."""
         self.wake()
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-            self.process.wait(20)
+            self.process.wait(60)
         atexit.unregister(self.stop)
 
     def hang(self) -> None:

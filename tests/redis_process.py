@@ -35,7 +35,7 @@ class RedisProcess:
         command += ["--save", "", "--appendonly", "no", "--dir", str(self._folder), "--loglevel", "warning"]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         atexit.register(self.process.kill)
-        until(self._answers, 10, "Redis")
+        until(self._answers, what="Redis")
 
     def stop(self) -> None:
         """As a machine that goes: at once, with all it held."""

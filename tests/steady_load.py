@@ -111,4 +111,4 @@ async def load(gateway: GatewayProcess, key: str, callers: int, keep_alive: bool
 async def more(told: Load, count: int) -> None:
     """Wait until so many calls that began from now on have ended."""
     now = time.monotonic()
-    await asyncio.to_thread(until, lambda: len(told.since(now)) >= count, 20, f"{count} more calls")
+    await asyncio.to_thread(until, lambda: len(told.since(now)) >= count, what=f"{count} more calls")

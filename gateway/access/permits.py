@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gateway.values import Target
 
 _SAYS_NO_USAGE = frozenset({"ok", "blocked"})
+_UNLESS_SAID = {"shadow": "nobody", "quality": "nobody"}  # what the caller has nothing of
 
 
 class Permit:
@@ -97,7 +98,7 @@ class Permit:
 
     def beside(self, purpose: str) -> OwnCall | None:
         limits = self._limits
-        if limits.charging.own_calls.get(purpose, "nobody" if purpose == "shadow" else "caller") == "nobody":  # type: ignore[call-overload]  # any purpose may be asked for
+        if limits.charging.own_calls.get(purpose, _UNLESS_SAID.get(purpose, "caller")) == "nobody":  # type: ignore[call-overload]  # any purpose may be asked for
             return None
         asks = [ask for ask in self.asks if ask.ceiling.measure in ("tokens", "budget")]
         return OwnCall(limits, asks) if asks and self.refused is None else None

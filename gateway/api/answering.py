@@ -172,7 +172,7 @@ def _hear(delta: Fragment, said: list[str], generated: list[int]) -> None:
 
 def _take_said(said: list[str], generated: list[int], request: Request, exchange: Exchange) -> None:
     """Note in the account what a stream has said, at its end or where it was cut."""
-    if exchange.record_content:
+    if exchange.keep_content:
         exchange.answer_text = "".join(said)
     if exchange.usage is None:
         # Cut off before the provider told: a piece of a stream is a token, or where vendors send larger ones each
@@ -193,7 +193,7 @@ def _take_facts(chunk: Chunk, exchange: Exchange) -> None:
         choice = facts.choices[0]
         if choice.finish_reason:
             exchange.finish_reason = choice.finish_reason
-        if exchange.record_content and choice.message is not None:
+        if exchange.keep_content and choice.message is not None:
             exchange.answer_text = choice.message.content
     if facts.usage is not None:
         exchange.usage = read_usage(facts) or exchange.usage

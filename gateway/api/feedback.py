@@ -43,15 +43,15 @@ def router(identified: Identified, gateway: Gateway, store: FeedbackStore, routi
 
     @routes.post("/v1/feedback", status_code=201)
     async def give(said: FeedbackRequest, who: Caller = caller) -> dict[str, Any]:
-        """Rate a call of your own tenant. May be said more than once; all of it is kept."""
+        """Rate a call of your own tenant. Each thing that is said of it is kept, and the same thing once."""
         call = await _recorded(gateway, said.call_id, who)
         if call is None:
             raise NotFound(f"No call '{said.call_id}' is recorded for your tenant.", param="call_id")
         feedback = Feedback(call["id"], who.tenant, who.user, said.score, said.label, said.comment, said.correction)
         first = not await run_in_threadpool(store.rated, [call["id"]])
-        await run_in_threadpool(store.add, feedback)
+        new = await run_in_threadpool(store.add, feedback)
         shared = routing.get(call["model"])
-        if said.score is not None and call["arm"] is not None and shared is not None:
+        if new and said.score is not None and call["arm"] is not None and shared is not None:
             stats = shared.count(call["arm"]["name"])
             stats.rated += 1
             stats.feedback += said.score

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.access.roles import require_endpoint
 from gateway.api.answering import write_error, write_plain, write_stream
+from gateway.api.cors import readable
 from gateway.api.errors import internal
 from gateway.api.headers import credential, read_headers
 from gateway.api.inbound import Inbound, Told
@@ -22,6 +23,7 @@ from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge
 from gateway.exchange import Exchange
 from gateway.records.journal import NO_ROOM
 from gateway.runtime import Gateway
+from gateway.telemetry.running import RUNNING
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -29,7 +31,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}").fullmatch
-_TRACEPARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch
+# A version to come may say more behind these: https://www.w3.org/TR/trace-context/#versioning-of-traceparent
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?").fullmatch
+_TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}").fullmatch
 _REFUSALS_A_SECOND = 1_000  # by a gateway that has server.max_in_flight calls: some four hundredths of a core
 
 _ROUTES: dict[str, type[Request]] = {
@@ -91,6 +95,7 @@ class Front:
         headers += (
             (b"retry-after", b"1"),
             *[(n, v) for n, v in scope["headers"] if n == b"x-request-id" and _SANE_ID(v)],
+            *gateway.revision.browsers.granted(dict(scope["headers"]).get(b"origin")),
         )
         await send({"type": "http.response.start", "status": 503, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -108,7 +113,9 @@ class Front:
         try:
             headers = read_headers(scope["headers"], gateway.revision.user_header)
             _read_known(headers, exchange)
-            gateway.sample(exchange)
+            if b"origin" in headers or b"sec-fetch-site" in headers:  # a web page, not a program
+                send = _for_page(headers, gateway, send)
+            RUNNING.set((exchange.trace_id, exchange.span_id, exchange.call_id))
             if gateway.draining:
                 raise Overloaded("This gateway is shutting down; another one takes over.", retry_after="1")
             if gateway.journal.full:
@@ -134,6 +141,7 @@ class Front:
             exchange.caller = keyring.speaking_for(caller, revision.claimed_user(request, headers))
             pipeline = revision.pipeline(request.model, exchange.caller)
             exchange.model = pipeline.model
+            gateway.sample(request, exchange)
             if told is not None:
                 await told.begin(exchange)
                 request = told.request
@@ -170,13 +178,25 @@ def _read_known(headers: dict[bytes, bytes], exchange: Exchange) -> None:
     if (
         traceparent is not None
         and (parent := _TRACEPARENT(traceparent))
+        and (len(traceparent) == 55 or traceparent[:2] != b"00")
         and parent[1].strip(b"0")
         and parent[2].strip(b"0")
     ):
         exchange.trace_id, exchange.trace_parent, exchange.trace_flags = (part.decode() for part in parent.groups())
+        if (state := headers.get(b"tracestate")) is not None and _TRACESTATE(state):
+            exchange.trace_state = state.decode("ascii")
     cache_control, own = headers.get(b"cache-control"), headers.get(b"x-gateway-cache")
     if cache_control is not None or own is not None:
         exchange.cache_wish = wish(cache_control, own)
+
+
+def _for_page(headers: dict[bytes, bytes], gateway: Gateway, send: Send) -> Send:
+    """What to answer with, so that the page may read it where it may. Raises CrossOrigin."""
+    revision = gateway.revision
+    granted = revision.browsers.granted(headers.get(b"origin"))
+    if revision.keyring.open:
+        revision.browsers.refuse_strangers(headers, "POST")
+    return readable(send, granted) if granted else send
 
 
 def _check_query(query: bytes) -> None:

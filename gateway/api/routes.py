@@ -1,4 +1,4 @@
-"""What FastAPI serves: models, calls, health, metrics and the API's documentation."""
+"""What FastAPI serves: models, health, metrics and the API's documentation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from gateway.access.roles import bound_to, require_role
+from gateway.access.roles import require_role
 from gateway.api.identity import Identified
-from gateway.errors import NotFound
 from gateway.runtime import Gateway
 from gateway.values import Caller
 
@@ -25,24 +24,12 @@ def router(gateway: Gateway, caller: Identified, health: Health) -> APIRouter:
     @routes.get("/v1/models", tags=["models"])
     async def list_models(who: Caller = identified) -> dict[str, Any]:
         """The public models that this key may use, in the configuration's order."""
-        return {"object": "list", "data": [_model(name) for name in _names(gateway, who)]}
+        return {"object": "list", "data": [_model(name, gateway) for name in _names(gateway, who)]}
 
     @routes.get("/v1/models/{name:path}", tags=["models"])
     async def get_model(name: str, who: Caller = identified) -> dict[str, Any]:
         """One public model, or a `provider/model` that this key may use."""
-        return _model(gateway.revision.pipeline(name, who).model)
-
-    @routes.get("/v1/calls/{call_id}", tags=["calls"])
-    async def get_call(call_id: str, who: Caller = identified) -> JSONResponse:
-        """What one call of your tenant did: prompt, features, passages, verdicts, target, usage, times.
-
-        A key of one user's is not told of another user's calls, unless it has a role. `call_id` is the answer's `x-gateway-call-id`, its `x-request-id` or its `id`.
-        """
-        await run_in_threadpool(gateway.journal.flush)
-        call = await run_in_threadpool(gateway.journal.find, call_id, who.tenant, bound_to(who))
-        if call is None:
-            raise NotFound(f"No call '{call_id}' is recorded for your tenant.", param="call_id")
-        return JSONResponse(call)
+        return _model(gateway.revision.pipeline(name, who).model, gateway)
 
     @routes.get("/healthz", tags=["health"])
     async def alive() -> dict[str, str]:
@@ -82,6 +69,14 @@ def _names(gateway: Gateway, who: Caller) -> list[str]:
     return [name for name in gateway.revision.pipelines if who.may_use(name)]
 
 
-def _model(name: str) -> dict[str, Any]:
-    """https://platform.openai.com/docs/api-reference/models/object"""
-    return {"id": name, "object": "model", "created": 0, "owned_by": "rag-gateway"}
+def _model(name: str, gateway: Gateway) -> dict[str, Any]:
+    """https://platform.openai.com/docs/api-reference/models/object
+
+    A public model also has its `description`, and `endpoints`: what it can be asked for, as a key's `endpoints` name it.
+    """
+    revision = gateway.revision
+    model: dict[str, Any] = {"id": name, "object": "model", "created": 0, "owned_by": "rag-gateway"}
+    entry, pipeline = revision.configuration.models.get(name), revision.pipelines.get(name)
+    if entry is not None and pipeline is not None:
+        model |= {"description": entry.description, "endpoints": sorted(pipeline.endpoints)}
+    return model

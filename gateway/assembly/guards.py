@@ -171,16 +171,18 @@ class Guards:
     def _outside(self) -> Outside:
         from guardrails.outside import Outside
 
-        return Outside(self._embed, self._complete, self._services.guard_posts.post)
+        return Outside(self.embed, self.complete, self._services.guard_posts.post)
 
-    def _complete(self, target: str) -> Complete:
+    def complete(self, target: str) -> Complete:
+        """Asks the chat model `provider/model`, for the call that is judged then."""
         from gateway.routing.beside import told
         from gateway.stages.guard_calls import completes
 
         provider, _, model = target.partition("/")
         return completes(partial(told, self._routes.plain(provider, model)), model)
 
-    def _embed(self, target: str) -> Embed:
+    def embed(self, target: str) -> Embed:
+        """Asks the embedder `provider/model`, or `local`."""
         from gateway.stages.guard_calls import embeds, embeds_here
 
         if target == "local":

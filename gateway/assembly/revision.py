@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gateway.access.browsers import Browsers
 from gateway.access.keyring import Keyring
 from gateway.assembly.caching import answer_cache, scope_of
 from gateway.assembly.guards import Guards, input_guard, output_guard
@@ -54,10 +55,11 @@ def compile_revision(loaded: Loaded, services: Services, fleet: Fleet, *, loopba
             tokens=services.token_issuers.verifier(access.tokens),
         ),
         pipelines={name: compiler.pipeline(name, model) for name, model in configuration.models.items()},
-        plain=_plain(routes, compiler.file_search, guards),
+        plain=_plain(routes, compiler.file_search, guards, configuration.telemetry.traces.content_of),
         user_header=user_header.lower().encode("ascii") if user_header else None,
         tightened=guards.tightener(),
         limits=limits,
+        browsers=Browsers.of(configuration.cors.origins, access.open_hosts, configuration.cors.max_age),
     )
 
 
@@ -100,7 +102,7 @@ class _Compiler:
         asked = model.guardrails
         input_policy = guards.policy(asked.input, "input", asked.budget)
         output_policy = guards.policy(asked.output, "output", asked.budget)
-        record = model.record_content
+        record = self.configuration.records.content == "on" if model.record_content is None else model.record_content
         shaped_by = [prompt.template.content_hash if prompt else ""]
         shaped_by += [policy.version if policy is not None else "" for policy in (input_policy, output_policy)]
         scope = scope_of(self.configuration, name, model, shaped_by)
@@ -116,7 +118,9 @@ class _Compiler:
             prompt=prompt,
             cache=answer_cache(name, model, scope, services),
             output_guard=output_guard(output_policy),
-            record_content=self.configuration.records.content == "on" if record is None else record,
+            quality=services.quality.watch(model.quality, guards) if model.quality is not None else None,
+            record_content=record,
+            keep_content=record or name in self.configuration.telemetry.traces.content_of,
             # Not where an answer may come from elsewhere: from what is kept, or from another arm.
             room=self.routes.room(model) if prepares and model.cache is None and not model.has_arms else None,
         )
@@ -181,7 +185,9 @@ def _file_search(services: Services) -> FileSearchStage | None:
     return FileSearchStage(services.vector_stores, PromptStage(built_in("file_search@1")))
 
 
-def _plain(routes: Routes, file_search: FileSearchStage | None, guards: Guards) -> Callable[[str], Pipeline | None]:
+def _plain(
+    routes: Routes, file_search: FileSearchStage | None, guards: Guards, content_of: frozenset[str]
+) -> Callable[[str], Pipeline | None]:
     """Pipelines for `provider/model` names: a plain proxy, compiled when first asked for; and for named guardrails."""
     known: dict[str, Pipeline] = {}
 
@@ -195,7 +201,13 @@ def _plain(routes: Routes, file_search: FileSearchStage | None, guards: Guards) 
                 return known[name]
             if line is None or not slash or not model:
                 return None
-            pipeline = Pipeline(name, line.provider.endpoints, routes.plain(provider, model), file_search=file_search)
+            pipeline = Pipeline(
+                name,
+                line.provider.endpoints,
+                routes.plain(provider, model),
+                file_search=file_search,
+                keep_content=name in content_of,
+            )
             if len(known) < _PLAIN_NAMES:
                 known[name] = pipeline
         return pipeline

@@ -152,7 +152,7 @@ class Routes:
 
             filters.append(CapabilityFilter(TokenCounter().count))
         after = model.hedge.after if model.hedge is not None else None
-        return Dispatcher(strategy, self._fleet.budget(name), tuple(filters), after)
+        return Dispatcher(strategy, self._fleet.budget(name), tuple(filters), after, model.strategy.kind)
 
     def plain(self, provider: str, model: str) -> Dispatcher:
         """For `provider/model` itself."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gateway.access.stored_keys import StoredKeys
 from gateway.assembly.caching import open_caches
 from gateway.assembly.limits import Counting, open_counting
+from gateway.assembly.quality import QualityService
 from gateway.assembly.sealing import seal_of
 from gateway.assembly.tokens import TrustedIssuers
 from gateway.cache.caches import Caches
@@ -22,9 +23,11 @@ from gateway.records.keys import KeyStore
 
 if TYPE_CHECKING:
     from gateway.assembly.semantic import SemanticStores
+    from gateway.analyst.attendant import Analyst
     from gateway.exchange import Exchange
     from gateway.guard_http import HttpPosts
     from gateway.pricing import PriceBook
+    from gateway.records.call_queries import CallQueries
     from gateway.records.feedback import FeedbackStore
     from gateway.records.responses import ResponseStore
     from gateway.records.retention import RetentionSweep
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from gateway.records.users import UserRecords
     from gateway.services import FeatureService, KnowledgeService
     from gateway.state import RedisState
+    from gateway.telemetry.traces import Traces
     from gateway.vector_stores import VectorStores
     from guardrails.outside import Post
 
@@ -46,6 +50,7 @@ class Services:
 
     database: Database
     keys: StoredKeys
+    quality: QualityService
     knowledge: KnowledgeService | None = None
     features: FeatureService | None = None
     vector_stores: VectorStores | None = None
@@ -59,7 +64,7 @@ class Services:
     def runs(self) -> list[Coroutine[None, None, None]]:
         services = (
             self.knowledge, self.features, self.vector_stores, self.guard_posts, self.keys, self.token_issuers,
-            self.counting, self.semantic,
+            self.counting, self.semantic, self.quality,
         )  # fmt: skip
         return [service.run() for service in services if service is not None]
 
@@ -105,22 +110,23 @@ def open_services(configuration: Configuration) -> Services:
     """Nothing is started or opened yet: `runs` does that, in the server's loop. Raises ValueError for a wrong URL."""
     assert configuration.records.url is not None, "loading fills in the default"
     database, state = Database(configuration.records.url), _state(configuration)
+    quality = QualityService(database)
     keys = StoredKeys(KeyStore(database), grace=configuration.access.key_grace)
     counting, caches = open_counting(configuration, database, state), open_caches(configuration, state)
     if configuration.retrieval is None and configuration.features is None:
-        return Services(database, keys, state=state, counting=counting, caches=caches)
+        return Services(database, keys, quality, state=state, counting=counting, caches=caches)
     from gateway.services import FeatureService, KnowledgeService
 
     features = FeatureService(configuration) if configuration.features is not None else None
     if configuration.retrieval is None:
-        return Services(database, keys, features=features, state=state, counting=counting, caches=caches)
+        return Services(database, keys, quality, features=features, state=state, counting=counting, caches=caches)
     from gateway.assembly.semantic import SemanticStores
     from gateway.vector_stores import VectorStores
 
     knowledge = KnowledgeService(configuration)
     stores = VectorStores(configuration.data_dir / "files", knowledge)
     semantic = SemanticStores(knowledge, caches, caches.seal)
-    return Services(database, keys, knowledge, features, stores, state, counting, caches, semantic=semantic)
+    return Services(database, keys, quality, knowledge, features, stores, state, counting, caches, semantic=semantic)
 
 
 def _state(configuration: Configuration) -> RedisState | None:
@@ -138,12 +144,14 @@ class Records:
 
     database: Database
     journal: CallJournal
+    queries: CallQueries
     routing: RoutingStore
     feedback: FeedbackStore
     responses: ResponseStore | None
     users: UserRecords
     retention: RetentionSweep
     close: Callable[[], None]
+    analyst: Analyst | None = None
 
     async def run(self) -> None:
         """A server that was away at the start is looked for until it is there. Until cancelled."""
@@ -167,10 +175,13 @@ class Records:
                 log.warning("what is past its time stays for another hour: %s", failure)
 
 
-def open_records(configuration: Configuration, database: Database, prices: PriceBook) -> Records:
+def open_records(
+    configuration: Configuration, database: Database, prices: PriceBook, traces: Traces | None = None
+) -> Records:
     """Open the record store; migrate it where it is embedded. Raises StoreUnavailable for an embedded one that can't be
     opened, and WrongVersion.
     """
+    from gateway.records.call_queries import CallQueries
     from gateway.records.calls import CallLog
     from gateway.records.contents import Contents
     from gateway.records.feedback import FeedbackStore
@@ -187,13 +198,6 @@ def open_records(configuration: Configuration, database: Database, prices: Price
         if database.embedded:
             raise
         log.error("the gateway starts without its record store and is not ready before it is there: %s", failure)
-    export, close_traces = None, None
-    if configuration.telemetry.traces.otlp is not None:
-        from gateway.telemetry.traces import Traces
-
-        traces = Traces(configuration.telemetry)
-        export, close_traces = traces.export, traces.close
-
     def price(exchange: Exchange) -> None:
         if exchange.cost is None and exchange.usage is not None and exchange.target is not None:
             found = prices.price(exchange.target)
@@ -203,12 +207,18 @@ def open_records(configuration: Configuration, database: Database, prices: Price
     seal = seal_of(configuration)
     contents = Contents(seal)
     strict = configuration.records.durability == "strict"
+    lake, analyst = configuration.lake is not None, None
+    if lake:
+        from gateway.analyst.attendant import Analyst
+        from gateway.analyst.settings import settings_of
+
+        analyst = Analyst(settings_of(configuration))
     spool = configuration.records.spool
     journal = CallJournal(
         configuration.data_dir / "spool",
-        Ledger(database),
+        Ledger(database, lake=lake),
         CallLog(database, contents),
-        export,
+        traces.export if traces is not None else None,
         price,
         contents=contents,
         strict=strict,
@@ -218,19 +228,21 @@ def open_records(configuration: Configuration, database: Database, prices: Price
 
     def close() -> None:
         journal.close()
-        if close_traces is not None:
-            close_traces()
+        if traces is not None:
+            traces.close()
 
     keep, periods = configuration.records.responses, configuration.records.retention
     return Records(
         database,
         journal,
+        CallQueries(database, contents),
         RoutingStore(database),
-        FeedbackStore(database),
+        FeedbackStore(database, lake=lake),
         None if keep == "off" else ResponseStore(database, keep, contents),
         UserRecords(database, contents, PseudonymStore(database, seal, 0.0) if seal is not None else None),
         RetentionSweep(database, Periods(periods.calls, periods.content)),
         close,
+        analyst,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
+from gateway.config.browsers import HostName
 from gateway.config.guardrails import KeyGuardrails
 from gateway.config.limits import Allowance
 from gateway.config.quantities import Duration
@@ -110,10 +111,12 @@ class Key(Grants):
 class Access(Section):
     """`key_grace`: how long keys of the record store that are known go on while that store is away.
 
-    `trusted_proxies`: whose `X-Forwarded-For` is believed, where a key is bound to networks.
+    `trusted_proxies`: whose `X-Forwarded-For` is believed, where a key is bound to networks. `open_hosts`: names by
+    which browsers and others may call a gateway that has no keys, beside localhost, addresses and the machine's name.
     """
 
     open_on_loopback: bool = True
+    open_hosts: list[HostName] = []
     user_header: HeaderName | None = None
     key_grace: Duration = 3_600.0
     trusted_proxies: list[Network] = []

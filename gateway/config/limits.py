@@ -10,7 +10,7 @@ from gateway.config.section import Section
 
 Dimension = Literal["key", "user", "tenant", "model", "target"]
 Period = Literal["day", "week", "month"]
-OwnCall = Literal["guardrail", "rewrite", "hyde", "shadow"]
+OwnCall = Literal["guardrail", "rewrite", "hyde", "shadow", "quality"]
 
 _Count = Annotated[int, Field(ge=0, le=10**12)]
 _MEASURES = (
@@ -94,7 +94,7 @@ class Charging(Section):
     """What is charged to limits and budgets, and what is reserved for a call before it is made.
 
     What an answer from a cache is charged is the cache's to say (`cache.charge`). `output_tokens` are reserved for a call that does not say `max_tokens`. `own_calls` says who pays the calls that
-    the gateway makes beside a caller's; those not named here are the caller's, but for copies to shadow targets.
+    the gateway makes beside a caller's; those not named here are the caller's, but for copies to shadow targets and what judges the quality of answers.
     """
 
     own_calls: dict[OwnCall, Literal["caller", "nobody"]] = {}

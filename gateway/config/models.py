@@ -12,14 +12,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from gateway.config.access import Access
+from gateway.config.browsers import Cors, Page
 from gateway.config.caching import ModelCache
 from gateway.config.guardrails import AnyRule, CheckName, ModelGuardrails, spelled
+from gateway.config.lake import Drift, Lake
 from gateway.config.limits import Charging, LimitRule
 from gateway.config.providers import Provider
+from gateway.config.quality import Quality
 from gateway.config.quantities import Duration, Size
 from gateway.config.records import Retention, Spool
 from gateway.config.routing import Ab, Bandit, BlueGreen, Canary, Hedge, Priority, Residency, Strategy, StrategyName
 from gateway.config.section import Credential, EncryptionKey, HttpUrl, RecordsUrl, Section, StateUrl
+from gateway.config.telemetry import Telemetry
 from gateway.values import Residency as Place
 
 OnFailure = Literal["continue", "refuse"]
@@ -80,23 +84,6 @@ class State(Section):
     @property
     def shared(self) -> bool:
         return self.url != "memory://"
-
-
-class Otlp(Section):
-    endpoint: HttpUrl
-    protocol: Literal["http/protobuf"] = "http/protobuf"
-    headers: dict[str, Credential] = {}
-
-
-class Traces(Section):
-    otlp: Otlp | None = None
-    sample: Annotated[float, Field(ge=0, le=1)] = 0.1
-    content: Literal["off"] = "off"
-
-
-class Telemetry(Section):
-    service_name: str = "rag-gateway"
-    traces: Traces = Traces()
 
 
 # --- what models are made of --------------------------------------------------------------------------
@@ -273,6 +260,7 @@ class Model(Section):
     retrieval: ModelRetrieval | None = None
     guardrails: ModelGuardrails = ModelGuardrails()
     cache: ModelCache | None = None
+    quality: Quality | None = None
     record_content: bool | None = None
 
     @field_validator("targets", "fallbacks", mode="before", json_schema_input_type=list[str | TargetEntry])
@@ -328,9 +316,13 @@ class Configuration(Section):
     data_dir: Path = Path("data")
     server: Server = Server()
     access: Access = Access()
+    cors: Cors = Cors()
+    page: Page = Page()
     records: Records = Records()
     state: State = State()
     telemetry: Telemetry = Telemetry()
+    lake: Lake | None = None
+    drift: Drift | None = None
     prompts: Prompts = Prompts()
     residency: Residency | None = None
     retrieval: Knowledge | None = None

@@ -18,6 +18,7 @@ from gateway.config.guardrails import (
 from gateway.config.models import AskedModel, Configuration, Model, TargetEntry
 from gateway.config.providers import HttpProvider, LocalEmbeddings
 from gateway.config.routing import BestOf
+from gateway.config.section import Section
 
 
 def check_references(configuration: Configuration, document: Document) -> tuple[list[ConfigFault], list[str]]:
@@ -53,7 +54,18 @@ class _References:
         self._pseudonyms()
         self._residency()
         self._limits()
+        self._lake()
         return self._faults, self._notices
+
+    def _lake(self) -> None:
+        """What is compared is in the lake, and vectors come from the gateway's own embedding process."""
+        lake, retrieval = self._configuration.lake, self._configuration.retrieval
+        if self._configuration.drift is not None and lake is None:
+            self._fault(("drift",), "needs the `lake` section, which keeps the calls that are compared")
+        if lake is not None and lake.vectors and (retrieval is None or retrieval.embeddings.url is not None):
+            self._fault(
+                ("lake", "vectors"), "needs the gateway's own embedder: a `retrieval` section without embeddings.url"
+            )
 
     def _limits(self) -> None:
         """What rules name is there, and no two rules say how much of the same there may be."""
@@ -151,8 +163,19 @@ class _References:
                     self._fault(where, fault)
 
     def _rule(self, path: Path, rule: AnyRule | Entry) -> None:
+        self._asked(path, rule)
+        leaves = isinstance(rule, ServerRule) and rule.residency != "on_premises"
+        if leaves and self._configuration.residency is not None:
+            self._fault(
+                (*path, "url"),
+                "would be sent what may not leave, as there is a `residency` section: a server on the premises "
+                "says `residency: on_premises`",
+            )
+
+    def _asked(self, path: Path, section: Section) -> None:
+        """Who embeds or judges for this section."""
         for key in ("embeddings", "judge", "target"):
-            asked = getattr(rule, key, None)
+            asked = getattr(section, key, None)
             if asked == "local":
                 if self._configuration.retrieval is None:
                     self._fault((*path, key), "`local` needs the `retrieval` section, which runs the embedder")
@@ -162,13 +185,6 @@ class _References:
                 found = self._configuration.providers.get(provider)
                 if found is not None and found.switched_off:
                     self._fault((*path, key), f"the provider `{provider}` is switched off: give it an api_key")
-        leaves = isinstance(rule, ServerRule) and rule.residency != "on_premises"
-        if leaves and self._configuration.residency is not None:
-            self._fault(
-                (*path, "url"),
-                "would be sent what may not leave, as there is a `residency` section: a server on the premises "
-                "says `residency: on_premises`",
-            )
 
     def _model(self, name: str, model: Model) -> None:
         path: Path = ("models", name)
@@ -208,6 +224,8 @@ class _References:
                 (*path, "cache", "semantic"),
                 "needs the top-level `retrieval` section, which has the embedder and the vector store",
             )
+        if model.quality is not None:
+            self._asked((*path, "quality"), model.quality)
         if model.features is not None and configuration.features is None:
             self._fault((*path, "features"), "needs the top-level `features` section, which names the Feast repository")
         if model.retrieval is not None:

@@ -8,33 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import jinja2
+from typing import Any, Literal
 
 from features.vector import FeatureValue, FeatureVector
-from gateway.chat import last_question, text_of
-from gateway.prompts.fences import fence_word
+from gateway.chat import last_question
+from gateway.prompts.budget import Message, PromptTooLong, Room
+from gateway.prompts.front_matter import FrontMatter
+from gateway.prompts.inputs import BadInput, filled
+from gateway.prompts.language import Text
+from gateway.prompts.passages import described, fenced, one_line
+from gateway.prompts.sandbox import Piece, RenderingFailed
 from gateway.prompts.tokens import TokenCounter
+from gateway.values import Origin, PromptPart
 from retrieval.passages import Passage
 
-Message = dict[str, Any]
+__all__ = ["BadInput", "Message", "PromptTooLong", "Rendered", "RenderingFailed", "Template", "fenced"]
 
-_MESSAGE_TOKENS = 4  # what a chat format adds to each message, roughly
-_PART_TOKENS = 300  # an image or another part that is not text
-_LONGEST_FEATURE = 200
-
-
-class PromptTooLong(Exception):
-    """What can't be left out is more than the budget."""
-
-    def __init__(self, tokens: int, limit: int) -> None:
-        super().__init__(f"The conversation needs {tokens} tokens, this model's prompt may have {limit}. Shorten it.")
+_SUMMARY = "What was said before in this conversation, summed up by a model:\n\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """`passages` are those that had room, in the order of their [n]; `trimmed` tells what had none."""
+    """`passages` are those that had room, in the order of their [n]; `trimmed` tells what had none, and `dropped` are
+    the messages of the turns among that. `parts` tell whose words each message is made of."""
 
     messages: list[Message]
     template: str
@@ -42,104 +38,129 @@ class Rendered:
     tokens_estimated: bool
     passages: tuple[Passage, ...]
     trimmed: tuple[str, ...]
+    content_hash: str = ""
+    parts: tuple[PromptPart, ...] = ()
+    dropped: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """One message of the template's own; it is left out where `when` says nothing."""
+
+    role: str
+    text: Text
+    when: Text | None = None
+
+
+TemplatePart = TextPart | Literal["conversation", "few_shot"]
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """`parts` are (role, compiled text), or None where the conversation goes. `defaults` are features' fallbacks."""
+    """One version, compiled. `tenant`: whose it is; "" for the gateway's own."""
 
     name: str
     version: int
     content_hash: str
-    parts: tuple[tuple[str, jinja2.Template] | None, ...]
-    defaults: Mapping[str, FeatureValue]
-    max_prompt_tokens: int
+    front: FrontMatter
+    parts: tuple[TemplatePart, ...]
+    tenant: str = ""
+    wants_facts: bool = False
     counter: TokenCounter = field(default_factory=TokenCounter)
 
     @property
     def reference(self) -> str:
         return f"{self.name}@{self.version}"
 
+    @property
+    def max_prompt_tokens(self) -> int:
+        return self.front.max_prompt_tokens
+
+    @property
+    def defaults(self) -> Mapping[str, FeatureValue]:
+        """The features that it uses, each with its value for a user who has none."""
+        return self.front.defaults
+
     def question(self, messages: Sequence[Mapping[str, Any]]) -> str:
         """The text of the last user message: what a search is for."""
         return last_question(messages)
 
     def render(
-        self, messages: Sequence[Message], features: FeatureVector | None, passages: Sequence[Passage]
+        self,
+        messages: Sequence[Message],
+        features: FeatureVector | None,
+        passages: Sequence[Passage],
+        inputs: Mapping[str, Any] | None = None,
+        summary: str | None = None,
     ) -> Rendered:
-        """The prompt for this conversation. Raises PromptTooLong.
-
-        Where it does not fit, passages go first, the worst-ranked first, then the oldest turns; the last user
-        message and what follows it always stay, and so does the template's own text.
+        """The prompt for this conversation. `inputs` are what the caller gave; `summary` stands for turns that are left
+        out. Raises BadInput, PromptTooLong, and RenderingFailed for values that the template can't do with.
         """
-        user = {name: _one_line(value) for name, value in self._user(features).items()}
-        kept = list(passages)
-        lead, turns = _turns(messages)
-        trimmed: list[str] = []
-        fixed = sum(self._cost(message) for message in lead)
-        costs = [sum(self._cost(message) for message in turn) for turn in turns]
-        own = self._own(user, kept)
-        while (total := sum(self._cost(m) for m in own if m) + fixed + sum(costs)) > self.max_prompt_tokens:
-            if kept:
-                trimmed.append(f"passage {kept.pop().section_id}")
-                own = self._own(user, kept)
-            elif len(turns) > 1:
-                trimmed.append(f"{len(turns.pop(0))} messages of an early turn")
-                costs.pop(0)
-            else:
-                raise PromptTooLong(total, self.max_prompt_tokens)
-        conversation = [*lead, *(message for turn in turns for message in turn)]
+        front = self.front
+        known = {name: value for name, value in features.values.items() if value is not None} if features else {}
+        values: dict[str, Any] = {
+            **filled(front.inputs, inputs),
+            "user": {name: one_line(value) for name, value in {**front.defaults, **known}.items()},
+            "question": last_question(messages),
+        }
+        if self.wants_facts:
+            values["facts"] = described(features) if features is not None else []
+        shots = [
+            ({"role": "user", "content": shot.user}, {"role": "assistant", "content": shot.assistant})
+            for shot in front.few_shot
+        ]
+        room = Room(messages, passages, shots, self.counter)
+        if summary:
+            room.add_lead({"role": "user", "content": _SUMMARY + summary})
+        room.keep_within(front.budget)
+        own: list[tuple[Message, list[Piece]] | str] = []
+
+        def cost() -> int:
+            own[:] = self._own(values, room.passages)
+            return sum(room.cost(part[0]) for part in own if not isinstance(part, str))
+
+        tokens = room.fit(front.max_prompt_tokens, front.trim, cost, conversation=front.takes_conversation)
         rendered: list[Message] = []
-        for message in own:
-            rendered += conversation if message is None else [message]
-        return Rendered(rendered, self.reference, total, self.counter.estimated, tuple(kept), tuple(trimmed))
+        parts: list[PromptPart] = []
+        for part in own:
+            if part == "conversation":
+                parts += _told(rendered, room.conversation, "conversation")
+            elif part == "few_shot":
+                parts += _told(rendered, [message for shot in room.shots for message in shot], "template")
+            else:
+                assert not isinstance(part, str)
+                parts += _written(len(rendered), part[1])
+                rendered.append(part[0])
+        return Rendered(
+            rendered, self.reference, tokens, self.counter.estimated, tuple(room.passages), tuple(room.trimmed),
+            self.content_hash, tuple(parts), tuple(room.dropped),
+        )  # fmt: skip
 
-    def _own(self, user: Mapping[str, FeatureValue], passages: Sequence[Passage]) -> list[Message | None]:
-        values = {"user": user, "passages": fenced(passages), "passage_count": len(passages)}
-        return [None if part is None else {"role": part[0], "content": part[1].render(values)} for part in self.parts]
-
-    def _user(self, features: FeatureVector | None) -> dict[str, FeatureValue]:
-        known = features.values if features is not None else {}
-        return {**self.defaults, **{name: value for name, value in known.items() if value is not None}}
-
-    def _cost(self, message: Mapping[str, Any]) -> int:
-        content = message.get("content")
-        parts = content if isinstance(content, list) else ()
-        other = sum(_PART_TOKENS for part in parts if not isinstance(part.get("text"), str))
-        calls = str(message["tool_calls"]) if message.get("tool_calls") else ""
-        return _MESSAGE_TOKENS + self.counter.count(text_of(message) + calls) + other
-
-
-def fenced(passages: Sequence[Passage]) -> str:
-    """The passages as data: numbered, each between marks that carry a secret word."""
-    if not passages:
-        return ""
-    word = fence_word(passages)
-    return "\n".join(
-        f"<passage {word} [{n}] title={_one_line(passage.title)!r}>\n{passage.text}\n</passage {word}>"
-        for n, passage in enumerate(passages, 1)
-    )
+    def _own(self, values: Mapping[str, Any], passages: Sequence[Passage]) -> list[tuple[Message, list[Piece]] | str]:
+        """The template's own messages, and what each is made of."""
+        told = {**values, "passages": fenced(passages), "passage_count": len(passages)}
+        own: list[tuple[Message, list[Piece]] | str] = []
+        for part in self.parts:
+            if isinstance(part, str):
+                own.append(part)
+            elif part.when is None or part.when.pieces(told):
+                pieces = part.text.pieces(told)
+                own.append(({"role": part.role, "content": "".join(pieces)}, pieces))
+        return own
 
 
-def _turns(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:
-    """The caller's system messages at the beginning, and the turns, each from a user's message up to the next.
-
-    A turn is left out whole, so a tool's result is never parted from the call that it answers.
-    """
-    lead: list[Message] = []
-    turns: list[list[Message]] = []
+def _told(rendered: list[Message], messages: Sequence[Message], origin: Origin) -> list[PromptPart]:
+    """Add whole messages of one origin."""
+    parts = []
     for message in messages:
-        if not turns and message.get("role") in ("system", "developer"):
-            lead.append(message)
-            continue
-        if message.get("role") == "user" or not turns:
-            turns.append([])
-        turns[-1].append(message)
-    return lead, turns
+        content = message.get("content")
+        parts.append(PromptPart(len(rendered), origin, len(content) if isinstance(content, str) else 0))
+        rendered.append(message)
+    return parts
 
 
-def _one_line(value: FeatureValue) -> FeatureValue:
-    """A feature is data too: no line breaks, no control characters, no length that pushes the prompt aside."""
-    if not isinstance(value, str):
-        return value
-    return " ".join("".join(c if c.isprintable() else " " for c in value).split())[:_LONGEST_FEATURE]
+def _written(message: int, pieces: Sequence[Piece]) -> list[PromptPart]:
+    lengths: dict[Origin, int] = {}
+    for piece in pieces:
+        lengths[piece.origin] = lengths.get(piece.origin, 0) + len(piece)
+    return [PromptPart(message, origin, length) for origin, length in lengths.items()]

@@ -281,7 +281,7 @@ class Http2:
         """Raises ValueError for a URL or a header that can't be sent."""
         if not base_url.startswith("https://"):
             raise ValueError("`http2` needs a base_url with https")
-        self._origin = Origin(base_url, connect_timeout=connect_timeout, protocols=("h2", "http/1.1"))
+        self.origin = Origin(base_url, connect_timeout=connect_timeout, protocols=("h2", "http/1.1"))
         self._over_http1 = Upstream(base_url, headers, connect_timeout=connect_timeout, max_connections=max_connections)
         fixed = {"content-type": "application/json", "accept-encoding": "identity"} | checked(headers)
         self._fixed = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fixed.items()]
@@ -301,8 +301,8 @@ class Http2:
         head = [
             (b":method", b"POST"),
             (b":scheme", b"https"),
-            (b":authority", self._origin.authority.encode("ascii")),
-            (b":path", self._origin.prefix + path),
+            (b":authority", self.origin.authority.encode("ascii")),
+            (b":path", self.origin.prefix + path),
             *self._fixed,
             *_fields(extra),
             (b"content-length", b"%d" % len(body)),
@@ -340,7 +340,7 @@ class Http2:
 
     async def _connect(self) -> Http2Connection | None:
         loop = asyncio.get_running_loop()
-        connection = await self._origin.connect(lambda: Http2Connection(self, loop))
+        connection = await self.origin.connect(lambda: Http2Connection(self, loop))
         try:
             async with asyncio.timeout(self._connect_timeout):
                 self._agreed = await connection.agreed

@@ -64,17 +64,19 @@ class OpenAICompatible:
         loop = asyncio.get_running_loop()
         timeouts = self._timeouts
         body = request.body_for(target.model)
-        trace = f"traceparent: 00-{exchange.trace_id}-{exchange.span_id}-{exchange.trace_flags or '00'}\r\n"
-        extra = f"{trace}x-request-id: {exchange.request_id}\r\n".encode("ascii")
+        attempt = exchange.trying or exchange.attempt(target)
+        extra = f"{exchange.trace_headers(attempt)}x-request-id: {exchange.request_id}\r\n".encode("ascii")
         first = loop.time() + timeouts.first_token
         by, timer = (first, "first_token") if request.stream and first < deadline else (deadline, "total")
         path = request.path if self._path is None else self._path(request.path, target.model)
         if self._signer is not None:
             signed = await signed_by(self._signer, Outgoing(path, body), by)
             extra += "".join([f"{name}: {value}\r\n" for name, value in signed]).encode("latin-1")
+        attempt.sent = self._upstream.origin, path
         reply = await self._upstream.post(path, extra, body, by, timer)
         try:
-            exchange.upstream_id = request_id(reply.headers)
+            attempt.http_status = reply.status
+            attempt.upstream_id = request_id(reply.headers)
             if reply.status != 200:
                 raise await refusal(reply, read_error, self._secrets)
             if reply.headers.get(b"content-encoding", b"identity") != b"identity":

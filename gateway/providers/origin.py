@@ -33,6 +33,8 @@ class Origin:
         self._connect_timeout = connect_timeout
         self.authority = self._host if parts.port is None else f"{self._host}:{parts.port}"
         self.prefix = b"/v1" if self._unix_path else parts.path.rstrip("/").encode("ascii")
+        self.address, self.port = self._host, self._port
+        self.url = f"{'https' if self._ssl else 'http'}://{self.authority}{self.prefix.decode('ascii')}"
 
     async def connect(self, protocol: Callable[[], P]) -> P:
         """A new connection's protocol. Raises UpstreamTimeout, UpstreamFailed."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import UpstreamTimeout
+
+if TYPE_CHECKING:
+    from gateway.providers.origin import Origin
 
 HIGH_WATER = 262_144  # unread bytes of an answer before the provider is slowed
 MAX_HEADERS = 65_536  # bytes of an answer's headers
@@ -177,6 +180,8 @@ class Reply:
 
 class Transport(Protocol):
     """The connections to one origin."""
+
+    origin: Origin
 
     async def post(self, path: bytes, extra: bytes, body: bytes, deadline: float, timer: str) -> Reply:
         """POST `body` and return the answer, its headers read. `extra` are whole header lines, each with CRLF.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.providers.dialect import Asked, Dialect, Signer
     from gateway.providers.protocol import Chunks
     from gateway.providers.reply import Transport
-    from gateway.values import Target
+    from gateway.values import Attempt, Target
 
 # What says something about the call to the gateway or the vendor's bookkeeping, and nothing about the answer.
 _HINTS = frozenset(
@@ -98,12 +98,13 @@ class Translated:
         for name in lacking:
             if name not in exchange.left_out:
                 exchange.left_out.append(name)
+        attempt = exchange.trying or exchange.attempt(target)
         count = asked.get("n") or 1
         if count > 1 and not self._dialect.capabilities.choices:
             asked["n"] = 1
-            calls = [self._one(request, asked, target, exchange, deadline) for _ in range(count)]
+            calls = [self._one(request, asked, attempt, exchange, deadline) for _ in range(count)]
             return await fan_out(calls, stream=request.stream)
-        return await self._one(request, asked, target, exchange, deadline)
+        return await self._one(request, asked, attempt, exchange, deadline)
 
     async def aclose(self) -> None:
         await self._upstream.aclose()
@@ -125,22 +126,24 @@ class Translated:
         ]
 
     async def _one(
-        self, request: Request, asked: Asked, target: Target, exchange: Exchange, deadline: float
+        self, request: Request, asked: Asked, attempt: Attempt, exchange: Exchange, deadline: float
     ) -> PlainAnswer | StreamedAnswer:
         loop = asyncio.get_running_loop()
         timeouts, dialect, stream = self._timeouts, self._dialect, request.stream
         first = loop.time() + timeouts.first_token
         by, timer = (first, "first_token") if stream and first < deadline else (deadline, "total")
-        outgoing = dialect.outgoing(request.endpoint, asked, target.model, stream=stream)
+        outgoing = dialect.outgoing(request.endpoint, asked, attempt.target.model, stream=stream)
         headers = outgoing.headers
         if self._signer is not None:
             headers += await signed_by(self._signer, outgoing, by)
-        lines = [f"traceparent: 00-{exchange.trace_id}-{exchange.span_id}-{exchange.trace_flags or '00'}\r\n"]
+        lines = [exchange.trace_headers(attempt)]
         lines += [f"{name}: {value}\r\n" for name, value in headers]
         extra = "".join(lines).encode("latin-1")
+        attempt.sent = self._upstream.origin, outgoing.path
         reply = await self._upstream.post(outgoing.path, extra, outgoing.body, by, timer)
         try:
-            exchange.upstream_id = request_id(reply.headers)
+            attempt.http_status = reply.status
+            attempt.upstream_id = request_id(reply.headers)
             if reply.status != 200:
                 raise await refusal(reply, dialect.read_error, self._secrets)
             if reply.headers.get(b"content-encoding", b"identity") != b"identity":

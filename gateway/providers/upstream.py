@@ -135,9 +135,9 @@ class Upstream:
 
     def __init__(self, base_url: str, headers: dict[str, str], *, connect_timeout: float, max_connections: int) -> None:
         """Raises ValueError for a URL or a header that can't be sent."""
-        self._origin = Origin(base_url, connect_timeout=connect_timeout)
+        self.origin = Origin(base_url, connect_timeout=connect_timeout)
         fixed = {
-            "host": self._origin.authority, "content-type": "application/json", "accept-encoding": "identity",
+            "host": self.origin.authority, "content-type": "application/json", "accept-encoding": "identity",
         }  # fmt: skip
         lines = [f"{name}: {value}" for name, value in (fixed | checked(headers)).items()]
         self._fixed = "\r\n".join(lines).encode("latin-1")
@@ -152,7 +152,7 @@ class Upstream:
         """See Transport."""
         head = self._heads.get(path)
         if head is None:
-            head = b"POST " + self._origin.prefix + path + b" HTTP/1.1\r\n" + self._fixed + b"\r\n"
+            head = b"POST " + self.origin.prefix + path + b" HTTP/1.1\r\n" + self._fixed + b"\r\n"
             self._heads[path] = head
         head = b"%b%bcontent-length: %d\r\n\r\n" % (head, extra, len(body))
         while True:
@@ -172,7 +172,7 @@ class Upstream:
         loop = asyncio.get_running_loop()
         self._opening += 1
         try:
-            connection = await self._origin.connect(lambda: Connection(self, loop))
+            connection = await self.origin.connect(lambda: Connection(self, loop))
         finally:
             self._opening -= 1
         self._open.add(connection)

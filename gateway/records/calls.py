@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, text
 
-from gateway.exchange import Exchange
+from gateway.exchange import Asked, Exchange
 from gateway.records.contents import Contents
 from gateway.records.database import Database
+from gateway.records.feedback import feedback_on
+from gateway.records.quality import quality_of
 
 COLUMNS = (
     "call_id", "request_id", "answer_id", "tenant", "key_name", "user", "endpoint", "requested_model", "model",
@@ -20,7 +22,17 @@ COLUMNS = (
     "content",
 )  # fmt: skip
 
-_ATTEMPT = ("target", "outcome", "status", "ms", "upstream_id", "residency")  # older rows have the first four
+_ATTEMPT = (
+    "target",
+    "outcome",
+    "status",
+    "ms",
+    "upstream_id",
+    "residency",
+    "start_ms",
+)  # older rows have the first few
+
+_TOLD_ELSEWHERE = frozenset({"messages", "model", "stream", "stream_options", "user", "input", "query", "documents"})
 
 _LONGEST_NAME = 512  # characters
 
@@ -54,11 +66,16 @@ class CallLog:
     def find(self, call_id: str, tenant: str, user: str | None = None) -> dict[str, Any] | None:
         """The tenant's newest call that `call_id` names: by its id, its answer's id or its request id.
 
-        With a `user`, not another user's: what came without a user is the whole tenant's.
+        With a `user`, not another user's: what came without a user is the whole tenant's. With all feedback on it; for
+        a `user`, with theirs.
         """
         with self._database.reading() as connection:
             found = connection.execute(self._find, {"id": call_id, "tenant": tenant, "user": user}).mappings().first()
-        return told(dict(found), self._contents) if found is not None else None
+            if found is None:
+                return None
+            said = feedback_on(connection, found["call_id"], tenant, user)
+            judged = quality_of(connection, found["call_id"], tenant)
+        return {**told(dict(found), self._contents), "feedback": said, "quality": judged}
 
 
 def insert(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -98,11 +115,32 @@ def _content(exchange: Exchange, contents: Contents) -> bytes | None:
     if not exchange.record_content:
         return None
     said: dict[str, Any] = {"messages": exchange.messages, "answer": exchange.answer_text}
+    if exchange.messages is not None:  # the input guardrails have let it pass
+        if exchange.asked is not None:
+            said["conversation"] = exchange.asked
+        if exchange.request is not None:
+            said |= _asked(exchange.request)
+        if exchange.searched is not None:
+            said["queries"] = exchange.searched.queries
     if exchange.passages:
         said["passages"] = [passage.text for passage in exchange.passages]
     if exchange.error_message is not None:
         said["error_message"] = exchange.error_message
     return contents.written(said, place_of(exchange.call_id))
+
+
+def _asked(request: Asked) -> dict[str, Any]:
+    """What a request says beside its messages, and has not said to the gateway alone: enough to ask it again."""
+    asked: dict[str, Any] = {}
+    # The event loop may set the target's model in the fields meanwhile: a copy is made in one step.
+    fields = {name: value for name, value in dict(request.fields).items() if name not in _TOLD_ELSEWHERE}
+    if fields:
+        asked["parameters"] = fields
+    if request.rag is not None:
+        asked["rag"] = {name: value for name, value in msgspec.structs.asdict(request.rag).items() if value is not None}
+    if request.file_search is not None:
+        asked["file_search"] = request.file_search
+    return asked
 
 
 def place_of(call_id: str) -> str:
@@ -116,23 +154,49 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
     detail: dict[str, Any] = {
         "stages": [[name, (begin - started) // 1000, (end - begin) // 1000] for name, begin, end in exchange.stages],
         "attempts": [
-            [a.target.label, a.outcome, a.status, round(a.ms, 3), a.upstream_id, a.residency] for a in exchange.attempts
+            [
+                a.target.label,
+                a.outcome,
+                a.status,
+                round(a.ms, 3),
+                a.upstream_id,
+                a.residency,
+                (a.began - started) // 1000 / 1000 if a.began else None,
+            ]
+            for a in exchange.attempts
         ],
     }
     if exchange.template is not None:
-        detail["template"] = {"reference": exchange.template, "trimmed": exchange.trimmed}
+        detail["template"] = {
+            "reference": exchange.template,
+            "hash": exchange.template_hash,
+            "trimmed": exchange.trimmed,
+        }
     if exchange.features is not None:
         features = exchange.features
         detail["features"] = {
             "service": features.service, "entity": dict(features.entity), "values": dict(features.values),
             "missing": features.missing,
         }  # fmt: skip
+        if features.sensitivity:
+            detail["features"]["sensitivity"] = features.sensitivity
+        if (event_times := getattr(features, "event_times", None)) is not None:
+            detail["features"]["event_times"] = event_times
+    if exchange.searched is not None:
+        searched = exchange.searched
+        detail["searched"] = {
+            "collection": searched.collection, "mode": searched.mode, "rerank": searched.rerank,
+            "top_k": searched.top_k, "min_score": searched.min_score, "rewritten": searched.rewritten,
+            "found": searched.found,
+        }  # fmt: skip
+    if exchange.dropped:
+        detail["dropped"] = exchange.dropped
     if exchange.passages:
         detail["passages"] = [
             {
                 "n": n, "document_id": p.document_id, "version": p.version, "section_id": p.section_id,
                 "collection": p.collection, "score": round(p.score, 4), "title": p.title, "url": p.url,
-                "heading": p.heading,
+                "heading": p.heading, **({"sensitivity": p.sensitivity} if p.sensitivity != "public" else {}),
             }
             for n, p in enumerate(exchange.passages, 1)
         ]  # fmt: skip
@@ -158,6 +222,15 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
             detail["cache"]["semantic"] = exchange.semantic.told()
     if exchange.cost is not None:
         detail["cost"] = exchange.cost
+    if len(exchange.ranked) > 1 or exchange.passed_over:
+        detail["routing"] = {
+            "strategy": exchange.strategy,
+            "candidates": [candidate.target.label for candidate in exchange.ranked],
+            "passed_over": exchange.passed_over,
+        }
+    caller = exchange.caller
+    if caller is not None and (caller.groups or caller.guardrails):
+        detail["caller"] = {"groups": sorted(caller.groups), "guardrails": caller.guardrails}
     if exchange.arm is not None:
         detail["arm"] = {"name": exchange.arm, "propensity": exchange.propensity}
     if exchange.made_for is not None:
@@ -183,6 +256,12 @@ def told(values: Mapping[str, Any], contents: Contents) -> dict[str, Any]:
     for passage, text_ in zip(detail.get("passages", ()), said.pop("passages", ()), strict=False):
         passage["text"] = text_
     detail |= said
+    searched = detail.get("searched")
+    if searched is not None:
+        searched["queries"] = detail.get("queries")
+    routing = detail.get("routing")
+    if routing is not None:
+        routing["passed_over"] = [{"target": target, "why": why} for target, why in routing["passed_over"]]
     usage = None
     if values["prompt_tokens"] is not None:
         usage = {
@@ -198,20 +277,33 @@ def told(values: Mapping[str, Any], contents: Contents) -> dict[str, Any]:
         "answer_id": values["answer_id"],
         "created": values["started_at"] // 1_000_000_000,
         "endpoint": values["endpoint"],
-        "caller": {"key": values["key_name"], "tenant": values["tenant"], "user": values["user"]},
+        "caller": {
+            "key": values["key_name"],
+            "key_id": values["key_id"],
+            "tenant": values["tenant"],
+            "user": values["user"],
+            **detail.get("caller", {}),
+        },
         "requested_model": values["requested_model"],
         "model": values["model"],
         "template": detail.get("template"),
+        "conversation": detail.get("conversation"),
         "messages": detail.get("messages"),
+        "parameters": detail.get("parameters"),
+        "rag": detail.get("rag"),
+        "file_search": detail.get("file_search"),
         "answer": detail.get("answer"),
         "features": detail.get("features"),
+        "searched": searched,
         "passages": detail.get("passages", []),
+        "dropped": detail.get("dropped", []),
         "guardrails": detail.get("guardrails", []),
         "cache": values["cache"],
         "cache_decision": detail.get("cache"),
         "target": values["target"],
         "served_model": values["served_model"],
-        "attempts": [dict(zip(_ATTEMPT, attempt, strict=False)) for attempt in detail["attempts"]],
+        "routing": routing,
+        "attempts": _attempts(detail, values["target"], usage),
         "cost": detail.get("cost"),
         "arm": detail.get("arm"),
         "sensitivity": detail.get("sensitivity"),
@@ -231,3 +323,13 @@ def told(values: Mapping[str, Any], contents: Contents) -> dict[str, Any]:
         "trace_id": values["trace_id"],
         "config_revision": values["revision"],
     }
+
+
+def _attempts(detail: Mapping[str, Any], target: str | None, usage: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Each try. What was used and what it cost is the answer's: it is told of the last try that gave one."""
+    attempts = [dict(zip(_ATTEMPT, attempt, strict=False)) for attempt in detail["attempts"]]
+    for attempt in reversed(attempts):
+        if attempt["outcome"] == "ok" and attempt["target"] == target:
+            attempt |= {"usage": usage, "cost": detail.get("cost")}
+            break
+    return attempts

@@ -38,6 +38,11 @@ class Contents:
             return None
         return _decode(found[0])
 
+    @staticmethod
+    def is_sealed(kept: bytes) -> bool:
+        """Whether it is encrypted, and can be read with a key only."""
+        return kept.startswith(_SEALED)
+
     def rewrapped(self, kept: bytes, place: str) -> bytes | None:
         """The same under the first key; `kept` itself where it is so already, None where no key opens it."""
         assert self._seal is not None, "who rewraps has keys"

@@ -7,9 +7,10 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from gateway.records.database import Database
+from gateway.records.lake_queue import tell_feedback
 from gateway.records.schema import feedback as table
 
 
@@ -29,12 +30,23 @@ class Feedback:
 class FeedbackStore:
     """Over a prepared database. Blocking; any thread may. Raises StoreUnavailable."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lake: bool = False) -> None:
+        """`lake`: what is kept is told to it."""
         self._database = database
+        self._lake = lake
 
-    def add(self, feedback: Feedback) -> None:
+    def add(self, feedback: Feedback) -> bool:
+        """Whether it is new: who says the same of the same call again has said nothing more."""
+        values = asdict(feedback)
+        same = [table.c.call_id == values["call_id"]]
+        same += [table.c[name].is_not_distinct_from(value) for name, value in values.items() if name != "call_id"]
         with self._database.writing() as connection:
-            connection.execute(table.insert().values(at=time.time_ns(), **asdict(feedback)))
+            if connection.scalar(select(table.c.id).where(*same).limit(1)) is not None:
+                return False
+            made = connection.execute(table.insert().values(at=time.time_ns(), **values)).inserted_primary_key
+            if self._lake and made is not None:
+                tell_feedback(connection, made[0])
+        return True
 
     def rated(self, call_ids: Collection[str]) -> set[str]:
         """Which of these calls have been given a score."""
@@ -50,7 +62,14 @@ class FeedbackStore:
 
     def of(self, call_id: str, tenant: str) -> list[dict[str, Any]]:
         """All that was said of one call of a tenant, oldest first; `at` in seconds since the epoch."""
-        columns = table.c["at", "user", "score", "label", "comment", "correction"]
-        query = select(*columns).where(table.c.tenant == tenant, table.c.call_id == call_id).order_by(table.c.id)
         with self._database.reading() as connection:
-            return [{**row, "at": row["at"] / 1e9} for row in connection.execute(query).mappings()]
+            return feedback_on(connection, call_id, tenant)
+
+
+def feedback_on(connection: Connection, call_id: str, tenant: str, user: str | None = None) -> list[dict[str, Any]]:
+    """All that was said of one call, or all that `user` said of it, oldest first; `at` in seconds since the epoch."""
+    columns = table.c["at", "user", "score", "label", "comment", "correction"]
+    query = select(*columns).where(table.c.tenant == tenant, table.c.call_id == call_id).order_by(table.c.id)
+    if user is not None:
+        query = query.where(table.c.user == user)
+    return [{**row, "at": row["at"] / 1e9} for row in connection.execute(query).mappings()]

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from gateway.records.calls import COLUMNS
 from gateway.records.calls import insert as insert_calls
 from gateway.records.database import Database
+from gateway.records.lake_queue import tell_calls
 from gateway.records.schema import spool_cursors
 from gateway.records.spend import add_spend
 
@@ -28,8 +29,10 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Ledger:
     """Blocking; any thread may. Two processes that bring the same spool's records never count one twice."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lake: bool = False) -> None:
+        """`lake`: what is kept is told to it."""
         self._database = database
+        self._lake = lake
 
     def apply(self, spool_id: str, columns: Sequence[str], entries: Sequence[tuple[int, Entry]]) -> None:
         """Keep all of `entries`, (number, call) in their order, or none; those kept before are passed over.
@@ -40,7 +43,10 @@ class Ledger:
             done = _cursor(connection, spool_id)
             entries = [entry for entry in entries if entry[0] > done]
             if entries:
-                insert_calls(connection, [_row(columns, entry.values) for _, entry in entries])
+                rows = [_row(columns, entry.values) for _, entry in entries]
+                insert_calls(connection, rows)
+                if self._lake:
+                    tell_calls(connection, [row[0] for row in rows])
                 add_spend(connection, [entry for _, entry in entries])
                 through = update(spool_cursors).where(spool_cursors.c.spool_id == spool_id)
                 connection.execute(through.values(sequence=entries[-1][0]))

@@ -6,7 +6,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from gateway.config.quantities import duration
 from gateway.records.database import Database
-from gateway.records.schema import calls, feedback, tenants
+from gateway.records.schema import calls, feedback, quality, tenants
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class RetentionSweep:
                 ids = list(connection.scalars(old))
                 if ids:
                     connection.execute(delete(feedback).where(feedback.c.tenant == tenant, feedback.c.call_id.in_(ids)))
+                    connection.execute(delete(quality).where(quality.c.call_id.in_(ids)))
                     connection.execute(delete(calls).where(calls.c.call_id.in_(ids)))
             total += len(ids)
             if len(ids) < _AT_ONCE:
@@ -86,6 +87,16 @@ class RetentionSweep:
             total += len(ids)
             if len(ids) < _AT_ONCE:
                 return total
+
+
+def periods_by_tenant(database: Database, otherwise: Periods) -> Callable[[str], Periods]:
+    """How long each tenant's records are kept, as it is told now; `otherwise` where a tenant says nothing of its own.
+
+    Raises StoreUnavailable.
+    """
+    with database.reading() as connection:
+        own = {row.id: json.loads(row.grants).get("retention") for row in connection.execute(select(tenants))}
+    return lambda tenant: _periods(own.get(tenant), otherwise)
 
 
 def _tenants_with_calls(connection: Connection) -> Iterator[str]:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = "0005"
+VERSION = "0008"
 """The newest version in `migrations/versions`, which this program reads and writes."""
 
 # Indexes have the same conditions on PostgreSQL; saying so here would load its whole dialect at every start.
@@ -88,6 +88,18 @@ calls = Table(
         "request_id",
         sqlite_where=text("request_id != call_id"),
     ),
+    sqlite_with_rowid=False,
+)
+
+quality = Table(
+    "quality",
+    metadata,
+    Column("call_id", Text, primary_key=True),
+    Column("measure", Text, primary_key=True),
+    Column("tenant", Text, nullable=False),
+    Column("score", Double, nullable=False),
+    Column("judged_by", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -175,6 +187,43 @@ spool_cursors = Table(
     Column("sequence", BigInteger, nullable=False),
 )
 
+# What the lake does not have yet: calls by their ids, feedback, erasures. A row goes with the files that came of it.
+lake_queue = Table(
+    "lake_queue",
+    metadata,
+    Column("id", _COUNTED, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# What the lake is made of. `state`: pending before a file is written, live, dead before it is removed.
+lake_files = Table(
+    "lake_files",
+    metadata,
+    Column("path", Text, primary_key=True),
+    Column("dataset", Text, nullable=False),
+    Column("day", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("first", BigInteger, nullable=False),  # when its oldest row, and its newest, began
+    Column("last", BigInteger, nullable=False),
+)
+
+# The row 1: which lake this store fills, and which process does so until when (seconds).
+lake_lease = Table(
+    "lake_lease",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("lake", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("until", Double, nullable=False),
+)
+
 spend = Table(
     "spend",
     metadata,
@@ -250,8 +299,75 @@ users = Table(
     Column("suspended_at", Float),
 )
 
+prompt_versions = Table(
+    "prompt_versions",
+    metadata,
+    Column("tenant", Text, primary_key=True),  # "" for the gateway's own
+    Column("name", Text, primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("source", Text, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("notes", Text, nullable=False),
+    Column("released_at", Double),
+    Column("released_by", Text),
+    Column("sequence", BigInteger, nullable=False),
+    Index("prompt_versions_by_sequence", "sequence"),
+)
+
+prompt_labels = Table(
+    "prompt_labels",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("label", Text, primary_key=True),
+    Column("version", Integer),  # none: it was taken away
+    Column("changed_at", Double, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Index("prompt_labels_by_sequence", "sequence"),
+)
+
+prompt_moves = Table(
+    "prompt_moves",
+    metadata,
+    Column("id", _COUNTED, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("before", Integer),
+    Column("after", Integer),
+    Column("actor", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("prompt_moves_by_name", "tenant", "name", "id"),
+    sqlite_autoincrement=True,
+)
+
+prompt_results = Table(
+    "prompt_results",
+    metadata,
+    Column("id", _COUNTED, primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("content_hash", Text, nullable=False),
+    Column("suite", Text, nullable=False),
+    Column("passed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Index("prompt_results_by_version", "tenant", "name", "version", "id"),
+    sqlite_autoincrement=True,
+)
+
 # In the row 1 is a number, which whoever changes keys, tenants or users counts up, and so holds until the change is in:
 # what has a number is seen in the order of these numbers. In the row 2 is the one at which users were changed last.
+# In the row 3 is a number of its own, which whoever changes prompt templates counts up in the same way.
 access_sequence = Table(
     "access_sequence",
     metadata,

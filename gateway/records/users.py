@@ -21,8 +21,9 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or
 from gateway.records.calls import COLUMNS, told
 from gateway.records.contents import Contents
 from gateway.records.database import Database
+from gateway.records.lake_queue import tell_erasure
 from gateway.records.pseudonyms import PseudonymStore
-from gateway.records.schema import calls, erasures, feedback, responses, spend
+from gateway.records.schema import calls, erasures, feedback, quality, responses, spend
 
 log = logging.getLogger(__name__)
 
@@ -185,12 +186,15 @@ def _erase(connection: Connection, tenant: str, user: str, before: int | None) -
     older = (calls.c.started_at <= before,) if before is not None else ()
     said = (feedback.c.at <= before,) if before is not None else ()
     mine = select(calls.c.call_id).where(*_of(calls, tenant, user), *older)
+    connection.execute(delete(quality).where(quality.c.call_id.in_(mine)))
     gone = {"feedback": connection.execute(delete(feedback).where(*_about(tenant, user, mine, *said))).rowcount}
     if before is not None:  # which their calls kept after it was erased
         told = select(calls.c.answer_id).where(*_of(calls, tenant, user), *older)
         kept = delete(responses).where(*_of(responses, tenant, user), responses.c.id.in_(told))
         gone["responses"] = connection.execute(kept).rowcount
     gone["calls"] = connection.execute(delete(calls).where(*_of(calls, tenant, user), *older)).rowcount
+    if before is None or any(gone.values()):
+        tell_erasure(connection, tenant, user, before)
     if before is None:
         spent = _spent_by(connection, tenant, user)
         for subject, period, *_ in spent:

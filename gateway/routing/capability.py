@@ -25,8 +25,9 @@ class CapabilityFilter:
             lack = need.of(candidate)
             if lack is None:
                 kept.append(candidate)
-            elif lacks is None:
-                lacks = lack
+            else:
+                exchange.pass_over(candidate.target.label, f"unfit: {lack.param or lack.code or 'request'}")
+                lacks = lacks or lack
         if not kept:
             assert lacks is not None
             raise lacks

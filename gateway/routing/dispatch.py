@@ -28,11 +28,11 @@ from gateway.providers.protocol import Chunks
 from gateway.routing.hedging import hedged
 from gateway.routing.queueing import Queued, sooner
 from gateway.routing.retries import RetryBudget, pause, seconds_of
-from gateway.values import Attempt
 
 if TYPE_CHECKING:
     from gateway.routing.candidates import Candidate, Line, Ranking
     from gateway.routing.strategies import Strategy
+    from gateway.values import Attempt
 
 
 Begun = tuple["Candidate", Chunks]
@@ -60,10 +60,12 @@ class Dispatcher:
         budget: RetryBudget,
         filters: tuple[Filter, ...] = (),
         hedge_after: float | str | None = None,
+        kind: str = "priority",
     ) -> None:
         """`hedge_after`: seconds without content before a second target is asked beside the first; "p95" is the
-        first one's own."""
+        first one's own. `kind` is the strategy as the configuration names it."""
         self._strategy = strategy
+        self._kind = kind
         self._budget = budget
         self._filters = filters
         self._hedge_after = hedge_after
@@ -81,13 +83,17 @@ class Dispatcher:
         asked = False
         full: list[tuple[Candidate, LimitReached | QueueFull]] = []
         try:
-            ranked = self._strategy.rank(request, exchange)
+            exchange.ranked = ranked = self._strategy.rank(request, exchange)
+            exchange.strategy = self._kind
             for keep in self._filters:
                 ranked = keep.keep(ranked, request, exchange)
             for order, candidate in enumerate(ranked):
                 if not candidate.circuit.admits():
+                    exchange.pass_over(candidate.target.label, "circuit_open")
                     continue
                 if asked and not self._budget.take():
+                    for left in ranked[order:]:
+                        exchange.pass_over(left.target.label, "retry_budget")
                     break
                 before, asked = asked, True
                 try:
@@ -96,6 +102,9 @@ class Dispatcher:
                     )
                 except (LimitReached, QueueFull) as limit:
                     full.append((candidate, limit))
+                    exchange.pass_over(
+                        candidate.target.label, "queue_full" if isinstance(limit, QueueFull) else "limit"
+                    )
                     asked = before
                 except (UpstreamError, Overloaded) as failure:
                     if _is_final(failure):
@@ -209,7 +218,7 @@ class Dispatcher:
     async def _open(self, candidate: Candidate, request: Request, exchange: Exchange, deadline: float) -> Begun:
         target, line = candidate.target, candidate.line
         lane = line.lane()
-        tried = time.perf_counter_ns()
+        attempt = exchange.attempt(target, line.residency)
         observed = candidate.observed
         observed.in_flight += 1
         try:
@@ -218,15 +227,17 @@ class Dispatcher:
             observed.in_flight -= 1
             # The provider's own code may be anything; what is counted is one of ours.
             code = "upstream_refused" if isinstance(failure, UpstreamRefused) else failure.code or "error"
-            _note(exchange, candidate, code, failure.status, tried)
+            _note(exchange, attempt, code, failure.status)
             _blame(candidate, line, lane.failed(failure), failure, code)
             raise
-        except BaseException:
+        except BaseException as failure:
             observed.in_flight -= 1
+            cut_off = isinstance(failure, asyncio.CancelledError)
+            _note(exchange, attempt, "cancelled" if cut_off else "internal_error", 499 if cut_off else 500)
             raise
-        _note(exchange, candidate, "ok", 200, tried)
+        _note(exchange, attempt, "ok", 200)
         candidate.circuit.succeeded()
-        observed.answered((time.perf_counter_ns() - tried) / 1e9)
+        observed.answered(attempt.ms / 1e3)
         exchange.at_end(candidate.ended)
         return candidate, chunks
 
@@ -269,8 +280,7 @@ def _blame(candidate: Candidate, line: Line, concerns_key: bool, failure: Gatewa
         candidate.circuit.failed(code)
 
 
-def _note(exchange: Exchange, candidate: Candidate, outcome: str, status: int, tried: int) -> None:
-    ms = (time.perf_counter_ns() - tried) / 1e6
-    attempt = Attempt(candidate.target, outcome, status, ms, exchange.upstream_id, candidate.line.residency)
+def _note(exchange: Exchange, attempt: Attempt, outcome: str, status: int) -> None:
+    attempt.ms = (time.perf_counter_ns() - attempt.began) / 1e6
+    attempt.outcome, attempt.status = outcome, status
     exchange.attempts.append(attempt)
-    exchange.upstream_id = None

@@ -71,6 +71,10 @@ class Fleet:
         self._lines[name] = (settings, made)
         return made
 
+    def lines(self, names: Collection[str]) -> list[tuple[str, Line]]:
+        """Those of some providers, by name."""
+        return [(name, line) for name, (_, line) in self._lines.items() if name in names]
+
     def candidate(self, target: Target, line: Line, patience: Patience, traits: Traits) -> Candidate:
         """`target` with its health and history, which all public models that use it share."""
         key = (target.provider, target.model)
@@ -95,7 +99,7 @@ class Fleet:
         """Every target's circuit, by its label."""
         return {
             f"{provider}/{model}" if model else provider: circuit
-            for (provider, model), (_, circuit, _) in self._health.items()
+            for (provider, model), (_, circuit, _) in list(self._health.items())
         }
 
     def overview(self) -> list[dict[str, Any]]:

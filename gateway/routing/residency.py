@@ -57,6 +57,9 @@ class ResidencyFilter:
         if self._labels.leaves(label):
             return ranked
         kept = [candidate for candidate in ranked if candidate.line.residency == "on_premises"]
+        for candidate in ranked:
+            if candidate.line.residency != "on_premises":
+                exchange.pass_over(candidate.target.label, "residency")
         if not kept:
             raise Forbidden(
                 f"This call is labelled '{label}', which may not leave the premises, and the model "

@@ -27,13 +27,13 @@ Ask = Callable[[ChatRequest, Exchange], Awaitable[str]]
 
 Call = Callable[[Request, Exchange], Awaitable[Chunks]]
 
-_judged: ContextVar[tuple[Request, Exchange]] = ContextVar("judged")
+_judged: ContextVar[tuple[Request, Exchange, str]] = ContextVar("judged")
 
 
 @contextmanager
-def guarding(request: Request, exchange: Exchange) -> Iterator[None]:
-    """Calls made inside are made for this one."""
-    token = _judged.set((request, exchange))
+def guarding(request: Request, exchange: Exchange, purpose: str = "guardrail") -> Iterator[None]:
+    """Calls made inside are made for this one; `purpose` is what their records say."""
+    token = _judged.set((request, exchange, purpose))
     try:
         yield
     finally:
@@ -105,8 +105,8 @@ def _made(endpoint: str) -> Exchange:
     judged = _judged.get(None)
     if judged is None:
         raise CheckUnavailable("it is asked outside of a call")
-    request, exchange = judged
-    made = exchange.beside("guardrail")
+    request, exchange, purpose = judged
+    made = exchange.beside(purpose)
     made.endpoint = endpoint
     made.sensitivity = exchange.sensitivity or request.sensitivity
     # What was found decides where this call may go; it is counted and recorded with the other one.

@@ -32,7 +32,7 @@ from guardrails.policy import Policy
 from guardrails.pseudonyms import Pseudonyms
 from guardrails.text_checks import Context
 from guardrails.verdicts import Screened
-from retrieval.passages import Passage
+from retrieval.passages import Passage, dropped
 
 
 class InputGuard:
@@ -103,7 +103,9 @@ class InputGuard:
         for passage, all_told in zip(passages, found, strict=True):
             assert all_told is not None
             note(exchange, "passages", [verdict for one in all_told for verdict in one.verdicts])
-            if not any(one.blocked for one in all_told):
+            if any(one.blocked for one in all_told):
+                exchange.dropped = (*exchange.dropped, dropped(passage, "guardrail"))
+            else:
                 kept.append(_rewritten(passage, all_told))
         exchange.passages = kept
         if self._conversations is not None and exchange.pseudonyms is not None:

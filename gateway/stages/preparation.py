@@ -13,9 +13,10 @@ from features.vector import FeatureReader, FeaturesUnavailable
 from gateway.chat import RagOptions, Request, last_question, text_of
 from gateway.errors import BadRequest, StageFailed
 from gateway.exchange import Exchange
+from gateway.values import Searched
 from retrieval.breaking import Breaker, Tripped
 from retrieval.filters import BadFilter
-from retrieval.passages import Passage, RetrievalUnavailable, Retriever
+from retrieval.passages import Dropped, Passage, RetrievalUnavailable, Retriever
 from retrieval.questions import PLAIN, SearchSettings
 from retrieval.rewriting import Complete, hypothetical, rewritten, standalone
 
@@ -97,6 +98,17 @@ class RetrievalStage:
             self.breaker.check()
             async with asyncio.timeout(self.budget):
                 question, *others = await self._questions(request, exchange, asked_for)
+                settings, floor = self._settings(asked), max(floors, default=None)
+                dropped: list[Dropped] = []
+                searched = exchange.searched = Searched(
+                    self.collection,
+                    (question, *others),
+                    question != asked_for,
+                    settings.mode,
+                    settings.rerank,
+                    top_k,
+                    floor,
+                )
                 found = await self.retriever.find(
                     question,
                     collection=self.collection,
@@ -104,11 +116,13 @@ class RetrievalStage:
                     user=exchange.caller.user,
                     groups=exchange.caller.groups,
                     top_k=top_k,
-                    min_score=max(floors, default=None),
+                    min_score=floor,
                     filters=asked.filters if asked else None,
-                    settings=self._settings(asked),
+                    settings=settings,
                     also=others,
+                    dropped=dropped,
                 )
+            searched.found, exchange.dropped = len(found), dropped
             add_passages(exchange, found)
             self.breaker.worked()
         except BadFilter as fault:
@@ -130,7 +144,7 @@ class RetrievalStage:
             if self.rewriter is not None:
                 question = await rewritten(turns, _asking(self.rewriter, request, exchange), self.rewriter.budget)
             else:
-                question = standalone(turns)
+                question = standalone(turns)  # `as_screened` says the same again
         questions = [question or asked_for]
         if self.multi_query and question != asked_for:
             questions.append(asked_for)
@@ -138,6 +152,21 @@ class RetrievalStage:
             passage = await hypothetical(questions[0], _asking(self.hyde, request, exchange), self.hyde.budget)
             questions += [passage] if passage else []
         return questions
+
+    def as_screened(self, request: Request, exchange: Exchange) -> None:
+        """What was searched for, in the words that the input guardrails have left: the record tells no others.
+
+        Where a model was asked to rewrite it, they had been screened before.
+        """
+        searched = exchange.searched
+        if searched is None or self.asks_a_model:
+            return
+        question = last_question(request.messages)
+        queries = [question]
+        if searched.rewritten:
+            queries = [standalone([(str(message.get("role")), text_of(message)) for message in request.messages])]
+            queries += [question] if self.multi_query else []
+        searched.queries = queries
 
     def _settings(self, asked: RagOptions | None) -> SearchSettings:
         """A caller may choose among what the model's entry has set up; a reranker that is not there can't be asked."""

@@ -11,6 +11,7 @@ from gateway.exchange import Exchange
 from gateway.prompts.template import PromptTooLong, Template
 from gateway.providers.protocol import Chunks
 from gateway.stages.citing import CitedAnswer
+from retrieval.passages import dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,11 @@ class PromptStage:
             raise BadRequest(str(fault), param="messages", code="context_length_exceeded") from None
         finally:
             exchange.stage("render", started)
+        if left := exchange.passages[len(rendered.passages) :]:  # the worst-ranked go first
+            exchange.dropped = (*exchange.dropped, *(dropped(passage, "no_room") for passage in left))
         request.messages = rendered.messages
         exchange.template = rendered.template
+        exchange.template_hash = self.template.content_hash
         exchange.passages = rendered.passages
         exchange.trimmed = rendered.trimmed
 

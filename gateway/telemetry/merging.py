@@ -15,8 +15,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 # How the processes' values of one metric become one: `sum` with those that have gone, `live` without them, the largest
-# of the `max`, or `each` for itself under the label `worker`.
-How = Literal["sum", "live", "max", "each"]
+# of the `max`, the smallest of the `min`, or `each` for itself under the label `worker`.
+How = Literal["sum", "live", "max", "min", "each"]
 
 # One metric as [name, help, type, how, [[sample's name, [[label, value] …], value] …]]
 Snapshot = list[list[Any]]
@@ -50,6 +50,8 @@ class _Family:
     def add(self, key: _Key, value: float) -> None:
         if self.how == "max":
             self.values[key] = max(self.values.get(key, value), value)
+        elif self.how == "min":
+            self.values[key] = min(self.values.get(key, value), value)
         else:
             self.values[key] = self.values.get(key, 0.0) + value
 

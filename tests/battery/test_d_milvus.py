@@ -115,7 +115,7 @@ def test_a_hanging_milvus_costs_the_budget_and_no_more(trains: GatewayProcess, v
             process.resume()
     until(lambda: found(trains), 60, "recovery after the pause")
     # A busy machine may let one more call wait in vain.
-    until(lambda: ask(trains, "lenient").headers.get("x-gateway-degraded") is None, 20, "an answer with passages")
+    until(lambda: ask(trains, "lenient").headers.get("x-gateway-degraded") is None, what="an answer with passages")
 
 
 def test_a_killed_milvus_comes_back_by_itself(trains: GatewayProcess, vendor: Vendor) -> None:
@@ -123,7 +123,7 @@ def test_a_killed_milvus_comes_back_by_itself(trains: GatewayProcess, vendor: Ve
     until(lambda: found(trains), 60)
     for process in milvus(trains):
         process.kill()
-    until(lambda: ask(trains, "strict").status_code == 503, 20, "the failure's being told")
+    until(lambda: ask(trains, "strict").status_code == 503, what="the failure's being told")
     assert documents(ask(trains, "lenient", OTHER)) == []
 
     until(lambda: found(trains), 90, "recovery after the kill")
@@ -142,8 +142,8 @@ def test_a_client_that_leaves_while_milvus_hangs_ends_its_call(trains: GatewayPr
         started = time.monotonic()
         with trains.connect() as client:
             client.sendall(http_post("/v1/chat/completions", body, KEY))
-            until(lambda: trains.clients() == 1, 5, "the call's arrival")
-        until(lambda: trains.clients() == 0, 10, "the call's end")
+            until(lambda: trains.clients() == 1, what="the call's arrival")
+        until(lambda: trains.clients() == 0, what="the call's end")
         assert time.monotonic() - started < 30  # its budget is a minute
         assert len(vendor.requests) == asked
     finally:
@@ -155,4 +155,4 @@ def test_a_client_that_leaves_while_milvus_hangs_ends_its_call(trains: GatewayPr
         metrics = httpx.get(trains.url + "/metrics", headers={"authorization": "Bearer x"}).text
         return any("cancelled" in line and 'model="patient"' in line for line in metrics.splitlines())
 
-    until(recorded, 10, "the cancelled call in the metrics")
+    until(recorded, what="the cancelled call in the metrics")

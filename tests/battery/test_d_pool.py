@@ -34,10 +34,10 @@ def test_d2_an_exhausted_pool_is_a_bounded_queue(
         ThreadPoolExecutor(READERS) as readers,
     ):
         first = http.post("/v1/chat/completions", json=HELLO).headers["x-gateway-call-id"]
-        until(lambda: http.get(f"/v1/calls/{first}").status_code == 200, 20, "the first record")
+        until(lambda: http.get(f"/v1/calls/{first}").status_code == 200, what="the first record")
         holder.execute("LOCK TABLE calls IN ACCESS EXCLUSIVE MODE")
         asked = [readers.submit(http.get, f"/v1/calls/{first}") for _ in range(READERS)]
-        until(lambda: any(one.done() for one in asked), 20, "an answer to one that gets no connection")
+        until(lambda: any(one.done() for one in asked), what="an answer to one that gets no connection")
         # Calls need none: they are served, and their records wait.
         later = [http.post("/v1/chat/completions", json=HELLO) for _ in range(5)]
         assert {answer.status_code for answer in later} == {200}
@@ -51,5 +51,5 @@ def test_d2_an_exhausted_pool_is_a_bounded_queue(
         assert all(error["type"] == "server_error" and "host" not in error["message"] for error in refused)
         for answer in later:
             call_id = answer.headers["x-gateway-call-id"]
-            until(lambda call_id=call_id: http.get(f"/v1/calls/{call_id}").status_code == 200, 20, "a later record")
+            until(lambda call_id=call_id: http.get(f"/v1/calls/{call_id}").status_code == 200, what="a later record")
     assert "Traceback" not in gateway.output, gateway.output

@@ -84,29 +84,29 @@ def ledger(url: str) -> tuple[list[str], tuple[Any, ...], tuple[Any, ...]]:
 
 def caught_up(gateway: GatewayProcess, load: Load, url: str) -> None:
     """Every answer of `load` is kept and charged once, nothing else is, and the disk is given back."""
-    until(lambda: metric(gateway, "rag_gateway_records_waiting") == 0, 20, "the records in the store")
+    until(lambda: metric(gateway, "rag_gateway_records_waiting") == 0, what="the records in the store")
     kept, counted, charged = ledger(url)
     assert sorted(kept) == sorted(seen.call_id for seen in load.seen)
     assert counted == charged
     assert metric(gateway, "rag_gateway_records_dropped") == 0
-    until(lambda: components(gateway) == (200, "ok"), 5, "the record store")
+    until(lambda: components(gateway) == (200, "ok"), what="the record store")
 
 
 def test_d1_postgresql_is_stopped_under_load_and_comes_back(
     gateway: GatewayProcess, postgres: PostgresProcess, url: str
 ) -> None:
     with Load(gateway.url, KEY_A) as load:
-        until(lambda: len(load.answered) > 30, 20, "answers before")
+        until(lambda: len(load.answered) > 30, what="answers before")
         postgres.stop()
         try:
             stopped = len(load.answered)
-            until(lambda: components(gateway) == (200, "unavailable"), 20, "noticing")
-            until(lambda: len(load.answered) > stopped + 60, 20, "answers during the outage")
+            until(lambda: components(gateway) == (200, "unavailable"), what="noticing")
+            until(lambda: len(load.answered) > stopped + 60, what="answers during the outage")
             late = told(gateway, load.answered[-1].call_id)
         finally:
             postgres.start()
         back = len(load.answered)
-        until(lambda: len(load.answered) > back + 30, 20, "answers after")
+        until(lambda: len(load.answered) > back + 30, what="answers after")
     assert (late.status_code, late.json()["error"]["code"]) == (503, "store_unavailable")
     assert (load.statuses, load.broken) == ({200}, 0)
     caught_up(gateway, load, url)
@@ -115,12 +115,12 @@ def test_d1_postgresql_is_stopped_under_load_and_comes_back(
 
 def test_d1_postgresql_hangs_under_load(gateway: GatewayProcess, postgres: PostgresProcess, url: str) -> None:
     with Load(gateway.url, KEY_A) as load:
-        until(lambda: len(load.answered) > 30, 20, "answers before")
+        until(lambda: len(load.answered) > 30, what="answers before")
         postgres.hang()
         try:
             hung = len(load.answered)
-            until(lambda: len(load.answered) > hung + 100, 20, "answers while it hangs")
-            until(lambda: components(gateway) == (200, "unavailable"), 20, "noticing")
+            until(lambda: len(load.answered) > hung + 100, what="answers while it hangs")
+            until(lambda: components(gateway) == (200, "unavailable"), what="noticing")
         finally:
             postgres.wake()
     assert (load.statuses, load.broken) == ({200}, 0)
@@ -143,7 +143,7 @@ def test_d1_postgresql_takes_no_writes_for_a_while(
 
     with Load(gateway.url, KEY_A) as load:
         read_only("on")
-        until(lambda: components(gateway) == (200, "unavailable"), 20, "noticing")
+        until(lambda: components(gateway) == (200, "unavailable"), what="noticing")
         read_only("off")
     assert (load.statuses, load.broken) == ({200}, 0)
     caught_up(gateway, load, url)
@@ -157,7 +157,7 @@ def test_d1_what_waits_when_the_gateway_ends_is_brought_by_the_next_one(
         postgres.stop()
         try:
             with Load(gateway.url, KEY_A) as load:
-                until(lambda: len(load.answered) > 30, 20, "answers")
+                until(lambda: len(load.answered) > 30, what="answers")
             gateway.__exit__(None, None, None)
         finally:
             postgres.start()
@@ -185,7 +185,7 @@ def test_d2_a_gateway_that_starts_before_its_database_is_ready_when_it_is_there(
             until(lambda: state() == (503, "starting"), 60, "a gateway that waits")
             early = Load(gateway.url, KEY_A, clients=1)
             with early:
-                until(lambda: early.seen, 20, "an answer to whoever asks all the same")
+                until(lambda: early.seen, what="an answer to whoever asks all the same")
         finally:
             postgres.start()
         start.result(60)
@@ -216,11 +216,11 @@ def test_d8_a_full_disk_is_served_over_and_no_record_is_lost(vendor: Vendor, tmp
     with GatewayProcess(configuration(vendor, durability="fast"), tmp_path) as gateway:
         disk = Disk(gateway)
         with Load(gateway.url, KEY_A) as load:
-            until(lambda: len(load.answered) > 30, 20, "answers before")
+            until(lambda: len(load.answered) > 30, what="answers before")
             disk.full()
             full = len(load.answered)
-            until(lambda: len(load.answered) > full + 100, 20, "answers without a disk")
-            until(lambda: components(gateway) == (200, "unavailable"), 20, "noticing")
+            until(lambda: len(load.answered) > full + 100, what="answers without a disk")
+            until(lambda: components(gateway) == (200, "unavailable"), what="noticing")
             disk.roomy()
         assert (load.statuses, load.broken) == ({200}, 0)
         caught_up(gateway, load, f"sqlite:///{tmp_path / 'data' / 'gateway.db'}")
@@ -240,14 +240,14 @@ def test_d8_strict_refuses_while_the_disk_is_full(vendor: Vendor, tmp_path: Path
             disk.full()
             refused = [call(stream=True), call(), call()]
             disk.roomy()
-            until(lambda: call().status_code == 200, 10, "an answer again")
+            until(lambda: call().status_code == 200, what="an answer again")
         assert "[DONE]" not in refused[0].text  # it had begun: its end says that it is not whole
         for answer in refused[1:]:
             assert answer.status_code == 503
             assert "no room to record calls" in answer.json()["error"]["message"]
             assert answer.headers["retry-after"] == "5"
         assert len(vendor.requests) <= 4  # only what had begun before it was noticed was asked upstream
-        until(lambda: metric(gateway, "rag_gateway_records_waiting") == 0, 10, "the records in the store")
+        until(lambda: metric(gateway, "rag_gateway_records_waiting") == 0, what="the records in the store")
         kept, counted, charged = ledger(f"sqlite:///{tmp_path / 'data' / 'gateway.db'}")
         assert len(kept) == len(vendor.requests)
         assert counted == charged
@@ -262,16 +262,16 @@ def test_d8_a_spool_of_its_configured_size_refuses_or_drops_and_counts(
         postgres.stop()
         try:
             with Load(gateway.url, KEY_A) as load:
-                until(lambda: 503 in load.statuses, 30, "a refusal")
+                until(lambda: 503 in load.statuses, what="a refusal")
         finally:
             postgres.start()
         held = sum(file.stat().st_size for file in (tmp_path / "data" / "spool").rglob("*.log"))
         assert held < 200_000
         assert load.statuses == {200, 503}
-        until(lambda: metric(gateway, "rag_gateway_records_waiting") == 0, 20, "the records in the store")
+        until(lambda: metric(gateway, "rag_gateway_records_waiting") == 0, what="the records in the store")
         kept, counted, charged = ledger(url)
         assert sorted(kept) == sorted(seen.call_id for seen in load.answered)
         assert counted == charged
         with Load(gateway.url, KEY_A) as again:
-            until(lambda: len(again.answered) > 3, 20, "answers again")
+            until(lambda: len(again.answered) > 3, what="answers again")
         assert again.statuses == {200}

@@ -150,17 +150,17 @@ def test_d3_without_redis_a_process_grants_its_share_and_what_was_spent_stays_sp
     gateways: dict[str, GatewayProcess], redis: RedisProcess, vendor: Vendor
 ) -> None:
     gateway = gateways["local"]
-    until(lambda: not degraded(call(gateway, "busy")), 10, "Redis")  # a test before may have stopped it
+    until(lambda: not degraded(call(gateway, "busy")), what="Redis")  # a test before may have stopped it
     assert [call(gateway, "poor").status_code for _ in range(7)] == [200] * 5 + [429] * 2
     assert call(gateway, "few").status_code == 200
     redis.stop()
     try:
-        until(lambda: degraded(call(gateway, "busy")), 5, "Redis away")
+        until(lambda: degraded(call(gateway, "busy")), what="Redis away")
         assert Counter(call(gateway, "few").status_code for _ in range(12)) == {200: 4, 429: 8}  # 5 with the one before
         assert call(gateway, "poor").json()["error"]["code"] == "insufficient_quota"
     finally:
         redis.start()
-    until(lambda: not degraded(call(gateway, "busy")), 10, "Redis back")
+    until(lambda: not degraded(call(gateway, "busy")), what="Redis back")
     # It has forgotten everything: what was spent comes from the record store, what was used from the process.
     assert call(gateway, "poor").json()["error"]["code"] == "insufficient_quota"
     assert sum(call(gateway, "few").status_code == 200 for _ in range(12)) <= 6
@@ -170,14 +170,14 @@ def test_on_failure_refuse_refuses_what_is_limited_and_nothing_else(
     gateways: dict[str, GatewayProcess], redis: RedisProcess, vendor: Vendor
 ) -> None:
     gateway = gateways["refuse"]
-    until(lambda: call(gateway, "busy").status_code == 200, 10, "Redis")  # a test before may have stopped it
+    until(lambda: call(gateway, "busy").status_code == 200, what="Redis")  # a test before may have stopped it
     redis.stop()
     try:
-        until(lambda: call(gateway, "busy").status_code == 503, 5, "Redis away")
+        until(lambda: call(gateway, "busy").status_code == 503, what="Redis away")
         refused = call(gateway, "busy")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "limits_unavailable")
         assert refused.headers["retry-after"] == "1"
         assert call(gateway, "free").status_code == 200
     finally:
         redis.start()
-    until(lambda: call(gateway, "busy").status_code == 200, 10, "Redis back")
+    until(lambda: call(gateway, "busy").status_code == 200, what="Redis back")

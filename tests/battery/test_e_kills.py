@@ -101,7 +101,7 @@ class Nursery:
         assert self._process.stdout is not None
         print(self._file, port, self.log, file=self._process.stdin, flush=True)
         made = Born(psutil.Process(int(self._process.stdout.readline())), f"http://127.0.0.1:{port}")
-        until(made.ready, 30, "readiness")
+        until(made.ready, what="readiness")
         return made
 
 
@@ -112,12 +112,12 @@ class Born:
 
     def ready(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            return httpx.get(self.url + "/readyz", timeout=2, trust_env=False).status_code == 200
+            return httpx.get(self.url + "/readyz", timeout=10, trust_env=False).status_code == 200
         return False
 
     def end(self, number: int) -> None:
         self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def killed_under_load(gateway: Born) -> Killed:
             answers = load.answered
             return len(answers) > 60 and answers[-1].at - answers[0].at > 2 * MAY_BE_LOST + lateness.most
 
-        until(enough, 30, "answers")
+        until(enough, what="answers")
         killed, late = time.monotonic(), lateness.most
         gateway.end(signal.SIGKILL)
     assert load.statuses == {200}
@@ -155,7 +155,7 @@ def test_e6_twenty_kills_under_load_lose_and_double_nothing(vendor: Vendor, tmp_
             killed += pool.map(killed_under_load, [nursery.born(), nursery.born()])
         last = nursery.born()
         spool = nursery.data / "spool"
-        until(lambda: not list(spool.glob("*/*.log")), 10, "an empty spool")
+        until(lambda: not list(spool.glob("*/*.log")), what="an empty spool")
         last.end(signal.SIGTERM)
     assert list(spool.iterdir()) == []
     assert "Traceback" not in nursery.log.read_text()

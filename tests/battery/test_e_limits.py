@@ -138,10 +138,10 @@ async def test_e1_a_race_for_a_budget_serves_what_it_pays_for(pair: tuple[Pair, 
     refused = next(answer for answer in answers if answer.status_code == 429)
     assert refused.json()["error"]["code"] == refused.json()["error"]["type"] == "insufficient_quota"
     subject = f"key={configured_key_id('race')}"
-    until(lambda: both.spent(subject)[1] == 100, 10, "the ledger")
+    until(lambda: both.spent(subject)[1] == 100, what="the ledger")
     usd, _, tokens = both.spent(subject)
     assert (round(usd, 9), tokens) == (round(100 * COST, 9), 100 * 13)  # the vendor's own count
-    until(lambda: not both.held(), 5, "reservations given back")
+    until(lambda: not both.held(), what="reservations given back")
 
 
 async def test_e1_calls_that_bound_nothing_do_not_overspend_either(pair: tuple[Pair, Vendor]) -> None:
@@ -189,8 +189,8 @@ async def test_e2_nothing_stays_reserved_after_faults_of_all_kinds(pair: tuple[P
     async with httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=60)) as client:
         for start in range(0, 1000, 50):
             await asyncio.gather(*(faulty(client, start + n) for n in range(50)))
-    until(lambda: not vendor.unsettled, 10, "the end of every upstream call")
-    until(lambda: not both.held(), 10, "reservations given back")
+    until(lambda: not vendor.unsettled, what="the end of every upstream call")
+    until(lambda: not both.held(), what="reservations given back")
     async with httpx.AsyncClient(headers={"authorization": f"Bearer {key('admin')}"}) as client:
         for gateway in both.gateways:
             left = (await client.get(gateway.url + "/admin/limits", params={"tenant": "faults"})).json()["data"]
@@ -207,7 +207,7 @@ async def test_e2_nothing_stays_reserved_after_faults_of_all_kinds(pair: tuple[P
     def settled() -> bool:
         return bool(both.spent(subject)[1]) and abs(unsaid() - round(unsaid())) < 1e-3
 
-    until(settled, 10, "the ledger")
+    until(settled, what="the ledger")
     assert 0 <= round(unsaid()) <= len(_rows(both, "faults", "outcome = 'cancelled' AND prompt_tokens IS NULL"))
     whole = _rows(both, "faults", "outcome = 'ok' AND usage_estimated = 0")
     told = {len(str(fault.get("text", "echo: hi")).split()) for fault in FAULTS}
@@ -241,7 +241,7 @@ async def test_e3_each_call_is_billed_once_whatever_it_took(pair: tuple[Pair, Ve
             answer = await one(client, gateway, "once", model, stream=bool(stream))
         assert answer.status_code == 200
         charged += 1
-        until(lambda: both.spent(subject)[1] == charged, 5, "the ledger")
+        until(lambda: both.spent(subject)[1] == charged, what="the ledger")
         assert round(both.spent(subject)[0] - before, 9) == round(cost, 9), how
 
     await costs("mock/again", COST, again={"status": 500, "fail_times": 1})  # a retry
@@ -261,7 +261,7 @@ async def test_e3_each_call_is_billed_once_whatever_it_took(pair: tuple[Pair, Ve
                 heard += bool(chunk.choices and chunk.choices[0].delta.content)
                 if heard == 5:
                     break
-    until(lambda: both.spent(subject)[1] == charged + 1, 5, "the ledger")
+    until(lambda: both.spent(subject)[1] == charged + 1, what="the ledger")
     ((prompt, answer, cost),) = _rows(both, "once", "outcome = 'cancelled'")
     assert 5 <= answer <= 8
     assert round(cost, 9) == round((prompt + 2 * answer) * 1e-6, 9)
@@ -295,5 +295,5 @@ async def test_concurrency_holds_over_both_and_is_free_as_soon_as_a_call_ends(pa
         assert Counter(answer.status_code for answer in answers) == {200: 3, 429: 9}
         vendor.behaviours.clear()
         for n in range(6):  # one after the other, at one and the other gateway in turn
-            until(lambda: not both.held(), 1, "the call before given back")
+            until(lambda: not both.held(), what="the call before given back")
             assert (await one(client, both.gateways[n % 2], "narrow")).status_code == 200

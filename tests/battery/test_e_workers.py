@@ -91,7 +91,7 @@ async def test_e6_workers_killed_in_turn_lose_and_double_no_record(crew: tuple[G
             await more(told, 10)
             victim = psutil.Process((await asyncio.to_thread(gateway.workers))[turn % 2 + 1])
             victim.kill()
-            await asyncio.to_thread(psutil.wait_procs, [victim], 10)
+            await asyncio.to_thread(psutil.wait_procs, [victim], 60)
             await more(told, 10)  # by the other
     upstream = len(vendor.requests)
     answered = {call.call_id for call in told.calls if not call.fault}

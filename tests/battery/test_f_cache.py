@@ -90,7 +90,7 @@ def ask(http: httpx.Client, question: str, *, model: str = "cached", key: str = 
 
 def record(http: httpx.Client, answer: httpx.Response, key: str = KEY_A) -> dict[str, Any]:
     where, headers = "/v1/calls/" + answer.headers["x-gateway-call-id"], {"authorization": f"Bearer {key}"}
-    return until(lambda: (found := http.get(where, headers=headers)).status_code == 200 and found.json(), 10)
+    return until(lambda: (found := http.get(where, headers=headers)).status_code == 200 and found.json())
 
 
 # --- F1 -----------------------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_f4_what_a_caller_has_left_half_way_is_never_given_again(
     body = {"model": "cached", "messages": [{"role": "user", "content": question}], "stream": True}
     with http.stream("POST", "/v1/chat/completions", json=body) as response:
         next(response.iter_lines())
-    until(lambda: not vendor.unsettled, 5, "the end of the upstream call")
+    until(lambda: not vendor.unsettled, what="the end of the upstream call")
     vendor.behaviours.clear()
     assert ask(http, question).headers["x-gateway-cache"] == "miss"
 

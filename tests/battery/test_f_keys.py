@@ -69,7 +69,7 @@ def each(pair: GatewayProcess) -> Iterator[list[httpx.Client]]:
             found.setdefault(client.get("/readyz").json()["worker"], client)
             return len(found) == 2
 
-        until(both, 20, "a connection to each worker")
+        until(both, what="a connection to each worker")
         yield list(found.values())
 
 
@@ -247,7 +247,7 @@ def test_f11_a_key_that_ends_is_dead_in_every_worker_within_a_second(
     assert statuses(each, key["key"]) == {200}
     assert statuses(each, key["key"]) == {200}  # both hold it now
     end(admin, key)
-    until(lambda: statuses(each, key["key"]) == {401}, 1.5, "the key's end in every worker")
+    until(lambda: statuses(each, key["key"]) == {401}, what="the key's end in every worker")
     vendor.clear()
     assert statuses(each, key["key"]) == {401}
     assert vendor.requests == []
@@ -265,11 +265,11 @@ def test_f11_what_is_taken_from_a_key_is_gone_in_every_worker_within_a_second(
         ({"networks": ["192.0.2.0/24"]}, {"networks": []}, 401),
     ):
         assert admin.patch(f"/admin/keys/{key['id']}", json=change).status_code == 200
-        until(lambda told=told: statuses(each, key["key"]) == {told}, 1.5, f"{change} in every worker")
+        until(lambda told=told: statuses(each, key["key"]) == {told}, what=f"{change} in every worker")
         assert admin.patch(f"/admin/keys/{key['id']}", json=undo).status_code == 200
-        until(lambda: statuses(each, key["key"]) == {200}, 1.5, f"{undo} in every worker")
+        until(lambda: statuses(each, key["key"]) == {200}, what=f"{undo} in every worker")
     assert admin.patch("/admin/tenants/f11", json={"suspended": True}).status_code == 200
-    until(lambda: statuses(each, key["key"]) == {403}, 1.5, "a suspended tenant in every worker")
+    until(lambda: statuses(each, key["key"]) == {403}, what="a suspended tenant in every worker")
 
 
 def test_a_reload_that_one_worker_is_asked_for_is_every_worker_s(

@@ -104,7 +104,7 @@ def test_f2_nobody_elses_answer_at_similarity_one(
     vendor.behaviours["gpt-mock"] = {"text": canary}
     question = f"{QUESTION} It is number {next(BLANKS)}."
     assert post(alike, "ann", model, question) == (canary, "miss")
-    until(lambda: answers(alike) > before, 20, "the answer's being kept")
+    until(lambda: answers(alike) > before, what="the answer's being kept")
 
     vendor.behaviours["gpt-mock"] = {"text": "another"}
     text, cache = post(alike, key, model, again(question), **more)
@@ -117,7 +117,7 @@ def test_f2_another_model_has_other_answers(alike: GatewayProcess, vendor: Vendo
     before = answers(alike)
     vendor.behaviours["gpt-mock"] = {"text": "canary of milvus"}
     post(alike, "ann", "milvus", again(QUESTION))
-    until(lambda: answers(alike) > before, 20, "the answer's being kept")
+    until(lambda: answers(alike) > before, what="the answer's being kept")
     vendor.behaviours["gpt-mock"] = {"text": "another"}
     assert post(alike, "ann", "other", again(PARAPHRASE)) == ("another", "miss")
 
@@ -128,7 +128,7 @@ def test_f2_a_purge_of_one_tenant_leaves_the_others(alike: GatewayProcess, vendo
         before = answers(alike)
         vendor.behaviours["gpt-mock"] = {"text": f"canary of {key}"}
         post(alike, key, "milvus", question)
-        until(lambda before=before: answers(alike) > before, 20, "the answer's being kept")  # type: ignore[misc]  # the default binds the loop's value
+        until(lambda before=before: answers(alike) > before, what="the answer's being kept")  # type: ignore[misc]  # the default binds the loop's value
     admin = {"authorization": f"Bearer {KEYS['admin']}"}
     gone = httpx.post(alike.url + "/admin/cache/purge", json={"tenant": "a"}, headers=admin, timeout=30)
     assert gone.json()["purged"] >= 1
@@ -152,7 +152,7 @@ def test_f3_a_caller_cannot_lower_the_threshold(alike: GatewayProcess, vendor: V
     before = answers(alike)
     vendor.behaviours["gpt-mock"] = {"text": "canary of the invoice"}
     post(alike, "ann", "milvus", "How do I pay the invoice?")
-    until(lambda: answers(alike) > before, 20, "the answer's being kept")
+    until(lambda: answers(alike) > before, what="the answer's being kept")
     vendor.behaviours["gpt-mock"] = {"text": "another"}
     for header in ("threshold=0", "threshold=0.0, threshold=0"):
         other = f"What is the weather like in city {next(BLANKS)}?"

@@ -115,6 +115,11 @@ ATTEMPTS: dict[str, tuple[Attempt, ...]] = {
     # -- what is told of models and calls
     "GET /v1/models": (Attempt("/v1/models", told="empty"),),
     "GET /v1/models/{name}": (Attempt("/v1/models/{model}"),),
+    "GET /v1/calls": (
+        Attempt("/v1/calls", told="empty"),
+        Attempt("/v1/calls?limit=100&user=ada&model={model}", told="empty"),
+        Attempt("/v1/calls?after=9000000000000000000.{call}", told="empty"),
+    ),
     "GET /v1/calls/{call_id}": (
         Attempt("/v1/calls/{call}"),
         Attempt("/v1/calls/{request}"),
@@ -564,7 +569,9 @@ def test_f2_an_answer_to_a_like_question_is_its_tenants_own(place: Place, vendor
     vendor.behaviours["alike"] = {"text": f"walnuts {CANARY}"}
     first, second = "What does the office parrot eat?", "Please tell me, what does the office parrot eat?"
     place.chat("ada", "alike", first)
-    until(lambda: place.chat("ada", "alike", second).headers["x-gateway-cache"] == "semantic", 20, "Ada's semantic hit")
+    until(
+        lambda: place.chat("ada", "alike", second).headers["x-gateway-cache"] == "semantic", what="Ada's semantic hit"
+    )
     vendor.behaviours["alike"] = {"text": "made anew"}
     assert place.chat("umbrella", "alike", second).headers["x-gateway-cache"] == "miss"
     for asked in (first, second):

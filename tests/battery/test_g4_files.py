@@ -210,7 +210,7 @@ async def test_a_parse_that_is_given_up_leaves_no_process(tmp_path: Path) -> Non
     def parsers() -> list[psutil.Process]:
         return [child for child in psutil.Process().children() if "parse_worker" in " ".join(child.cmdline())]
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not parsers():
             await asyncio.sleep(0.01)
     task.cancel()
@@ -239,7 +239,7 @@ async def test_a_worker_sees_no_credential(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("OPENAI_API_KEY", "sk-canary")
     os.mkfifo(tmp_path / "pipe.json")
     task = asyncio.create_task(Parser(seconds=60, memory=MEMORY).parse(tmp_path / "pipe.json"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (found := [c for c in psutil.Process().children() if "parse_worker" in " ".join(c.cmdline())]):
             await asyncio.sleep(0.01)
     environment = found[0].environ()

@@ -45,7 +45,7 @@ def trap() -> Iterator[tuple[str, list[Any]]]:
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1", caught
         listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
+        thread.join(60)
 
 
 @pytest.mark.parametrize("field", ["api_base", "base_url", "api_key", "extra_headers", "extra_query"])

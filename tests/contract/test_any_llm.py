@@ -133,9 +133,9 @@ def test_a_client_that_leaves_ends_the_upstream_call(running: GatewayProcess, ve
     with running.connect() as socket:
         socket.sendall(http_post(CHAT, body))
         if stream:
-            until(lambda: b'"content"' in socket.recv(65536), 5, "the first words")
-        until(lambda: vendor.requests, 5, "the upstream call")
-    until(lambda: vendor.requests[-1].closed_at is not None, 3, "the end of the upstream call")
+            until(lambda: b'"content"' in socket.recv(65536), what="the first words")
+        until(lambda: vendor.requests, what="the upstream call")
+    until(lambda: vendor.requests[-1].closed_at is not None, what="the end of the upstream call")
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def vendors(mocks: dict[str, Vendor]) -> Iterator[dict[str, Vendor]]:
         mock.clear()
     yield {name: mocks[SHARED.get(name, name)] for name in KINDS}
     for mock in mocks.values():
-        until(lambda mock=mock: not mock.unsettled, 3, "the end of every upstream call")
+        until(lambda mock=mock: not mock.unsettled, what="the end of every upstream call")
 
 
 @pytest.fixture
@@ -437,7 +437,7 @@ def test_a1_a2_a3_a_client_that_leaves_takes_the_upstream_call_along(
         if stream:
             assert status_of(client.recv(4096)) == 200
     seen = vendors[kind].requests[-1]
-    until(lambda: seen.closed_at is not None, 1.5, "the end of the upstream call")
+    until(lambda: seen.closed_at is not None, what="the end of the upstream call")
     assert not seen.answered
 
 

@@ -140,9 +140,9 @@ def test_a_switch_takes_effect_in_all_workers_and_survives_them(two: list[Gatewa
         changed = one.act("colours", action="activate", arm="green", reason="release 7").json()
         assert changed["active"] == "green"
         assert one.arm("colours") == "green", "at once where it was said"
-        until(lambda: other.arm("colours") == "green", 1.5, "the switch in the other worker")
+        until(lambda: other.arm("colours") == "green", what="the switch in the other worker")
         other.act("colours", action="rollback")
-        until(lambda: one.arm("colours") == "blue", 1.5, "the way back")
+        until(lambda: one.arm("colours") == "blue", what="the way back")
         one.act("colours", action="activate", arm="green")
         events = other.get("/admin/rollouts?model=colours")["data"]
     assert [(event["actor"], event["action"], event["reason"]) for event in events] == [
@@ -171,7 +171,7 @@ def test_named_arms_keep_conversations_and_tell_their_results(two: list[GatewayP
             whole = sum(arm["calls"] for arm in told.values()), sum(arm.get("ratings", 0) for arm in told.values())
             return told if whole == (130, 10) else None
 
-        told = until(counted, 3, "both workers' counts")
+        told = until(counted, what="both workers' counts")
         assert told["a"]["feedback"] == 1.0
         assert {told[arm]["feedback"] for arm in ("b", "c")} <= {0.25, None}
         assert all(arm["error_rate"] == 0 and arm["first_token_p95"] > 0 for arm in told.values())
@@ -191,7 +191,7 @@ def test_an_arm_that_fails_before_it_answers_is_stood_in_for(two: list[GatewayPr
         body = {"model": "colours", "messages": [{"role": "user", "content": "x"}]}
         answer = one.post("/v1/chat/completions", body)
         assert (answer.status_code, answer.headers["x-gateway-target"]) == (200, "mock/blue")
-        until(lambda: one.get("/admin/routing/colours")["arms"]["green"].get("error_rate") == 1.0, 3)
+        until(lambda: one.get("/admin/routing/colours")["arms"]["green"].get("error_rate") == 1.0)
 
 
 def test_one_arms_answer_is_not_kept_for_the_other(two: list[GatewayProcess]) -> None:
@@ -235,7 +235,7 @@ def roll_out(two: list[GatewayProcess]) -> tuple[str, list[Any], Counter[str]]:
                     door.arm("planned")
             if ended(one, "planned"):
                 break
-        status = until(lambda: ended(one, "planned") == ended(other, "planned") and ended(one, "planned"), 5)
+        status = until(lambda: ended(one, "planned") == ended(other, "planned") and ended(one, "planned"))
         later = Counter(door.arm("planned") for door in (one, other) for _ in range(10))
         return status, one.get("/admin/rollouts?model=planned")["data"][::-1], later
 
@@ -256,7 +256,7 @@ def test_a_bad_canary_goes_back_and_no_caller_has_noticed(two: list[GatewayProce
             assert one.post("/v1/chat/completions", body).status_code == 200
             if ended(one, "planned"):
                 break
-        until(lambda: ended(one, "planned") == "rolled_back", 5)
+        until(lambda: ended(one, "planned") == "rolled_back")
         events = one.get("/admin/rollouts?model=planned")["data"]
         vendor.behaviours.clear()
         assert {one.arm("planned") for _ in range(20)} == {"stable"}
@@ -274,8 +274,8 @@ def test_a_bandit_learns_from_feedback_at_any_worker(two: list[GatewayProcess]) 
             for _ in range(20):
                 score = 1.0 if one.arm("learning") == "good" else 0.0
                 assert other.post("/v1/feedback", {"call_id": one.call_id, "score": score}).status_code == 201
-            until(lambda rated=20 * batch: ratings(one, "learning") == rated, 3, "what the other worker was told")
-        until(lambda: Counter(other.arm("learning") for _ in range(40))["good"] >= 32, 5, "the better arm")
+            until(lambda rated=20 * batch: ratings(one, "learning") == rated, what="what the other worker was told")
+        until(lambda: Counter(other.arm("learning") for _ in range(40))["good"] >= 32, what="the better arm")
         call = other.get(f"/v1/calls/{other.call_id}", {"authorization": f"Bearer {KEY_A}"})
     assert call["arm"]["name"] in ("good", "poor")
     assert 0 < call["arm"]["propensity"] < 1
@@ -310,8 +310,8 @@ def test_what_nobody_rates_counts_by_what_is_known(two: list[GatewayProcess], ve
         def learnt() -> bool:
             return Counter(one.arm("quick") for _ in range(20))["good"] >= 16
 
-        until(learnt, 30, "the quicker arm")
-        until(lambda: (one.get("/admin/routing/quick")["arms"]["good"].get("reward") or 0) > 0.5, 5)
+        until(learnt, what="the quicker arm")
+        until(lambda: (one.get("/admin/routing/quick")["arms"]["good"].get("reward") or 0) > 0.5)
 
 
 @pytest.mark.parametrize(

@@ -135,12 +135,12 @@ def test_a_client_that_leaves_ends_the_upstream_call(gateway: GatewayProcess, ve
     body = json.dumps({"model": "plain", "prompt": "x", "stream": True}).encode()
     with gateway.connect() as socket:
         socket.sendall(http_post(PATH, body, KEY_A))
-        until(lambda: b'"text"' in socket.recv(65536), 5, "the first words")
-    until(lambda: vendor.requests[-1].closed_at is not None, 3, "the end of the upstream call")
+        until(lambda: b'"text"' in socket.recv(65536), what="the first words")
+    until(lambda: vendor.requests[-1].closed_at is not None, what="the end of the upstream call")
 
 
 def test_the_record_says_which_api_it_was(http: httpx.Client) -> None:
     answer = http.post(PATH, json={"model": "plain", "prompt": "hello"})
     call = f"/v1/calls/{answer.headers['x-request-id']}"
-    until(lambda: http.get(call).status_code == 200, 5, "the record")
+    until(lambda: http.get(call).status_code == 200, what="the record")
     assert http.get(call).json()["endpoint"] == "completions"

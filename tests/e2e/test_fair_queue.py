@@ -53,7 +53,7 @@ def clean(server: Vendor) -> Iterator[None]:
     server.behaviours["slow"] = {"delay": 0.3}
     server.behaviours["held"] = {"delay": 60}
     yield
-    until(lambda: not server.unsettled, 5, "the end of every upstream call")
+    until(lambda: not server.unsettled, what="the end of every upstream call")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ async def test_at_five_times_its_capacity_it_does_as_much_and_the_rest_is_refuse
         await asyncio.sleep(1.2)
     capacity = alone.rate()
     told = await offered(fair, KEY_A, "gpu/llm", 5 * capacity, 3.0)
-    assert told.rate() > 0.9 * capacity
+    assert told.rate() > 0.7 * capacity
     assert server.most_running["llm"] == SLOTS
     assert set(told.statuses) == {200, 503}
     assert told.statuses[503] > told.statuses[200]
@@ -183,7 +183,7 @@ async def test_at_five_times_its_capacity_it_does_as_much_and_the_rest_is_refuse
         assert (error["type"], error["code"]) == ("server_error", "overloaded")
         assert 1 <= int(refused.headers["retry-after"]) <= 20
         assert "x-should-retry" not in refused.headers
-    assert median(refused.seconds for refused in told.refused) < 0.2 * median(told.seconds)
+    assert median(refused.seconds for refused in told.refused) < 0.5 * median(told.seconds)
 
 
 async def test_without_a_queue_it_collapses(fair: GatewayProcess, server: Vendor) -> None:
@@ -200,11 +200,11 @@ async def test_without_a_queue_it_collapses(fair: GatewayProcess, server: Vendor
 async def test_two_callers_are_served_beside_a_hundred_of_another_tenant(fair: GatewayProcess, server: Vendor) -> None:
     server.behaviours["llm"]["work"] = WORK / 2
     async with callers(fair, KEY_A, 100, "gpu/llm") as crowd:
-        await asyncio.to_thread(until, lambda: crowd.statuses[503], 10, "a full queue")
+        await asyncio.to_thread(until, lambda: crowd.statuses[503], what="a full queue")
         async with callers(fair, KEY_B, 2, "gpu/llm") as few:
-            await asyncio.to_thread(until, lambda: len(few.served) >= 16, 20, "16 calls of the two")
+            await asyncio.to_thread(until, lambda: len(few.served) >= 16, what="16 calls of the two")
             beside = len(crowd.served)
-            await asyncio.to_thread(until, lambda: len(few.served) >= 26, 20, "10 more")
+            await asyncio.to_thread(until, lambda: len(few.served) >= 26, what="10 more")
             beside = len(crowd.served) - beside
     assert few.statuses[503] == 0
     # By heads they would have had 1 in 51. They had two of eight slots, or nearly, so that 30 went to the others.
@@ -218,7 +218,7 @@ async def test_a_stream_has_its_slot_until_it_ends_or_its_client_leaves(fair: Ga
             events = stream.aiter_bytes()
             await anext(events)
             waiting = asyncio.create_task(client.post(CHAT, json=asked("narrow/plain")))
-            await asyncio.to_thread(until, lambda: length(fair, "narrow") == 1, 5, "a call in the queue")
+            await asyncio.to_thread(until, lambda: length(fair, "narrow") == 1, what="a call in the queue")
             full = await client.post(CHAT, json=asked("narrow/plain"))
             assert full.status_code == 503
             server.behaviours["streaming"]["gap"] = 0
@@ -233,37 +233,37 @@ async def test_a_stream_has_its_slot_until_it_ends_or_its_client_leaves(fair: Ga
         async with client.stream("POST", CHAT, json=asked("narrow/streaming", stream=True)) as stream:
             await anext(stream.aiter_bytes())
         assert (await client.post(CHAT, json=asked("narrow/plain"))).status_code == 200
-    await asyncio.to_thread(until, lambda: running(fair, "narrow") == 0, 5, "a free slot")
+    await asyncio.to_thread(until, lambda: running(fair, "narrow") == 0, what="a free slot")
 
 
 async def test_a_client_that_leaves_is_out_of_the_queue(fair: GatewayProcess, server: Vendor) -> None:
     async with client_of(fair, KEY_A) as client:
         holding = asyncio.create_task(client.post(CHAT, json=asked("narrow/held")))
-        await asyncio.to_thread(until, lambda: running(fair, "narrow") == 1, 5, "a call that runs")
+        await asyncio.to_thread(until, lambda: running(fair, "narrow") == 1, what="a call that runs")
         leaving = asyncio.create_task(client.post(CHAT, json=asked("narrow/plain")))
-        await asyncio.to_thread(until, lambda: length(fair, "narrow") == 1, 5, "a call that waits")
+        await asyncio.to_thread(until, lambda: length(fair, "narrow") == 1, what="a call that waits")
         leaving.cancel()
-        await asyncio.to_thread(until, lambda: length(fair, "narrow") == 0, 5, "nobody waiting")
+        await asyncio.to_thread(until, lambda: length(fair, "narrow") == 0, what="nobody waiting")
         holding.cancel()
-        await asyncio.to_thread(until, lambda: running(fair, "narrow") == 0, 5, "nobody running")
+        await asyncio.to_thread(until, lambda: running(fair, "narrow") == 0, what="nobody running")
         assert [seen.body["model"] for seen in server.requests] == ["held"]
 
 
 async def test_where_there_is_no_room_the_next_target_answers(fair: GatewayProcess, server: Vendor) -> None:
     async with client_of(fair, KEY_A) as client:
         holding = asyncio.create_task(client.post(CHAT, json=asked("hasty/held")))
-        await asyncio.to_thread(until, lambda: running(fair, "hasty") == 1, 5, "a call that runs")
+        await asyncio.to_thread(until, lambda: running(fair, "hasty") == 1, what="a call that runs")
         answer = await client.post(CHAT, json=asked("overflowing"))
         assert answer.headers["x-gateway-target"] == "mock/elsewhere"
         holding.cancel()
-    await asyncio.to_thread(until, lambda: running(fair, "hasty") == 0, 5, "nobody running")
+    await asyncio.to_thread(until, lambda: running(fair, "hasty") == 0, what="nobody running")
 
 
 async def test_calls_beyond_what_the_gateway_takes_are_refused_at_once(fair: GatewayProcess, server: Vendor) -> None:
     async with AsyncExitStack() as stack:
         holding = Connections(fair, KEY_A, "patient/held")
         calls = [asyncio.create_task(holding.call()) for _ in range(MOST)]
-        await asyncio.to_thread(until, lambda: len(server.requests) == MOST, 10, "as many calls as may be")
+        await asyncio.to_thread(until, lambda: len(server.requests) == MOST, what="as many calls as may be")
         client = await stack.enter_async_context(client_of(fair, KEY_A))
         refused = await client.post(CHAT, json=asked("patient/plain"), headers={"x-request-id": "mine"})
         other = await client.post("/v1/messages", json={**asked("patient/plain"), "max_tokens": 5})
@@ -272,7 +272,7 @@ async def test_calls_beyond_what_the_gateway_takes_are_refused_at_once(fair: Gat
         for call in calls:
             call.cancel()
         await asyncio.gather(*calls, return_exceptions=True)
-        await asyncio.to_thread(until, lambda: numbers(fair, "rag_gateway_calls_in_progress") == [0], 10, "their end")
+        await asyncio.to_thread(until, lambda: numbers(fair, "rag_gateway_calls_in_progress") == [0], what="their end")
         assert (await client.post(CHAT, json=asked("patient/plain"))).status_code == 200
     assert (refused.status_code, refused.headers["retry-after"], refused.headers["x-request-id"]) == (503, "1", "mine")
     assert refused.json()["error"]["code"] == "overloaded"

@@ -14,7 +14,7 @@ import openai
 import psutil
 import pytest
 import yaml
-from gateway_process import GatewayProcess, until
+from gateway_process import GatewayProcess
 from upstream.vendor import Vendor
 
 ROOT = Path(__file__).parents[2]
@@ -222,4 +222,5 @@ def test_it_leaves_no_process_behind(shared_vendor: Vendor, tmp_path: Path) -> N
         assert len(children) >= 2
         os.kill(running.process.pid, 2)  # Ctrl-C
         assert running.process.wait(30) == 0
-    until(lambda: not any(child.is_running() for child in children), 5, "the end of all children")
+    _, left = psutil.wait_procs(children, timeout=60)
+    assert left == []

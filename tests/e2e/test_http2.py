@@ -137,4 +137,4 @@ def test_a_plain_answer_and_a_caller_who_leaves(
         forever: list[Any] = [{"role": "user", "content": "forever"}]
         with client.chat.completions.create(model="far/m", messages=forever, stream=True) as chunks:
             next(iter(chunks))
-        until(lambda: application.left == left + 1, 5, "the provider's call ended")
+        until(lambda: application.left == left + 1, what="the provider's call ended")

@@ -222,7 +222,7 @@ def test_copies_to_shadow_targets_are_the_callers_where_the_configuration_says_s
 ) -> None:
     answer = post(limited, "payer", "/v1/chat/completions", {"model": "shadowed", "messages": HELLO, "max_tokens": 2})
     assert answer.status_code == 200
-    until(lambda: round(standing(limited, "payer")[0]["used"], 9) == round(2 * CALL, 9), 5, "both charged")
+    until(lambda: round(standing(limited, "payer")[0]["used"], 9) == round(2 * CALL, 9), what="both charged")
     assert standing(limited, "payer")[0]["reserved"] == 0
 
 
@@ -288,7 +288,7 @@ async def test_who_stays_pays_for_a_shared_answer_whose_first_caller_left(
     assert "[DONE]" in answer.text
     assert len(vendor.requests) == 1
     words = len(f"echo: one two three four five: {how}".split())
-    until(lambda: _used(limited, "sharer", before) == (11 + words, round(11e-6 + words * 2e-6, 9)), 5, "charged once")
+    until(lambda: _used(limited, "sharer", before) == (11 + words, round(11e-6 + words * 2e-6, 9)), what="charged once")
     vendor.behaviours.clear()
     # And what the first one's call held of the target is free.
     again = {"model": "kept", "messages": [{"role": "user", "content": f"another one: {how}"}]}
@@ -308,7 +308,7 @@ async def test_callers_that_leave_a_shared_answer_before_it_has_begun_pay_for_on
         call.cancel()
     await asyncio.wait(calls)
     prompt = len('[{"role":"user","content":"left by all"}]') // 3 + 1
-    until(lambda: _running(limited) == 0, 5, "both gone")
+    until(lambda: _running(limited) == 0, what="both gone")
     assert _used(limited, "sharer", before) == (prompt, round(prompt * 1e-6, 9))
 
 
@@ -341,7 +341,7 @@ async def test_a_stream_that_its_reader_left_is_charged_whatever_it_was_of(
     prompt = 25 if "tools" in body else 7
     least = {"calls of tools": 2, "reasoning": 1, "large pieces": 120}[what]
     await _left(limited, "cutter", body, 4)
-    until(lambda: standing(limited, "cutter")[0]["used"] - before >= prompt + least, 5, "charged")
+    until(lambda: standing(limited, "cutter")[0]["used"] - before >= prompt + least, what="charged")
     assert standing(limited, "cutter")[0]["used"] - before < prompt + 2 * least + 100
 
 

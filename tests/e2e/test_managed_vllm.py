@@ -69,7 +69,7 @@ def state(gateway: GatewayProcess, name: str = "gpu") -> str:
 
 def test_it_is_started_asked_and_ended_with_all_that_it_started(machine: Machine, tmp_path: Path) -> None:
     with GatewayProcess({"providers": {"gpu": machine.provider()}}, tmp_path) as gateway:
-        until(lambda: state(gateway) == "ok", 20, "the server")
+        until(lambda: state(gateway) == "ok", what="the server")
         answer = ask(gateway)
         assert answer.status_code == 200, answer.text
         ((pid, _),) = machine.starts()
@@ -87,7 +87,7 @@ def test_calls_while_it_loads_go_elsewhere_or_are_told_when_to_come_back(
         "models": {"safe": {"targets": ["gpu/tiny"], "fallbacks": ["mock/gpt-mock"]}},
     }
     with GatewayProcess(configuration, tmp_path) as gateway:
-        until(machine.starts, 20, "the start")
+        until(machine.starts, what="the start")
         assert state(gateway) == "loading"
         alone = ask(gateway)
         assert (alone.status_code, alone.headers["retry-after"]) == (503, "15")
@@ -98,7 +98,7 @@ def test_calls_while_it_loads_go_elsewhere_or_are_told_when_to_come_back(
 
 def test_one_that_dies_is_started_again(machine: Machine, tmp_path: Path) -> None:
     with GatewayProcess({"providers": {"gpu": machine.provider()}}, tmp_path) as gateway:
-        until(lambda: state(gateway) == "ok", 20, "the server")
+        until(lambda: state(gateway) == "ok", what="the server")
         os.kill(machine.starts()[0][0], signal.SIGKILL)
         until(lambda: len(machine.starts()) == 2 and state(gateway) == "ok", 60, "another one")
         assert f"I am {machine.starts()[1][0]}" in ask(gateway).text
@@ -119,7 +119,7 @@ def test_one_that_can_not_start_says_why_and_is_tried_with_patience(machine: Mac
 def test_an_executable_that_is_not_there_costs_only_its_own_calls(machine: Machine, tmp_path: Path) -> None:
     provider = machine.provider(executable=str(tmp_path / "nothing"))
     with GatewayProcess({"providers": {"gpu": provider}}, tmp_path) as gateway:
-        until(lambda: "No such file" in gateway.output, 20, "the reason in the log")
+        until(lambda: "No such file" in gateway.output, what="the reason in the log")
         assert ask(gateway).status_code == 503
         assert httpx.get(gateway.url + "/healthz").status_code == 200
 
@@ -127,7 +127,7 @@ def test_an_executable_that_is_not_there_costs_only_its_own_calls(machine: Machi
 def test_nothing_stays_when_the_gateway_is_killed(machine: Machine, tmp_path: Path) -> None:
     gateway = GatewayProcess({"providers": {"gpu": machine.provider()}}, tmp_path)
     with pytest.raises(AssertionError, match="status -9"), gateway:
-        until(lambda: state(gateway) == "ok", 20, "the server")
+        until(lambda: state(gateway) == "ok", what="the server")
         gateway.process.kill()
         gateway.process.wait()
         until(machine.all_gone, 40, "the end of the server and its child")
@@ -139,7 +139,7 @@ def test_one_whose_supervisor_is_killed_leaves_nothing_behind(
 ) -> None:
     """A supervisor that went without its server would leave its port and its GPU taken for the next one."""
     with GatewayProcess({"providers": {"gpu": machine.provider()}}, tmp_path) as gateway:
-        until(lambda: state(gateway) == "ok", 20, "the server")
+        until(lambda: state(gateway) == "ok", what="the server")
         first = machine.starts()[0]
         supervisor = psutil.Process(first[0]).ppid()
         os.kill(supervisor, how)
@@ -151,17 +151,17 @@ def test_one_whose_supervisor_is_killed_leaves_nothing_behind(
 def test_a_reload_that_is_refused_leaves_the_server_that_runs(machine: Machine, tmp_path: Path) -> None:
     before: dict[str, Any] = {"providers": {"gpu": machine.provider()}}
     with GatewayProcess(before, tmp_path) as gateway:
-        until(lambda: state(gateway) == "ok", 20, "the server")
+        until(lambda: state(gateway) == "ok", what="the server")
         kept = ask(gateway).text
         absent = {"kind": "any_llm", "vendor": "openai", "api_key": "k"}  # its package is not installed here
         gateway.configure({"providers": {"gpu": machine.provider("large"), "other": absent}})
         gateway.reload()
-        until(lambda: "reload refused" in gateway.output, 20, "the refusal")
+        until(lambda: "reload refused" in gateway.output, what="the refusal")
         assert state(gateway) == "ok"
         assert ask(gateway).text == kept
         gateway.configure(before)
         gateway.reload()
-        until(lambda: "is in force" in gateway.output, 20, "the reload")
+        until(lambda: "is in force" in gateway.output, what="the reload")
         assert state(gateway) == "ok"
         assert ask(gateway).text == kept
         assert len(machine.starts()) == 1
@@ -171,7 +171,7 @@ def test_a_reload_that_is_refused_leaves_the_server_that_runs(machine: Machine, 
 def test_a_reload_keeps_what_is_unchanged_and_replaces_the_rest(machine: Machine, tmp_path: Path) -> None:
     before: dict[str, Any] = {"providers": {"gpu": machine.provider(), "old": machine.provider("small")}}
     with GatewayProcess(before, tmp_path) as gateway:
-        until(lambda: state(gateway) == state(gateway, "old") == "ok", 20, "both servers")
+        until(lambda: state(gateway) == state(gateway, "old") == "ok", what="both servers")
         kept = ask(gateway).text
         replaced = ask(gateway, "old/small").text
         gateway.configure({"providers": {"gpu": machine.provider(), "old": machine.provider("large")}})
@@ -218,7 +218,7 @@ def test_the_least_busy_replica_is_the_one_whose_server_says_so(tmp_path: Path) 
         return {ask(gateway, "free").headers["x-gateway-target"] for _ in range(10)}
 
     with GatewayProcess(configuration, tmp_path) as gateway:
-        until(lambda: state(gateway, "one") == state(gateway, "two") == "ok", 30, "both servers")
+        until(lambda: state(gateway, "one") == state(gateway, "two") == "ok", what="both servers")
         for busy, free in ((0, "two/tiny"), (1, "one/tiny")):
             (machines[busy].notes / "load").write_text("7")
             (machines[1 - busy].notes / "load").write_text("0")
@@ -226,6 +226,6 @@ def test_the_least_busy_replica_is_the_one_whose_server_says_so(tmp_path: Path) 
             def all_go_to_the_free_one(free: str = free) -> bool:
                 return targets() == {free}
 
-            until(all_go_to_the_free_one, 15, f"calls to {free}")
+            until(all_go_to_the_free_one, what=f"calls to {free}")
         (machines[1].notes / "load").write_text("away")
-        until(lambda: targets() == {"one/tiny", "two/tiny"}, 15, "calls to both")
+        until(lambda: targets() == {"one/tiny", "two/tiny"}, what="calls to both")

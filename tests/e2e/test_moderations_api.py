@@ -129,7 +129,7 @@ def test_the_call_is_on_record_without_what_was_found(gateway: tuple[GatewayProc
     answer = _post(gateway, model="guardrails/strict", input=MAIL)
     call = f"{gateway[0].url}/v1/calls/{answer.headers['x-gateway-call-id']}"
     headers = {"authorization": f"Bearer {KEY_A}"}
-    until(lambda: httpx.get(call, headers=headers).status_code == 200, 5, "the record")
+    until(lambda: httpx.get(call, headers=headers).status_code == 200, what="the record")
     told = httpx.get(call, headers=headers).json()
     assert (told["endpoint"], told["outcome"]) == ("moderations", "ok")
     assert [verdict["check"] for verdict in told["guardrails"]] == ["pii"]

@@ -114,7 +114,7 @@ def test_nothing_of_an_erased_user_is_left_in_a_file(running: GatewayProcess) ->
 
     assert post(running, ADMIN, "/admin/erasures", {"tenant": "a", "user": "theophrastus"}).status_code == 200
 
-    until(lambda: b"theophrastus" not in running.stored(), 20, "the last of what was on its way to the store")
+    until(lambda: b"theophrastus" not in running.stored(), what="the last of what was on its way to the store")
 
 
 @pytest.mark.parametrize("status", [413, 422, 429])

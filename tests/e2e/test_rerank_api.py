@@ -26,7 +26,7 @@ def test_documents_come_back_by_their_relevance(http: httpx.Client, vendor: Vend
 def test_the_call_is_on_record(http: httpx.Client) -> None:
     answer = http.post(PATH, json={"model": "plain", "query": "x", "documents": DOCUMENTS})
     call = f"/v1/calls/{answer.headers['x-gateway-call-id']}"
-    until(lambda: http.get(call).status_code == 200, 5, "the record")
+    until(lambda: http.get(call).status_code == 200, what="the record")
     assert http.get(call).json()["endpoint"] == "rerank"
 
 

@@ -396,7 +396,7 @@ def test_what_has_expired_is_gone(vendor: Vendor, tmp_path: Path) -> None:
         def gone() -> bool:
             return httpx.get(f"{gateway.url}{PATH}/{first.id}", timeout=5).status_code == 404
 
-        until(gone, 5, "the end of what is kept")
+        until(gone, what="the end of what is kept")
         client.responses.create(model="mock/gpt-mock", input="y")
         with sqlite3.connect(records) as connection:
             assert connection.execute("SELECT count(*) FROM responses").fetchone() == (1,)
@@ -457,7 +457,7 @@ def test_sources_are_annotations_of_the_text(vendor: Vendor, tmp_path: Path, str
 
 def test_the_record_is_found_by_the_responses_id(sdk: openai.OpenAI, door: httpx.Client) -> None:
     told = sdk.responses.create(model="plain", input="x")
-    until(lambda: door.get(f"/v1/calls/{told.id}").status_code == 200, 5, "the record")
+    until(lambda: door.get(f"/v1/calls/{told.id}").status_code == 200, what="the record")
     assert door.get(f"/v1/calls/{told.id}").json()["endpoint"] == "responses"
 
 
@@ -569,8 +569,8 @@ def test_a1_a_client_that_leaves_ends_the_upstream_call(
     body = json.dumps({"model": model, "input": "x", "stream": True}).encode()
     with running.connect() as socket:
         socket.sendall(http_post(PATH, body, KEY_A))
-        until(lambda: b"output_text.delta" in socket.recv(65536), 5, "the first words")
-    until(lambda: judge.requests[-1].closed_at is not None, 3, "the end of the upstream call")
+        until(lambda: b"output_text.delta" in socket.recv(65536), what="the first words")
+    until(lambda: judge.requests[-1].closed_at is not None, what="the end of the upstream call")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -581,8 +581,8 @@ def test_a2_a3_a_client_that_leaves_before_the_first_word(
     body = json.dumps({"model": "patient/x", "input": "x", "stream": stream}).encode()
     with running.connect() as socket:
         socket.sendall(http_post(PATH, body, KEY_A))
-        until(lambda: vendor.requests, 5, "the upstream call")
-    until(lambda: vendor.requests[-1].closed_at is not None, 3, "the end of the upstream call")
+        until(lambda: vendor.requests, what="the upstream call")
+    until(lambda: vendor.requests[-1].closed_at is not None, what="the end of the upstream call")
 
 
 def test_a7_a_dribbled_stream_is_the_same(sdk: openai.OpenAI, vendor: Vendor) -> None:

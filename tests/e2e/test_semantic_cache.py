@@ -118,7 +118,7 @@ def kept(office: GatewayProcess) -> Callable[..., None]:
     before: dict[str, int] = {}
 
     def wait(more: int = 1) -> None:
-        until(lambda: sum(sizes().values()) >= sum(before.values()) + more, 20, "the answer's being kept")
+        until(lambda: sum(sizes().values()) >= sum(before.values()) + more, what="the answer's being kept")
         before.update(sizes())
 
     before.update(sizes())
@@ -256,7 +256,7 @@ def test_shadow_gives_nothing_and_tells_how_often_it_would_have_been_wrong(
         answer = httpx.get(f"{office.url}/v1/calls/{call}", headers={"authorization": f"Bearer {KEYS['plain']}"})
         return answer.json()["cache_decision"]["semantic"]["outcome"] if answer.status_code == 200 else None
 
-    until(lambda: (outcome(agreed), outcome(wrong)) == ("agreed", "false_hit"), 10, "the records")
+    until(lambda: (outcome(agreed), outcome(wrong)) == ("agreed", "false_hit"), what="the records")
 
 
 def test_a_look_up_that_takes_too_long_costs_its_budget_alone(ask: Any, vendor: Vendor, office: GatewayProcess) -> None:
@@ -298,4 +298,4 @@ def test_a_milvus_that_hangs_costs_the_budget_and_answers_go_on(
     told = httpx.get(office.url + "/admin/cache", headers=headers, timeout=30).json()["semantic"]["models"]["quick"]
     assert told.get("late", 0) + told.get("unavailable", 0) == 6
     blanks = itertools.count(1)
-    until(lambda: ask("How can I fill in the form?" + " " * next(blanks))[1] == "semantic", 30, "what was kept")
+    until(lambda: ask("How can I fill in the form?" + " " * next(blanks))[1] == "semantic", what="what was kept")

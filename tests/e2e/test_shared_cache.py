@@ -76,7 +76,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
 def shared(running: Shared) -> Iterator[Shared]:
     running.vendor.clear()
     yield running
-    until(lambda: not running.vendor.unsettled, 5, "the end of every upstream call")
+    until(lambda: not running.vendor.unsettled, what="the end of every upstream call")
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def purged(gateway: GatewayProcess, asked: dict[str, Any]) -> int:
         told = admin(gateway, asked)
         return None if told.status_code == 503 else told
 
-    return int(until(answered, 20, "the purge").json()["purged"])
+    return int(until(answered, what="the purge").json()["purged"])
 
 
 def record(gateway: GatewayProcess, response: httpx.Response, key: str = KEY_A) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def record(gateway: GatewayProcess, response: httpx.Response, key: str = KEY_A) 
         told = httpx.get(path, headers={"authorization": f"Bearer {key}"}, timeout=10)
         return told.json() if told.status_code == 200 else None
 
-    return until(written, 10, "the call's record")
+    return until(written, what="the call's record")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -175,19 +175,19 @@ async def test_equal_calls_on_all_workers_make_one_upstream_call(shared: Shared,
 def test_a_gateway_that_is_killed_delays_the_other_by_no_more_than_its_lease(
     shared: Shared, question: str, tmp_path: Path
 ) -> None:
-    shared.vendor.behaviours["cached"] = {"delay": 20}
+    shared.vendor.behaviours["cached"] = {"delay": 120}
     doomed = GatewayProcess(configuration(shared.vendor, shared.redis.url), tmp_path).__enter__()
     lost = threading.Thread(target=lambda: _expect_loss(doomed, question))
     lost.start()
-    until(lambda: shared.vendor.requests, 10, "the first call")
+    until(lambda: shared.vendor.requests, what="the first call")
     shared.vendor.behaviours.clear()
     answers: list[httpx.Response] = []
     waiting = threading.Thread(target=lambda: answers.append(ask(shared.one, question)))
     waiting.start()
-    until(lambda: answers or shared.one.clients() > 0, 20, "the second call")
+    until(lambda: answers or shared.one.clients() > 0, what="the second call")
     doomed.process.kill()
     doomed._close()
-    waiting.join(18)  # the vendor's first answer would have taken longer
+    waiting.join(100)  # the vendor's first answer would have taken longer
     assert kind(answers[0]) == "miss"
     lost.join()
 
@@ -235,7 +235,7 @@ def test_a_stale_answer_is_given_at_once_and_made_anew_beside(shared: Shared, qu
     old = [ask(shared.both[n % 2], question, model="stale") for n in range(4)]
     assert [kind(each) for each in old] == ["hit"] * 4
     assert {said(each) for each in old} == {"echo: " + question}
-    until(lambda: said(ask(shared.two, question, model="stale")) == "made anew", 20, "the new answer")
+    until(lambda: said(ask(shared.two, question, model="stale")) == "made anew", what="the new answer")
     made = record(shared.one, old[0])
     assert made["cache"] == "hit"
 
@@ -355,7 +355,7 @@ def test_d3_d4_without_redis_every_call_is_answered(shared: Shared, question: st
         fresh = f"{question} {uuid4()}"
         return kind(ask(shared.one, fresh)) == "miss" and kind(ask(shared.two, fresh)) == "hit"
 
-    until(shared_again, 20, "the shared cache")
+    until(shared_again, what="the shared cache")
     metrics = httpx.get(shared.one.url + "/metrics", headers={"authorization": f"Bearer {KEY_ADMIN}"}).text
     (failures,) = [line for line in metrics.splitlines() if line.startswith("rag_gateway_cache_failures ")]
     assert float(failures.split()[1]) >= 1

@@ -45,12 +45,12 @@ class OpenIdProvider:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
         )
-        until(self._answers, 30, "the OpenID provider's answer")
+        until(self._answers, what="the OpenID provider's answer")
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
     def _answers(self) -> bool:
@@ -204,7 +204,7 @@ def test_a_provider_that_has_rotated_its_key_is_asked_once_more(
     provider.start()
     after = provider.sign_in("ada")
     # It names no key: a signature that the known one did not make has the issuer asked again, once in 5 s at most.
-    until(lambda: post(gateway, after).status_code == 200, 15, "the new key")
+    until(lambda: post(gateway, after).status_code == 200, what="the new key")
     assert post(gateway, before).status_code == 401
 
 
@@ -213,16 +213,16 @@ def test_keys_rotate_and_are_withdrawn_under_way(gateway: GatewayProcess, issuer
     assert post(gateway, old).status_code == 200
     issuer.keys = [public_jwk("RSA", "second")]
     new = issuer.token("second").decode()
-    until(lambda: post(gateway, new).status_code == 200, 15, "the new key")
-    until(lambda: post(gateway, old).status_code == 401, 15, "the withdrawn key's end")
+    until(lambda: post(gateway, new).status_code == 200, what="the new key")
+    until(lambda: post(gateway, old).status_code == 401, what="the withdrawn key's end")
     issuer.stop()
-    until(lambda: _component(gateway) == "unavailable", 15, "what readiness says of the issuer")
+    until(lambda: _component(gateway) == "unavailable", what="what readiness says of the issuer")
     assert post(gateway, new).status_code == 200
     away = post(gateway, issuer.token("third").decode())
     assert (away.status_code, away.json()["error"]["code"]) == (503, "token_issuer_unavailable")
     assert away.headers["retry-after"] == "5"
     issuer.start()
-    until(lambda: _component(gateway) == "ok", 15, "the issuer's return")
+    until(lambda: _component(gateway) == "ok", what="the issuer's return")
     issuer.keys = [public_jwk("RSA", "first")]
 
 

@@ -156,7 +156,7 @@ def test_what_is_taken_out_is_found_no_more(clients: dict[str, openai.OpenAI]) -
     client = clients["a"]
     files = [upload(client, name, content) for name, content in (("minutes.md", MINUTES), ("menu.md", MENU))]
     store = client.vector_stores.create(name="short-lived", file_ids=[file.id for file in files])
-    until(lambda: client.vector_stores.retrieve(store.id).status == "completed", 30)
+    until(lambda: client.vector_stores.retrieve(store.id).status == "completed")
     assert {each.filename for each in found(client, store.id, "parrot soup")} == {"minutes.md", "menu.md"}
 
     assert client.vector_stores.files.delete(files[0].id, vector_store_id=store.id).deleted

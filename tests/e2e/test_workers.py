@@ -140,7 +140,7 @@ def test_two_workers_share_one_vllm_server_which_outlives_either(
     for number in (1, 2):
         victim = psutil.Process(two.workers()[number])
         victim.kill()
-        psutil.wait_procs([victim], 10)
+        psutil.wait_procs([victim], 60)
         until(lambda: whole(two), 60, "another worker")
     assert served_by(two) == {f"I am {pid}, with tiny"}
     assert machine.pids() == [pid]

@@ -93,7 +93,7 @@ def tls_relay(certificate: Path, port: int) -> Iterator[int]:
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
-    up.wait(10)
+    up.wait(60)
     try:
         yield ready[0]
     finally:

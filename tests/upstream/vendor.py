@@ -76,12 +76,12 @@ class Vendor:
 
     def __enter__(self) -> Vendor:
         self._thread.start()
-        assert self._ready.wait(5)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
+        self._thread.join(60)
 
     async def answer(self, seen: Seen, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; True when the connection may go on. Other vendors' imitations answer otherwise."""

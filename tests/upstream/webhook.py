@@ -62,7 +62,7 @@ class Webhook:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 def _findings(text: str) -> list[dict[str, Any]]:

@@ -115,7 +115,7 @@ def test_changes_at_the_same_time_have_numbers_of_their_own(store: KeyStore) -> 
     for thread in threads:
         thread.join()
     stop.set()
-    watching.join(20)
+    watching.join(60)
     assert seen == list(range(1, 9))
 
 

@@ -98,16 +98,16 @@ def test_a_transaction_that_a_dead_process_left_running_is_waited_for(database: 
         with database.writing() as connection:
             connection.execute(text("INSERT INTO spool_cursors (spool_id, sequence) VALUES ('s', 2)"))
             begun.set()
-            assert end.wait(4)
+            assert end.wait(30)
 
     with ThreadPoolExecutor(2) as threads:
         left = threads.submit(dead)
-        assert begun.wait(4)
+        assert begun.wait(30)
         now = threads.submit(ledger.apply, "s", COLUMNS, [entry(1), entry(2), entry(3)])
         assert not now.done()
         end.set()
-        left.result(5)
-        now.result(5)
+        left.result(30)
+        now.result(30)
     assert kept(database) == ["call_3"]
 
 

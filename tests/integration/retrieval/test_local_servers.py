@@ -40,7 +40,7 @@ def servers_of(pid: int) -> list[int]:
 
 
 async def gone(pids: list[int]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
             await asyncio.sleep(0.05)
 

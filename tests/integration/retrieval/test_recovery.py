@@ -177,7 +177,7 @@ async def test_documents_go_in_small_batches_apart_from_queries() -> None:
         def encode(self, texts: Sequence[str]) -> list[tuple[bytes, int]]:
             batches.append(list(texts))
             entered.set()
-            assert gate.wait(10)
+            assert gate.wait(60)
             return [(struct.pack("<f", 1), 1) for _ in texts]
 
     batcher = Batcher(Scribe())
@@ -187,7 +187,7 @@ async def test_documents_go_in_small_batches_apart_from_queries() -> None:
     long, short = [letter * 1_000 for letter in "abcde"], [str(number) for number in range(20)]
     documents = asyncio.create_task(batcher.embed(long + short, rank=2))
     queries = asyncio.create_task(batcher.embed(["q1", "q2"], rank=0))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while batcher._waiting.qsize() < 27:
             await asyncio.sleep(0)
     gate.set()

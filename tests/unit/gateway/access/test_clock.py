@@ -21,5 +21,5 @@ def test_it_begins_with_the_wall_clock_and_goes_on() -> None:
 
     clock = SteadyClock()
     before = clock()
-    assert abs(before - time.time()) < 1.0
+    assert abs(before - time.time()) < 60
     assert clock() >= before

@@ -28,7 +28,7 @@ class Store:
 
     def spent(self, subject: str, period: str) -> float:
         self.asked.append((subject, period))
-        assert self.open.wait(10)
+        assert self.open.wait(60)
         return self.usd
 
 

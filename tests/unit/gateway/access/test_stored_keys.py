@@ -52,7 +52,7 @@ class Shelf:
         self._reached()
         held = [key for key, _ in self.keys.values() if any(secret.digest == digest for secret in key.secrets)]
         found = Found(held[0] if held else None, self.sequence)
-        self.before_telling.wait(5)
+        self.before_telling.wait(60)
         return found
 
     def changes(self, since: int) -> Changes:

@@ -102,7 +102,7 @@ async def test_a_turn_that_comes_as_its_caller_leaves_is_handed_on() -> None:
         await settle()
         for step in (leaving.cancel, held.release) if leaves_first else (held.release, leaving.cancel):
             step()
-        (await asyncio.wait_for(next_, 5)).release()
+        (await asyncio.wait_for(next_, 60)).release()
         assert leaving.cancelled()
         assert (waits.running, waits.waiting) == (0, 0)
 

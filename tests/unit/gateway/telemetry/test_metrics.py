@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import ast
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+import gateway
+from gateway.errors import GatewayError
 from gateway.exchange import Exchange
+from gateway.telemetry.labels import STAGE_OF_TYPE
 from gateway.telemetry.logs import redacted
 from gateway.telemetry.metrics import Metrics
-from gateway.values import Attempt, Target, Usage
+from gateway.telemetry.series import Distributions
+from gateway.values import Attempt, Caller, Target, Usage
 from guardrails.verdicts import Verdict
+from retrieval.passages import Passage
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -44,8 +57,10 @@ def test_a_call_is_counted_where_it_belongs() -> None:
     told = samples(metrics)
     of = (
         ("gen_ai_operation_name", "chat"),
-        ("rag_gateway_model", "handbook"),
         ("gen_ai_provider_name", "openai"),
+        ("gen_ai_request_model", "gpt-x"),
+        ("rag_gateway_model", "handbook"),
+        ("rag_gateway_provider", "openai"),
     )
     assert (
         told[
@@ -61,7 +76,7 @@ def test_a_call_is_counted_where_it_belongs() -> None:
         == 1
     )
     assert told["gen_ai_client_token_usage_sum", tuple(sorted((*of, ("gen_ai_token_type", "output"))))] == 20
-    assert told["gen_ai_client_operation_duration_seconds_count", tuple(sorted(of))] == 1
+    assert told["gen_ai_client_operation_duration_seconds_count", tuple(sorted((*of, ("error_type", ""))))] == 1
     assert told["rag_gateway_stage_duration_seconds_count", (("stage", "retrieval"),)] == 1
     assert told["rag_gateway_cache_total", (("model", "handbook"), ("outcome", "miss"))] == 1
     assert (
@@ -73,14 +88,167 @@ def test_a_call_is_counted_where_it_belongs() -> None:
     assert told["rag_gateway_records_waiting", ()] == 7
 
 
-def test_labels_are_bounded_whatever_is_called() -> None:
-    metrics = Metrics(lambda: 0, lambda: 0)
+def labels_of(metrics: Metrics, name: str, label: str) -> set[str | None]:
+    return {dict(labels).get(label) for sample, labels in samples(metrics) if sample == name}
+
+
+class Names:
+    def names(self, model: str) -> bool:
+        return model in ("handbook", "openai/gpt-4.1")
+
+    def vendor(self, provider: str) -> str:
+        return {"gpu": "vllm"}.get(provider, provider)
+
+
+def test_a_model_that_a_caller_makes_up_is_no_label() -> None:
+    metrics = Metrics(lambda: 0, lambda: 0, Names())
+    for model in ("handbook", "openai/gpt-4.1", None):
+        metrics.observe(call(model))
+    before = len(samples(metrics))
     for n in range(400):
-        metrics.observe(call(f"openai/made-up-{n}"))
-    metrics.observe(call(None))
-    models = {dict(labels).get("model") for name, labels in samples(metrics) if name == "rag_gateway_calls_total"}
-    assert len(models) == 202  # 200 names, "other", "unknown"
-    assert "other" in models
+        exchange = call(f"openai/made-up-{n}")
+        exchange.target = Target("openai", f"made-up-{n}")
+        metrics.observe(exchange)
+    told = {"handbook", "openai/gpt-4.1", "openai/*", "unknown"}
+    assert labels_of(metrics, "rag_gateway_calls_total", "model") == told
+    assert len(samples(metrics)) - before < 120  # the series of one more model, not of 400
+    assert len(metrics._calls._series) == len(told)
+
+
+def test_a_vendors_words_are_no_labels() -> None:
+    metrics = Metrics(lambda: 0, lambda: 0)
+    for n in range(50):
+        exchange = call("handbook")
+        exchange.outcome, exchange.error_code, exchange.finish_reason = "error", f"code-{n}", f"reason-{n}"
+        metrics.observe(exchange)
+    refused = call("handbook")
+    refused.outcome, refused.error_code, refused.status = "error", "overloaded", 400  # as a vendor spells its 400
+    refused.attempts = [Attempt(Target("openai", "m"), "upstream_refused", 400, 1.0)]
+    metrics.observe(refused)
+    assert labels_of(metrics, "rag_gateway_errors_total", "error_type") == {"other", "upstream_refused"}
+    assert labels_of(metrics, "rag_gateway_finished_total", "finish_reason") == {"other"}
+
+
+def test_tenants_beyond_the_first_200_are_counted_together() -> None:
+    metrics = Metrics(lambda: 0, lambda: 0)
+    for n in range(300):
+        exchange = call("handbook")
+        exchange.caller, exchange.cost = Caller("key", f"tenant-{n}"), 0.5
+        metrics.observe(exchange)
+    told = samples(metrics)
+    assert told["rag_gateway_tenant_cost_usd_total", (("tenant", "other"),)] == 50
+    assert len(labels_of(metrics, "rag_gateway_tenant_cost_usd_total", "tenant")) == 201
+    assert told["rag_gateway_cost_usd_total", (("model", "handbook"), ("target", "openai"))] == 150
+
+
+def test_an_answer_out_of_a_cache_says_what_it_saved() -> None:
+    metrics = Metrics(lambda: 0, lambda: 0)
+    exchange = call("handbook")
+    exchange.cache, exchange.cost, exchange.saved = "semantic", 0.0, 0.25
+    metrics.observe(exchange)
+    told = samples(metrics)
+    assert told["rag_gateway_cache_saved_usd_total", (("model", "handbook"),)] == 0.25
+    assert told["rag_gateway_cache_saved_tokens_total", (("model", "handbook"), ("type", "output"))] == 20
+    assert told["rag_gateway_tokens_total", (("model", "handbook"), ("target", "openai"), ("type", "input"))] == 10
+
+
+@pytest.mark.parametrize(
+    ("code", "attempts", "stages", "expected"),
+    [
+        ("invalid_api_key", [], [], "authenticate"),
+        ("model_not_found", [], ["authenticate"], "request"),
+        ("invalid_request_error", [], ["authenticate"], "request"),
+        ("stage_unavailable", [], ["authenticate", "retrieval"], "retrieval"),
+        ("internal_error", [], [], "request"),
+        ("rate_limit_exceeded", ["rate_limit_exceeded"], ["authenticate", "call"], "call"),
+        ("upstream_timeout_total", ["upstream_timeout_total"], ["authenticate", "call"], "call"),
+        ("a vendor's", ["ok"], ["authenticate", "call"], "call"),
+    ],
+)
+def test_a_failed_call_names_the_stage_that_it_ended_in(
+    code: str, attempts: list[str], stages: list[str], expected: str
+) -> None:
+    metrics, exchange = Metrics(lambda: 0, lambda: 0), Exchange("chat.completions")
+    exchange.model, exchange.outcome, exchange.error_code = "handbook", "error", code
+    exchange.attempts = [Attempt(Target("openai", "m"), outcome, 500, 1.0) for outcome in attempts]
+    for stage in stages:
+        exchange.stage(stage, exchange.started)
+    exchange.settle()
+    metrics.observe(exchange)
+    assert labels_of(metrics, "rag_gateway_errors_total", "stage") == {expected}
+    assert labels_of(metrics, "rag_gateway_errors_total", "target") == {"openai" if attempts else "none"}
+
+
+def test_a_search_tells_what_it_found() -> None:
+    metrics = Metrics(lambda: 0, lambda: 0)
+    passage = Passage("d", "1", "s", "handbook", 0.73, "", "", "")
+    for passages, degraded in (([passage, replace(passage, score=0.5)], []), ([], []), ([], ["retrieval"])):
+        exchange = call("handbook")
+        exchange.passages, exchange.degraded = passages, degraded
+        metrics.observe(exchange)
+    told = samples(metrics)
+    of = ("model", "handbook")
+    outcomes = {outcome: told["rag_gateway_retrieval_total", (of, ("outcome", outcome))] for outcome in
+                ("found", "nothing", "unavailable")}  # fmt: skip
+    assert outcomes == {"found": 1, "nothing": 1, "unavailable": 1}
+    assert told["rag_gateway_retrieval_passages_sum", (of,)] == 2
+    assert told["rag_gateway_retrieval_passages_count", (of,)] == 2
+    assert told["rag_gateway_retrieval_best_score_bucket", (("le", "0.7"), of)] == 0
+    assert told["rag_gateway_retrieval_best_score_bucket", (("le", "0.8"), of)] == 1
+
+
+def test_a_call_of_the_gateways_own_is_no_callers_call_but_costs_what_it_costs() -> None:
+    metrics = Metrics(lambda: 0, lambda: 0)
+    exchange = call("handbook")
+    exchange.made_for, exchange.cost = ("shadow", "call_1"), 0.5
+    metrics.observe(exchange)
+    told = samples(metrics)
+    of = (("outcome", "ok"), ("purpose", "shadow"), ("target", "openai"))
+    assert told["rag_gateway_own_calls_total", of] == 1
+    assert told["rag_gateway_cost_usd_total", (("model", "handbook"), ("target", "openai"))] == 0.5
+    assert not labels_of(metrics, "rag_gateway_calls_total", "model")
+
+
+def test_every_code_of_an_error_has_a_stage() -> None:
+    """A code that is not in the table is counted as `other`: add it to gateway/telemetry/labels.py."""
+    root = Path(gateway.__file__).parent
+    codes: set[str] = set()
+    for path in root.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                codes |= {
+                    word.value.value
+                    for word in node.keywords
+                    if word.arg == "code" and isinstance(word.value, ast.Constant) and isinstance(word.value.value, str)
+                }
+    codes |= {kind.code for kind in _subclasses(GatewayError) if kind.code}
+    assert not codes - set(STAGE_OF_TYPE) - NOT_OF_CALLS
+
+
+# Of the routes that FastAPI serves, and of no call.
+NOT_OF_CALLS: set[str] = set()
+
+
+def _subclasses(kind: type[GatewayError]) -> set[type[GatewayError]]:
+    return {kind}.union(*(_subclasses(below) for below in kind.__subclasses__()))
+
+
+@given(st.lists(st.floats(min_value=0, max_value=200), max_size=40))
+def test_a_distribution_is_what_prometheus_client_makes_of_it(values: list[float]) -> None:
+    bounds = (0.01, 1, 2.5, 100)
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    series = Distributions("seconds", "Time.", ("stage",), bounds)
+    ours.register(series)
+    reference = Histogram("seconds", "Time.", ("stage",), buckets=bounds, registry=theirs)
+    for value in values:
+        series.of("call").observe(value)
+        reference.labels("call").observe(value)
+    assert _told(ours) == _told(theirs)
+
+
+def _told(registry: CollectorRegistry) -> list[str]:
+    lines = generate_latest(registry).decode().splitlines()
+    return [line for line in lines if not line.startswith("#") and "_created" not in line]
 
 
 def test_secrets_do_not_pass_the_log_formatter() -> None:

@@ -1,0 +1,43 @@
+"""python -m gateway.analyst: settings as the first line of its input; it works until that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to the gateway, which closes the pipe
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # gives back what is free
+    os.nice(10)  # calls go first
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return
+    import msgspec
+
+    from gateway.analyst.rounds import Rounds
+    from gateway.analyst.settings import Settings, Told
+    from gateway.telemetry.logs import configure_logging
+
+    configure_logging()
+    ending = threading.Event()
+
+    def watch() -> None:
+        while os.read(0, 1024):
+            pass
+        ending.set()
+
+    def tell(told: Told) -> None:
+        try:
+            os.write(1, msgspec.json.encode(told) + b"\n")
+        except BrokenPipeError:
+            ending.set()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+    Rounds(msgspec.json.decode(line, type=Settings), tell, ending).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""What tells of calls outside this process: spans and metrics to a collector, as the configuration asks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gateway.telemetry.provider_names import provider_name
+
+if TYPE_CHECKING:
+    from gateway.config.models import Configuration
+    from gateway.telemetry.content import Contents, Mask
+    from gateway.telemetry.names import Names
+    from gateway.telemetry.traces import Traces
+
+
+def open_traces(configuration: Configuration, in_force: Callable[[], Configuration]) -> Traces | None:
+    """None where no spans are made. `in_force` is the configuration that calls go by now: providers may be reloaded.
+
+    Raises ValueError where something that it needs is not installed.
+    """
+    settings = configuration.telemetry
+    if not settings.traces.on:
+        return None
+    from gateway.telemetry.call_spans import Facts
+    from gateway.telemetry.names import chosen
+    from gateway.telemetry.resource import resource_attributes
+    from gateway.telemetry.traces import Traces
+
+    def provider(name: str) -> str:
+        found = in_force().providers.get(name)
+        return provider_name(found) if found is not None else name
+
+    shapes = chosen(os.environ)
+    knowledge = configuration.retrieval
+    facts = Facts(shapes, provider, knowledge.embeddings.model if knowledge is not None else None)
+    return Traces(settings, resource_attributes(settings, os.environ), facts, _contents(configuration, shapes))
+
+
+def _contents(configuration: Configuration, shapes: Names) -> Contents | None:
+    traces = configuration.telemetry.traces
+    if traces.content == "off":
+        return None
+    from gateway.telemetry.content import Contents
+
+    content = traces.content
+    return Contents(
+        traces.content_of,
+        _masks(frozenset(content.mask)),
+        content.mask,
+        content.max_bytes,
+        _may_leave(configuration),
+        shapes,
+    )
+
+
+def _masks(always: frozenset[str]) -> Callable[[frozenset[str]], Mask]:
+    """What masks the findings of some checks: `always` of these, others where a call's guardrails have masked before.
+
+    Raises ValueError where their libraries are not installed.
+    """
+    known: dict[frozenset[str], Mask] = {frozenset(): lambda text, _: text, always: _mask(always)}
+
+    def mask(checks: frozenset[str]) -> Mask:
+        made = known.get(checks)
+        if made is None:
+            made = known[checks] = _mask(checks)
+        return made
+
+    return mask
+
+
+def _mask(checks: frozenset[str]) -> Mask:
+    from guardrails.assembly import build_check
+    from guardrails.policy import Policy, Rule
+    from guardrails.text_checks import TextCheck
+
+    rules: list[Rule] = []
+    for name in sorted(checks):
+        try:
+            check = build_check(name, {})
+        except ImportError as missing:
+            raise ValueError(
+                f"telemetry.traces.content.mask: `{name}` needs {missing.name}: pip install 'rag-gateway[guardrails]'"
+            ) from None
+        assert not isinstance(check, TextCheck), "both are checks of runs"
+        rules.append(Rule(check, "mask"))
+    policy = Policy(rules)
+    return lambda text, in_json: policy.screen(text, in_json=in_json).text
+
+
+def _may_leave(configuration: Configuration) -> Callable[[str | None], bool]:
+    residency, otlp = configuration.residency, configuration.telemetry.traces.otlp
+    if residency is None or otlp is None or otlp.residency == "on_premises":
+        return lambda _: True
+    open_ = frozenset(residency.labels[: residency.labels.index(residency.stays)])
+    return lambda label: label in open_  # a call whose label nobody has found stays here

@@ -1,0 +1,99 @@
+"""What the record store has and the lake has not, nor is on its way: put into the queue.
+
+That is all of it when a lake is new, what was recorded while none was configured, and what was in files that are gone.
+Days are compared by their counts, and only those that differ call by call.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+from sqlalchemy import func, select
+
+from gateway.lake.filling import day_of
+from gateway.lake.lake import Lake
+from gateway.records.database import Database
+from gateway.records.lake_queue import tell_calls, tell_feedback
+from gateway.records.schema import calls, feedback, lake_queue
+
+log = logging.getLogger(__name__)
+
+_DAY = 86_400 * 10**9
+_GROUP = 1_000  # calls of one entry of the queue
+_decode = msgspec.json.Decoder().decode
+
+
+class CatchingUp:
+    """Blocking. Raises StoreUnavailable, LakeUnavailable and LeaseLost."""
+
+    def __init__(self, database: Database, lake: Lake) -> None:
+        self._database = database
+        self._lake = lake
+
+    def run(self) -> int:
+        """How many calls and feedback were put into the queue."""
+        found = 0
+        in_lake: Counter[tuple[str, str]] = Counter()
+        for file in self._lake.manifest.live("calls"):
+            in_lake[file.day, file.tenant] += file.rows
+        for day, tenant, count in self._days():
+            if count != in_lake[day, tenant]:
+                found += self._catch_up(day, tenant)
+        found += self._catch_up_feedback()
+        if found:
+            log.info("the lake catches up with %d records", found)
+        return found
+
+    def _days(self) -> Iterator[tuple[str, str, int]]:
+        """Counted in the index of tenants and times."""
+        day = calls.c.started_at // _DAY
+        query = select(day, calls.c.tenant, func.count()).group_by(day, calls.c.tenant)
+        with self._database.reading() as connection:
+            rows = connection.execute(query).all()
+        for number, tenant, count in rows:
+            yield day_of(int(number) * _DAY), tenant, count
+
+    def _catch_up(self, day: str, tenant: str) -> int:
+        begin = _begin_of(day)
+        mine = (calls.c.tenant == tenant, calls.c.started_at >= begin, calls.c.started_at < begin + _DAY)
+        with self._database.reading() as connection:
+            missing = dict.fromkeys(connection.scalars(select(calls.c.call_id).where(*mine)))
+        with self._database.reading() as connection:  # after them: whatever is stored by now is in here, or in the lake
+            waiting = connection.scalars(select(lake_queue.c.body).where(lake_queue.c.kind == "calls"))
+            for body in waiting:
+                for call_id in _decode(body):
+                    missing.pop(call_id, None)
+        for file in self._lake.manifest.live("calls", tenant):
+            if file.day == day and missing:
+                for table in self._lake.read(file, ["call_id"]):
+                    for call_id in table.column("call_id").to_pylist():
+                        missing.pop(call_id, None)
+        ids = list(missing)
+        for start in range(0, len(ids), _GROUP):
+            with self._lake.manifest.holding() as connection:
+                tell_calls(connection, ids[start : start + _GROUP])
+        return len(ids)
+
+    def _catch_up_feedback(self) -> int:
+        with self._database.reading() as connection:
+            missing = dict.fromkeys(connection.scalars(select(feedback.c.id).order_by(feedback.c.id)))
+        with self._database.reading() as connection:
+            for body in connection.scalars(select(lake_queue.c.body).where(lake_queue.c.kind == "feedback")):
+                for number in _decode(body):
+                    missing.pop(number, None)
+        for file in self._lake.manifest.live("feedback"):
+            for table in self._lake.read(file, ["feedback_id"]):
+                for number in table.column("feedback_id").to_pylist():
+                    missing.pop(number, None)
+        for number in missing:
+            with self._lake.manifest.holding() as connection:
+                tell_feedback(connection, number)
+        return len(missing)
+
+
+def _begin_of(day: str) -> int:
+    return int(datetime.datetime.fromisoformat(day).replace(tzinfo=datetime.UTC).timestamp()) * 10**9

@@ -1,0 +1,203 @@
+"""From the record store's queue into the lake: each call and each feedback once, a bounded number at a time."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+from sqlalchemy import Connection, delete, select, update
+
+from gateway.lake.lake import Lake
+from gateway.lake.manifest import new_file
+from gateway.lake.rows import call_row
+from gateway.lake.schema import TABLES
+from gateway.lake.signals import Signals, question_of
+from gateway.lake.vectors import Sampler
+from gateway.records.calls import place_of
+from gateway.records.contents import Contents
+from gateway.records.database import Database
+from gateway.records.schema import calls, feedback, lake_queue
+
+log = logging.getLogger(__name__)
+
+_MOST_ROWS = 20_000  # of one change
+_MOST_BYTES = 32_000_000  # of records, as the store has them, that one change holds in memory
+_PAGE = 200  # rows of one query: with recorded content, each may be megabytes
+_ENTRIES = 2_000  # of the queue, read at a time
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Filled:
+    calls: int = 0
+    feedback: int = 0
+    files: int = 0
+
+    def __iadd__(self, other: Filled) -> Filled:
+        self.calls += other.calls
+        self.feedback += other.feedback
+        self.files += other.files
+        return self
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows by (table, day, tenant), and which entries of the queue they settle: done, or what is left of them."""
+
+    rows: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    done: list[int] = field(default_factory=list)
+    left: dict[int, list[Any]] = field(default_factory=dict)
+    count: int = 0
+    bytes: int = 0
+
+    @property
+    def full(self) -> bool:
+        return self.count >= _MOST_ROWS or self.bytes >= _MOST_BYTES
+
+
+class Filling:
+    """Blocking. Raises StoreUnavailable, LakeUnavailable and LeaseLost; what was not done then is done next time."""
+
+    def __init__(
+        self,
+        database: Database,
+        lake: Lake,
+        contents: Contents,
+        signals: Signals,
+        *,
+        keep_contents: bool = False,
+        sampler: Sampler | None = None,
+    ) -> None:
+        """`keep_contents`: what is recorded of prompts and answers goes to the lake too. `sampler` makes vectors."""
+        self._database = database
+        self._lake = lake
+        self._contents = contents
+        self._signals = signals
+        self._keep_contents = keep_contents
+        self._sampler = sampler
+
+    def step(self) -> Filled | None:
+        """One change's worth of the queue; None when nothing of it is left."""
+        batch = self._gathered()
+        if not batch.done and not batch.left:
+            return None
+        filled = Filled()
+        files = []
+        new = [new_file(*partition) for partition in batch.rows]
+        if new:
+            self._lake.manifest.announce(new)
+        for file, rows in zip(new, batch.rows.values(), strict=True):
+            files.append(self._lake.write(file, [_table(file.table, rows)]))
+            filled.calls += len(rows) if file.table == "calls" else 0
+            filled.feedback += len(rows) if file.table == "feedback" else 0
+        filled.files = len(files)
+        self._lake.commit(files, settle=lambda connection: _settle(connection, batch))
+        return filled
+
+    def _gathered(self) -> _Batch:
+        batch = _Batch()
+        kinds = lake_queue.c.kind.in_(("calls", "feedback"))
+        with self._database.reading() as connection:
+            entries = connection.execute(
+                select(lake_queue.c.id, lake_queue.c.kind, lake_queue.c.body)
+                .where(kinds)
+                .order_by(lake_queue.c.id)
+                .limit(_ENTRIES)
+            ).all()
+        for entry in entries:
+            ids = list(dict.fromkeys(_decode(entry.body)))
+            take = self._take_calls if entry.kind == "calls" else self._take_feedback
+            for begin in range(0, len(ids), _PAGE):
+                if batch.full:
+                    batch.left[entry.id] = ids[begin:]
+                    return batch
+                take(batch, ids[begin : begin + _PAGE])
+            batch.done.append(entry.id)
+            if batch.full:
+                break
+        return batch
+
+    def _take_calls(self, batch: _Batch, ids: Sequence[str]) -> None:
+        with self._database.reading() as connection:
+            found = [row._asdict() for row in connection.execute(select(calls).where(calls.c.call_id.in_(ids)))]
+        asked: list[tuple[dict[str, Any], str]] = []
+        for kept in found:
+            said = self._said(kept)
+            row = call_row(kept, said, self._signals)
+            day, tenant = day_of(kept["started_at"]), kept["tenant"]
+            batch.rows["calls", day, tenant].append(row)
+            batch.count += 1
+            batch.bytes += len(kept["detail"]) + len(kept["content"] or b"")
+            if self._keep_contents and kept["content"] is not None:
+                batch.rows["contents", day, tenant].append(_content_row(kept))
+            question = question_of(said) if self._sampler is not None else None
+            if question and self._sampler is not None and self._sampler.wants(kept["call_id"]):
+                asked.append((kept, question))
+        if asked and self._sampler is not None:
+            vectors = self._sampler.vectors([question for _, question in asked])
+            for (kept, _), vector in zip(asked, vectors, strict=False):
+                batch.rows["vectors", day_of(kept["started_at"]), kept["tenant"]].append(
+                    {**_about(kept), "model": kept["model"], "embedder": self._sampler.model, "vector": vector}
+                )
+
+    def _take_feedback(self, batch: _Batch, ids: Sequence[int]) -> None:
+        with self._database.reading() as connection:
+            joined = feedback.outerjoin(calls, calls.c.call_id == feedback.c.call_id)
+            query = select(feedback, calls.c.user.label("call_user")).select_from(joined)
+            given = [row._asdict() for row in connection.execute(query.where(feedback.c.id.in_(ids)))]
+        for kept in given:
+            batch.rows["feedback", day_of(kept["at"]), kept["tenant"]].append({
+                "feedback_id": kept["id"], "call_id": kept["call_id"], "tenant": kept["tenant"], "user": kept["user"],
+                "call_user": kept["call_user"], "at": kept["at"] // 1000, "score": kept["score"],
+                "label": kept["label"], "commented": bool(kept["comment"]), "corrected": bool(kept["correction"]),
+            })  # fmt: skip
+            batch.count += 1
+
+    def _said(self, kept: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        said = self._contents.read(kept["content"], place_of(kept["call_id"]))
+        return said if isinstance(said, Mapping) else None
+
+
+def _settle(connection: Connection, batch: _Batch) -> None:
+    for begin in range(0, len(batch.done), 500):
+        connection.execute(delete(lake_queue).where(lake_queue.c.id.in_(batch.done[begin : begin + 500])))
+    for entry, ids in batch.left.items():
+        connection.execute(update(lake_queue).where(lake_queue.c.id == entry).values(body=_encode(ids)))
+
+
+def _about(kept: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "call_id": kept["call_id"], "tenant": kept["tenant"], "user": kept["user"],
+        "started_at": kept["started_at"] // 1000,
+    }  # fmt: skip
+
+
+def _content_row(kept: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_about(kept), "content": kept["content"], "sealed": Contents.is_sealed(kept["content"])}
+
+
+def _table(name: str, rows: Iterable[dict[str, Any]]) -> pa.Table:
+    """In the order of their time, so that row groups are narrow in it."""
+    kind = TABLES[name]
+    ordered = sorted(rows, key=lambda row: row[kind.time])
+    return table_of(name, ordered)
+
+
+def table_of(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as dicts of plain values, times in microseconds, in the table's schema."""
+    schema = TABLES[name].schema
+    arrays = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def day_of(ns: int) -> str:
+    """The UTC day of a time in ns since the epoch."""
+    return datetime.datetime.fromtimestamp(ns // 1_000_000_000, datetime.UTC).strftime("%Y-%m-%d")

@@ -1,0 +1,160 @@
+"""What the lake's files go through after they were written: erasures, the end of what is kept, merging of small ones."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import delete, select
+
+from gateway.lake.filling import day_of
+from gateway.lake.lake import Lake
+from gateway.lake.manifest import LakeFile
+from gateway.lake.schema import TABLES
+from gateway.records.database import Database
+from gateway.records.lake_queue import Erasure
+from gateway.records.retention import Periods
+from gateway.records.schema import lake_queue
+
+log = logging.getLogger(__name__)
+
+_FEW = 8  # small files of one partition that may lie beside each other while its day is not over
+_SLACK = 3600 * 10**9  # ns by which rows may be past their time before their file is rewritten
+
+_erasure = msgspec.json.Decoder(Erasure).decode
+
+
+class Erasures:
+    """Blocking. Raises StoreUnavailable, LakeUnavailable and LeaseLost; an erasure stays asked for until it is done."""
+
+    def __init__(self, database: Database, lake: Lake) -> None:
+        self._database = database
+        self._lake = lake
+
+    def run(self) -> int:
+        """Let go of all that is asked for; how many rows went."""
+        query = select(lake_queue.c.id, lake_queue.c.body).where(lake_queue.c.kind == "erasure")
+        with self._database.reading() as connection:
+            asked = connection.execute(query.order_by(lake_queue.c.id)).all()
+        gone = 0
+        for row in asked:
+            gone += self._erase(_erasure(row.body))
+            with self._lake.manifest.holding() as connection:
+                connection.execute(delete(lake_queue).where(lake_queue.c.id == row.id))
+        if asked:
+            self._database.wipe()  # the queue named them
+            log.info("%d erasures were done in the lake: %d rows", len(asked), gone)
+        return gone
+
+    def _erase(self, erasure: Erasure) -> int:
+        gone = 0
+        for file in self._lake.manifest.live(tenant=erasure.tenant):
+            if file.first <= erasure.before and self._has(file, erasure):
+                gone += self._lake.rewrite([file], partial(_without, file.table, erasure))
+        return gone
+
+    def _has(self, file: LakeFile, erasure: Erasure) -> bool:
+        columns = [*_names(file.table), TABLES[file.table].time]
+        return any(_of(table, file.table, erasure)[1] for table in self._lake.read(file, columns))
+
+
+def _names(table: str) -> list[str]:
+    return ["user", "call_user"] if table == "feedback" else ["user"]
+
+
+def _of(table: pa.Table, name: str, erasure: Erasure) -> tuple[pa.ChunkedArray, bool]:
+    """Which rows are the user's, and whether any is."""
+    theirs = pc.equal(table.column("user"), erasure.user)
+    for column in _names(name)[1:]:
+        theirs = pc.or_kleene(theirs, pc.equal(table.column(column), erasure.user))
+    old = pc.less_equal(table.column(TABLES[name].time).cast(pa.int64()), erasure.before // 1000)
+    theirs = pc.fill_null(pc.and_kleene(theirs, old), False)
+    return theirs, bool(pc.any(theirs).as_py())
+
+
+def _without(name: str, erasure: Erasure, table: pa.Table) -> pa.Table:
+    return table.filter(pc.invert(_of(table, name, erasure)[0]))
+
+
+class Keeping:
+    """What is past its time goes: content and vectors by `content` or `calls`, whichever ends first, the rest by `calls`."""
+
+    def __init__(self, lake: Lake, periods: Callable[[], Callable[[str], Periods]]) -> None:
+        """`periods` looks up how long each tenant's are kept."""
+        self._lake = lake
+        self._periods = periods
+
+    def run(self) -> int:
+        """How many rows went."""
+        periods, now, gone = self._periods(), time.time(), 0
+        for file in self._lake.manifest.live():
+            kept = _kept(file.table, periods(file.tenant))
+            before = int((now - kept) * 1e9) if kept is not None else 0
+            if file.last < before:
+                self._lake.commit([], [file])
+                gone += file.rows
+            elif file.first < before - _SLACK:
+                gone += self._lake.rewrite([file], partial(_since, file.table, before))
+        if gone:
+            log.info("past their time: %d rows of the lake were removed", gone)
+        return gone
+
+
+def _kept(table: str, periods: Periods) -> float | None:
+    """Seconds; None for ever."""
+    known = [periods.calls] if table in ("calls", "feedback") else [periods.calls, periods.content]
+    ends = [float(one) for one in known if one != "forever"]
+    return min(ends) if ends else None
+
+
+def _since(name: str, before: int, table: pa.Table) -> pa.Table:
+    return table.filter(pc.greater_equal(table.column(TABLES[name].time).cast(pa.int64()), before // 1000))
+
+
+class Compaction:
+    """Small files of a partition become one: as soon as there are several, and once more when its day is over."""
+
+    def __init__(self, lake: Lake, file_size: int) -> None:
+        """`file_size` in bytes: files that are that large are left alone."""
+        self._lake = lake
+        self._file_size = file_size
+
+    def run(self, most: int | None = None) -> int:
+        """How many files were merged, in `most` partitions at most."""
+        merged = 0
+        for done, group in enumerate(self._groups()):
+            if most is not None and done >= most:
+                break
+            self._lake.rewrite(group, lambda table: table)
+            merged += len(group)
+        return merged
+
+    def _groups(self) -> Iterator[list[LakeFile]]:
+        partitions: dict[tuple[str, str, str], list[LakeFile]] = defaultdict(list)
+        for file in self._lake.manifest.live():
+            if file.bytes < self._file_size:
+                partitions[file.table, file.day, file.tenant].append(file)
+        # A call may come hours late, so a day's last merging waits for the next day's noon.
+        over = day_of(time.time_ns() - 12 * 3600 * 10**9)
+        for (_, day, _), files in partitions.items():
+            if len(files) >= _FEW or (day < over and len(files) > 1):
+                yield from _filled(files, self._file_size)
+
+
+def _filled(files: Sequence[LakeFile], size: int) -> Iterator[list[LakeFile]]:
+    """Neighbours in time together, up to about `size`."""
+    group: list[LakeFile] = []
+    for file in sorted(files, key=lambda one: one.first):
+        if group and sum(one.bytes for one in group) + file.bytes > size:
+            if len(group) > 1:
+                yield group
+            group = []
+        group.append(file)
+    if len(group) > 1:
+        yield group

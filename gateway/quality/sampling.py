@@ -1,0 +1,151 @@
+"""Which answers are judged, and the judging: after the caller has the answer, never in its way."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.chat import ChatRequest, last_question
+from gateway.records.database import StoreUnavailable
+from gateway.records.quality import Judgement, QualityStore
+from gateway.stages.guard_calls import guarding
+from guardrails.text_checks import CheckUnavailable, Context
+
+if TYPE_CHECKING:
+    from gateway.chat import Request
+    from gateway.exchange import Exchange
+    from gateway.quality.measures import Measure
+    from gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 2  # answers that are judged side by side
+_MOST_WAITING = 100  # answers; what comes while so many wait is passed over, and counted
+_MOST_UNSTORED = 1_000  # judgements that wait for the record store
+_PATIENCE = 60.0  # seconds for one measure of one answer
+_RECENT = 200  # judgements whose mean the metrics tell
+_LONGEST = 20_000  # characters of an answer that is judged
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Of one public model: the share of its answers, by what they are measured, and who judges."""
+
+    share: float
+    measures: Mapping[str, Measure]
+    judged_by: str
+
+
+class _Answer(NamedTuple):
+    sampling: Sampling
+    request: Request
+    exchange: Exchange
+    text: str
+    context: Context
+
+
+class QualityJudges:
+    """All answers that wait to be judged in this process. Belongs to the event loop."""
+
+    def __init__(self, store: QualityStore, chance: Callable[[], float] = random.random) -> None:
+        self._store = store
+        self._chance = chance
+        self._waiting: asyncio.Queue[_Answer] = asyncio.Queue(_MOST_WAITING)
+        self._unstored: deque[Judgement] = deque(maxlen=_MOST_UNSTORED)
+        self._recent: dict[tuple[str, ...], deque[float]] = {}
+        self._judged: dict[tuple[str, ...], float] = {}
+        self.failures = 0
+        self.passed_over = 0
+
+    def watch(self, sampling: Sampling, request: Request, exchange: Exchange) -> None:
+        """Have this call's answer judged, where chance will have it and it turns out to be a new one."""
+        if not isinstance(request, ChatRequest) or self._chance() >= sampling.share:
+            return
+        exchange.keep_content = True  # so that the answer's words are there at its end
+        exchange.at_end(lambda ended: self._ended(sampling, request, ended))
+
+    async def run(self) -> None:
+        """Until cancelled; what waits then is not judged."""
+        await asyncio.gather(*(self._judge_next() for _ in range(_AT_ONCE)))
+
+    def tell(self, metrics: Metrics) -> None:
+        of = ("model", "measure")
+        metrics.levels(
+            "rag_gateway_quality_score", "Mean of the last answers judged, 0 to 1.", of, self._means, how="max"
+        )
+        metrics.counted("rag_gateway_quality_judged", "Answers judged.", of, lambda: self._judged)
+        metrics.counted(
+            "rag_gateway_quality_failures", "Answers that nobody could judge.", (), lambda: {(): self.failures}
+        )
+        metrics.counted(
+            "rag_gateway_quality_passed_over", "Sampled answers that found too many waiting.", (),
+            lambda: {(): self.passed_over},
+        )  # fmt: skip
+
+    def _means(self) -> Mapping[tuple[str, ...], float]:
+        return {key: sum(scores) / len(scores) for key, scores in list(self._recent.items()) if scores}
+
+    def _ended(self, sampling: Sampling, request: ChatRequest, exchange: Exchange) -> None:
+        # What a guardrail hides from the target by placeholders is in the answer again, and not for a judge to see.
+        text = exchange.answer_text
+        new = exchange.cache not in ("hit", "semantic") and exchange.outcome == "ok" and exchange.made_for is None
+        if not text or not new or exchange.pseudonyms is not None or len(text) > _LONGEST:
+            return
+        question = last_question(exchange.asked if exchange.asked is not None else request.messages)
+        context = Context("output", question, tuple(passage.text for passage in exchange.passages))
+        try:
+            self._waiting.put_nowait(_Answer(sampling, request, exchange, text, context))
+        except asyncio.QueueFull:
+            self.passed_over += 1
+
+    async def _judge_next(self) -> None:
+        while True:
+            answer = await self._waiting.get()
+            for name, measure in answer.sampling.measures.items():
+                try:
+                    await self._judge(name, measure, answer)
+                except (CheckUnavailable, TimeoutError) as failure:
+                    self.failures += 1
+                    log.warning("the %s of an answer was not judged: %s", name, failure or "it took too long")
+                except Exception:
+                    self.failures += 1
+                    log.exception("the %s of an answer was not judged", name)
+            await self._keep()
+
+    async def _judge(self, name: str, measure: Measure, answer: _Answer) -> None:
+        exchange = answer.exchange
+        with guarding(answer.request, exchange, "quality"):
+            async with asyncio.timeout(_PATIENCE):
+                score = await measure(answer.text, answer.context)
+        if score is None:
+            return
+        key = (exchange.model or "", name)
+        self._recent.setdefault(key, deque(maxlen=_RECENT)).append(score)
+        self._judged[key] = self._judged.get(key, 0) + 1
+        assert exchange.caller is not None, "only calls of known callers have an answer"
+        self._unstored.append(
+            Judgement(
+                exchange.call_id,
+                exchange.caller.tenant,
+                name,
+                round(score, 4),
+                answer.sampling.judged_by,
+                time.time_ns(),
+            )
+        )
+
+    async def _keep(self) -> None:
+        rows = list(self._unstored)
+        self._unstored.clear()
+        try:
+            if rows:
+                await asyncio.to_thread(self._store.add, rows)
+        except StoreUnavailable as failure:
+            log.warning("%d judgements of answers wait for the record store: %s", len(rows), failure)
+            self._unstored.extendleft(reversed(rows))

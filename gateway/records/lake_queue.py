@@ -1,0 +1,45 @@
+"""What the lake does not have yet: told in the transaction that stores it, so that neither knows more than the other.
+
+A row is a group of calls, a feedback, or an erasure. Whoever fills the lake deletes it in the transaction that says
+which files have come of it. Where no lake is configured, nothing is told.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import msgspec
+from sqlalchemy import Connection, insert, or_, select
+
+from gateway.records.schema import lake_files, lake_queue
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Erasure(msgspec.Struct, array_like=True, frozen=True):
+    """What is newer than `before` (ns since the epoch) stays."""
+
+    tenant: str
+    user: str
+    before: int
+
+
+def tell_calls(connection: Connection, call_ids: Sequence[str]) -> None:
+    _tell(connection, "calls", call_ids)
+
+
+def tell_feedback(connection: Connection, feedback_id: int) -> None:
+    _tell(connection, "feedback", [feedback_id])
+
+
+def tell_erasure(connection: Connection, tenant: str, user: str, before: int | None) -> bool:
+    """Whether there is a lake, or something on its way to one, for which this matters."""
+    if not connection.scalar(select(or_(select(lake_files).exists(), select(lake_queue).exists()))):
+        return False
+    _tell(connection, "erasure", Erasure(tenant, user, time.time_ns() if before is None else before))
+    return True
+
+
+def _tell(connection: Connection, kind: str, body: object) -> None:
+    connection.execute(insert(lake_queue).values(at=time.time_ns(), kind=kind, body=_encode(body)))

@@ -1,0 +1,46 @@
+"""What was judged of answers, by call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, select
+
+from gateway.records.database import Database
+from gateway.records.schema import quality as table
+
+
+class Judgement(NamedTuple):
+    """`score` from 0, bad, to 1, good; `judged_by` names the embedder or the model; `at` in nanoseconds since the epoch."""
+
+    call_id: str
+    tenant: str
+    measure: str
+    score: float
+    judged_by: str
+    at: int
+
+
+class QualityStore:
+    """Over a prepared database. Blocking; any thread may. Raises StoreUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, judgements: Sequence[Judgement]) -> None:
+        """All of them or none. What was judged of a call before stays."""
+        mark = "?" if self._database.embedded else "%s"
+        with self._database.writing() as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO quality (call_id, tenant, measure, score, judged_by, at) "
+                f"VALUES ({', '.join([mark] * 6)}) ON CONFLICT DO NOTHING",
+                [tuple(judgement) for judgement in judgements],
+            )
+
+
+def quality_of(connection: Connection, call_id: str, tenant: str) -> list[dict[str, Any]]:
+    """All that was judged of one call of a tenant; `at` in seconds since the epoch."""
+    columns = table.c["measure", "score", "judged_by", "at"]
+    asked = select(*columns).where(table.c.call_id == call_id, table.c.tenant == tenant).order_by(table.c.measure)
+    return [{**row, "at": row["at"] / 1e9} for row in connection.execute(asked).mappings()]

@@ -1,0 +1,193 @@
+"""Stored calls, run again with a change: each through the pipeline that its model would have with it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from gateway.chat import JSON, ChatRequest, read_usage
+from gateway.errors import GatewayError
+from gateway.exchange import Exchange
+from gateway.replay.changed import FILE_SEARCH
+from gateway.replay.changes import Change, ReplayFault
+from gateway.replay.differences import compared, run_again, run_then
+from gateway.replay.outcomes import Quality, Replayed
+from gateway.replay.pinned import features_of, masked_features, retrieval_of
+from gateway.replay.stored import ENDPOINTS, StoredCall
+from gateway.values import Caller
+
+if TYPE_CHECKING:
+    from gateway.pipeline import Pipeline
+    from gateway.replay.bench import Bench, Journey
+    from gateway.replay.scoring import Scoring
+
+log = logging.getLogger(__name__)
+
+
+async def replay_all(
+    calls: Sequence[StoredCall],
+    change: Change,
+    bench: Bench,
+    scoring: Scoring | None = None,
+    *,
+    concurrency: int = 4,
+    charge: bool = False,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Replayed]:
+    """Each of `calls` with the same change, in their order; `progress` is told of each that is done."""
+    places = asyncio.Semaphore(concurrency)
+
+    async def one(call: StoredCall) -> Replayed:
+        async with places:
+            replayed = await replay(call, change, bench, scoring, charge=charge)
+            progress()
+            return replayed
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(call)) for call in calls]
+    return [task.result() for task in tasks]
+
+
+async def replay(
+    call: StoredCall, change: Change, bench: Bench, scoring: Scoring | None = None, *, charge: bool = False
+) -> Replayed:
+    """The call again, with `change`: whole, not streamed, asked of no cache, and with a record of its own.
+
+    It is charged to nobody, unless `charge` says to whomever the call was made for. What hinders it is told in
+    `failure`; where it runs and fails, in `again`.
+    """
+    then = run_then(call)
+    try:
+        request = _request(call)
+        journey = await bench.journey(call, change)
+        pipeline = _pinned(journey.pipeline, call, change, bench)
+    except ReplayFault as fault:
+        return Replayed(call, change, then, failure=str(fault))
+    except GatewayError as fault:
+        return Replayed(call, change, then, failure=fault.message)
+    if pipeline.retrieval is None or not change.searches:
+        request.rag = None
+    if not change.searches:
+        request.file_search = None
+    exchange = _exchange(call, journey, bench)
+    answer = await _run(pipeline, request, exchange, journey if charge else None)
+    again = run_again(exchange, answer)
+    quality = Quality()
+    if scoring is not None:
+        quality = await scoring.score(call, then.answer, answer, exchange)
+    return Replayed(call, change, then, again, compared(then, again), quality, tuple(_notes(call, change, exchange)))
+
+
+def _request(call: StoredCall) -> ChatRequest:
+    """Raises ReplayFault and BadRequest."""
+    if call.endpoint not in ENDPOINTS:
+        raise ReplayFault(f"calls of {call.endpoint} are not replayed: only those that are answered with words")
+    if call.conversation is None:
+        raise ReplayFault(
+            "what was said was not kept: `records: {content: on}`, or `record_content: true` for its model, keeps it"
+        )
+    body: dict[str, Any] = {**call.parameters, "model": call.model, "messages": list(call.conversation)}
+    if call.rag is not None:
+        body["rag"] = dict(call.rag)
+    if call.file_search is not None:
+        body["tools"] = [*body.get("tools", ()), dict(call.file_search)]
+    return ChatRequest(JSON.encode(body))
+
+
+def _pinned(pipeline: Pipeline, call: StoredCall, change: Change, bench: Bench) -> Pipeline:
+    """The pipeline with what the call saw in the place of what would be looked up. Raises ReplayFault."""
+    if change.pinned:
+        given = features_of(call) if pipeline.prompt is not None else None
+        pipeline = replace(pipeline, features=given)  # type: ignore[arg-type]  # it does what the stage does
+    if change.searches:
+        if call.file_search is not None and pipeline.file_search is None:
+            raise ReplayFault("it searched files, and the configuration has no `retrieval` any more")
+        return pipeline
+    found = retrieval_of(call)
+    prompt = pipeline.prompt
+    if prompt is None and call.template == FILE_SEARCH:
+        from gateway.prompts.library import built_in
+        from gateway.stages.rendering import PromptStage
+
+        prompt = PromptStage(built_in(FILE_SEARCH))
+    if found is not None and prompt is None:
+        raise ReplayFault("it had passages, and no template would show them: name one")
+    return replace(pipeline, retrieval=found, prompt=prompt)
+
+
+def _exchange(call: StoredCall, journey: Journey, bench: Bench) -> Exchange:
+    told = call.record["caller"]
+    exchange = Exchange("chat.completions")
+    exchange.made_for = ("replay", call.id)
+    exchange.caller = Caller(
+        call.key_name,
+        tenant=call.tenant,
+        user=call.user,
+        groups=frozenset(told.get("groups") or ()),
+        key_id=told.get("key_id") or "",
+        priority="low",
+    )
+    exchange.requested_model = exchange.model = call.model
+    exchange.revision = journey.revision.name
+    exchange.trace_flags = "00"
+    exchange.account = bench.account
+    if bench.configuration.residency is not None:
+        exchange.sensitivity = call.sensitivity  # it may have become stricter, and never less strict
+    return exchange
+
+
+async def _run(pipeline: Pipeline, request: ChatRequest, exchange: Exchange, charged_by: Journey | None) -> str | None:
+    """The words of the answer; `exchange` is settled, however it ends."""
+    assert exchange.account is not None
+    exchange.account.begin(exchange)
+    try:
+        if charged_by is not None and charged_by.revision.limits is not None:
+            await charged_by.revision.limits.admit(request, exchange)
+        chunks = await pipeline.answer(request, exchange)
+        try:
+            (chunk,) = await chunks.next()
+        finally:
+            chunks.close()
+        exchange.status, exchange.first_chunk = 200, time.perf_counter_ns()
+        facts = chunk.facts
+        exchange.answer_id, exchange.served_model, exchange.usage = facts.id, facts.model, read_usage(facts)
+        choice = facts.choices[0] if facts.choices else None
+        words = (choice.message.content or "") if choice is not None and choice.message is not None else ""
+        exchange.finish_reason = choice.finish_reason if choice is not None else None
+        exchange.answer_text = words if exchange.keep_content else None
+        return words
+    except GatewayError as error:
+        exchange.outcome = "error" if error.code != "content_filter" else "blocked"
+        exchange.status, exchange.error_code = error.status, error.code or error.type
+        exchange.error_message = error.recorded(exchange.record_content)
+    except asyncio.CancelledError:
+        exchange.outcome = "cancelled"
+        raise
+    except Exception:
+        exchange.outcome, exchange.status, exchange.error_code = "error", 500, "internal_error"
+        log.exception("the replay of call %s failed", exchange.made_for)
+    finally:
+        exchange.settle()
+    return None
+
+
+def _notes(call: StoredCall, change: Change, exchange: Exchange) -> list[str]:
+    """What who compares should know."""
+    notes = []
+    if call.template is not None and exchange.template == call.template:
+        then, now = call.template_hash, exchange.template_hash
+        if then is not None and now is not None and then != now:
+            notes.append(f"{call.template} is not the text that it was: {then} then, {now} now")
+    if call.record.get("cache") in ("hit", "semantic"):
+        notes.append("the answer then was a kept one")
+    if "tool_calls" in (call.record.get("finish_reason"), exchange.finish_reason):
+        notes.append("tools were called: answers are compared by their words alone")
+    if change.pinned and (masked := masked_features(call)):
+        notes.append(f"sensitive features are not kept, so the template's defaults stood for {', '.join(masked)}")
+    if exchange.degraded:
+        notes.append(f"without {', '.join(exchange.degraded)}")
+    return notes

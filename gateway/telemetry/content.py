@@ -1,0 +1,160 @@
+"""What was said, on the spans of the models that the configuration names: masked here, in the spans' own thread.
+
+As JSON, since few collectors take structured attributes on spans yet; in the conventions' shapes:
+https://github.com/open-telemetry/semantic-conventions/tree/v1.41.0/docs/gen-ai (gen-ai-input-messages.json and others).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from gateway.telemetry import names
+
+if TYPE_CHECKING:
+    from gateway.exchange import Exchange
+    from gateway.telemetry.spans import Span, Tree
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+_INSTRUCTIONS = frozenset({"system", "developer"})
+# Their APIs take instructions beside the conversation; elsewhere they are a part of it.
+_APART = frozenset({"anthropic", "aws.bedrock", "gcp.gemini", "gcp.vertex_ai", "gcp.gen_ai"})
+_SAID = frozenset({"chat", "text_completion"})
+_CUT = " […]"
+
+Mask = Callable[[str, bool], str]
+"""A text, and whether it is JSON that should stay so, to what may be told of it."""
+
+
+class Contents:
+    """Adds what was said to the spans of a call, where that may be told."""
+
+    def __init__(
+        self,
+        models: frozenset[str],
+        mask: Callable[[frozenset[str]], Mask],
+        masked: Iterable[str],
+        most_bytes: int,
+        may_leave: Callable[[str | None], bool],
+        shapes: names.Names,
+    ) -> None:
+        """`mask` gives what cuts out the findings of these checks; `masked` are those that always look.
+
+        `may_leave`: whether a call of this sensitivity may be told to the collector. `most_bytes` of each attribute.
+        """
+        self._models = models
+        self._mask = mask
+        self._masked = frozenset(masked)
+        self._most = most_bytes
+        self._may_leave = may_leave
+        self._shapes = shapes
+
+    def add(self, exchange: Exchange, tree: Tree) -> None:
+        if exchange.model not in self._models:
+            return
+        spans = [span for span in tree.spans if span.attributes.get(names.OPERATION) in _SAID]
+        found = [span for span in tree.spans if span.attributes.get(names.OPERATION) == "retrieval"]
+        if not self._may_leave(exchange.sensitivity):
+            for span in (*spans, *found):
+                span.attributes[names.CONTENT] = "withheld: may not leave the premises"
+            return
+        mask = self._mask(self._masked | _masked_before(exchange))
+        if spans:
+            self._conversation(exchange, spans[-1], mask)
+        for span in found:
+            self._search(exchange, span, mask)
+
+    def _conversation(self, exchange: Exchange, span: Span, mask: Mask) -> None:
+        messages = [_message(message, mask) for message in exchange.messages or ()]
+        apart = span.attributes.get(names.PROVIDER) in _APART
+        if apart:
+            instructions = [part for m in messages if m["role"] in _INSTRUCTIONS for part in m["parts"]]
+            messages = [message for message in messages if message["role"] not in _INSTRUCTIONS]
+            if instructions:
+                span.attributes[names.SYSTEM_INSTRUCTIONS] = self._json(instructions)
+        if messages:
+            span.attributes[names.INPUT_MESSAGES] = self._json(messages)
+        if exchange.answer_text:
+            answer: dict[str, Any] = {
+                "role": "assistant", "parts": [{"type": "text", "content": mask(exchange.answer_text, False)}],
+            }  # fmt: skip
+            if self._shapes.finish_reason_in_messages:
+                answer["finish_reason"] = exchange.finish_reason or "error"
+            span.attributes[names.OUTPUT_MESSAGES] = self._json([answer])
+
+    def _search(self, exchange: Exchange, span: Span, mask: Mask) -> None:
+        if exchange.searched is not None and exchange.searched.queries:
+            span.attributes[names.RETRIEVAL_QUERY] = mask(exchange.searched.queries[0], False)[: self._most]
+        if exchange.passages:
+            found = [{"id": passage.section_id, "score": round(passage.score, 4)} for passage in exchange.passages]
+            span.attributes[names.RETRIEVAL_DOCUMENTS] = self._json(found)
+
+    def _json(self, value: list[dict[str, Any]]) -> str:
+        """Within its bytes: the longest texts are cut first, as far as it takes."""
+        encoded = _encode(value)
+        longest = self._most
+        while len(encoded) > self._most and longest > 32:
+            longest //= 2
+            value = [_cut(item, longest) for item in value]
+            encoded = _encode(value)
+        return encoded.decode() if len(encoded) <= self._most else "[]"
+
+
+def _masked_before(exchange: Exchange) -> frozenset[str]:
+    """The checks that have masked something of this call: an answer may hold it again, put back for its caller."""
+    found = {verdict.check for _, verdict in exchange.verdicts if verdict.action in ("mask", "pseudonymise", "block")}
+    return frozenset(found & {"secrets", "pii"}) | (frozenset({"pii"}) if exchange.pseudonyms else frozenset())
+
+
+def _message(message: Mapping[str, Any], mask: Mask) -> dict[str, Any]:
+    role = str(message.get("role", "user"))
+    content = message.get("content")
+    if role == "tool":
+        told = mask(content if isinstance(content, str) else _encode(content).decode(), False)
+        return {
+            "role": role,
+            "parts": [{"type": "tool_call_response", "id": message.get("tool_call_id"), "response": told}],
+        }
+    parts: list[dict[str, Any]] = []
+    if isinstance(content, str):
+        parts.append({"type": "text", "content": mask(content, False)})
+    for part in content if isinstance(content, list) else ():
+        parts.append(_part(part, mask))
+    for call in message.get("tool_calls") or ():
+        function = call.get("function") or {}
+        arguments = mask(str(function.get("arguments") or "{}"), True)
+        try:
+            read: Any = _decode(arguments)
+        except msgspec.DecodeError:  # a model may write anything there
+            read = arguments
+        parts.append(
+            {"type": "tool_call", "id": call.get("id"), "name": str(function.get("name", "")), "arguments": read}
+        )
+    return {"role": role, "parts": parts}
+
+
+def _part(part: Any, mask: Mask) -> dict[str, Any]:
+    if isinstance(part, str):
+        return {"type": "text", "content": mask(part, False)}
+    kind = str(part.get("type", "")) if isinstance(part, dict) else ""
+    if kind == "text":
+        return {"type": "text", "content": mask(str(part.get("text", "")), False)}
+    if kind == "image_url":
+        image = part.get("image_url")
+        url = str(image.get("url", "")) if isinstance(image, dict) else ""
+        if url and not url.startswith("data:"):
+            return {"type": "uri", "modality": "image", "uri": mask(url, False)}
+    return {"type": kind or "unknown"}  # its bytes are no text, and not told
+
+
+def _cut(value: Any, longest: int) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= longest else value[:longest] + _CUT
+    if isinstance(value, dict):
+        return {name: _cut(item, longest) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_cut(item, longest) for item in value]
+    return value

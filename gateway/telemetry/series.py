@@ -1,0 +1,76 @@
+"""Counts and histograms that one event loop adds to: a few plain integers, no locks, read when somebody scrapes.
+
+prometheus_client's own guard each value by a lock, for programs of many threads; every call here would pay for a dozen
+of them. Whoever scrapes from another thread sees a moment of each series, and a histogram's count is made of its
+buckets, so that the two never differ.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+Labels = tuple[str, ...]
+
+
+class Counts(Collector):
+    """A counter: `add` for each event, by its labels' values."""
+
+    def __init__(self, name: str, help_: str, labels: Labels) -> None:
+        self._name, self._help, self._labels = name, help_, labels
+        self._counts: dict[Labels, float] = {}
+
+    def add(self, of: Labels, amount: float = 1.0) -> None:
+        counts = self._counts
+        counts[of] = counts.get(of, 0.0) + amount
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
+        for values, count in list(self._counts.items()):
+            family.add_metric(values, count)
+        yield family
+
+
+class Distribution:
+    """One series of a histogram. `bounds` are the buckets' upper ends, which belong to them."""
+
+    __slots__ = ("_bounds", "buckets", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.buckets = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.buckets[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+
+class Distributions(Collector):
+    """A histogram: `of` gives the series for its labels' values, to be kept by whoever adds to it often."""
+
+    def __init__(self, name: str, help_: str, labels: Labels, bounds: Sequence[float]) -> None:
+        self._name, self._help, self._labels = name, help_, labels
+        self._bounds = tuple(float(bound) for bound in bounds)
+        self._ends = [*map(floatToGoString, self._bounds), "+Inf"]
+        self._series: dict[Labels, Distribution] = {}
+
+    def of(self, *values: str) -> Distribution:
+        series = self._series.get(values)
+        if series is None:
+            series = self._series[values] = Distribution(self._bounds)
+        return series
+
+    def collect(self) -> Iterable[Metric]:
+        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
+        for values, series in list(self._series.items()):
+            so_far, buckets = 0, []
+            for end, count in zip(self._ends, list(series.buckets), strict=True):
+                so_far += count
+                buckets.append((end, float(so_far)))
+            family.add_metric(values, buckets, series.total)
+        yield family

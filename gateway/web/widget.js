@@ -1,0 +1,14 @@
+/* Licences of what is in here: page/LICENSES.txt */
+"use strict";(()=>{(()=>{let r=document.currentScript;if(!r||"ragGateway"in window)return;let d=new URL(".",r.src),i=r.dataset,l=i.label||"Ask a question",n=i.position!=="left",u=document.createElement("div"),s=u.attachShadow({mode:"closed"}),p=new CSSStyleSheet;p.replaceSync(`
+    :host { all: initial; position: fixed; z-index: 2147483000; inset: auto ${n?"20px":"auto"} 20px ${n?"auto":"20px"}; }
+    button { all: unset; box-sizing: border-box; display: grid; place-items: center; width: 56px; height: 56px; border-radius: 50%;
+      background: #0f5c52; color: #fff; cursor: pointer; box-shadow: 0 6px 24px rgb(0 0 0 / .22); }
+    button:hover { background: #0b4a42; }
+    button:focus-visible { outline: 3px solid #fff; box-shadow: 0 0 0 6px #0f5c52; }
+    svg { width: 26px; height: 26px; fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linecap: round; stroke-linejoin: round; }
+    iframe { position: fixed; inset: auto ${n?"20px":"auto"} 88px ${n?"auto":"20px"}; width: min(400px, calc(100vw - 40px));
+      height: min(640px, calc(100dvh - 120px)); border: 0; border-radius: 16px; background: Canvas; box-shadow: 0 16px 56px rgb(0 0 0 / .28);
+      color-scheme: normal; }
+    iframe[hidden] { display: none; }
+    @media (max-width: 520px) { iframe { inset: 0; width: 100%; height: 100%; border-radius: 0; } }
+  `),s.adoptedStyleSheets=[p];let t=document.createElement("button");t.type="button",t.setAttribute("aria-label",l),t.setAttribute("aria-expanded","false");let a=document.createElementNS("http://www.w3.org/2000/svg","svg");a.setAttribute("viewBox","0 0 24 24"),a.setAttribute("aria-hidden","true");let g=document.createElementNS("http://www.w3.org/2000/svg","path");g.setAttribute("d","M4 6.5A2.5 2.5 0 0 1 6.5 4h11A2.5 2.5 0 0 1 20 6.5v7a2.5 2.5 0 0 1-2.5 2.5H11l-4.5 4v-4A2.5 2.5 0 0 1 4 13.5z"),a.append(g),t.append(a),s.append(t);let e=null,h=!1,f=i.key??"";function w(){if(!h)return;let{model:o,title:m,greeting:y,theme:v}=i;e.contentWindow.postMessage({ragGateway:"settings",key:f,model:o,title:m,greeting:y,theme:v},d.origin)}function b(){e||(e=document.createElement("iframe"),e.title=i.title||l,e.referrerPolicy="no-referrer",e.allow="clipboard-write",e.src=new URL("widget",d).href,s.append(e)),e.hidden=!1,t.setAttribute("aria-expanded","true"),e.focus()}function c(){e&&(e.hidden=!0),t.setAttribute("aria-expanded","false"),t.focus()}addEventListener("message",o=>{!e||o.source!==e.contentWindow||o.origin!==d.origin||(o.data?.ragGateway==="ready"?(h=!0,w()):o.data?.ragGateway==="close"&&c())}),t.addEventListener("click",()=>e&&!e.hidden?c():b()),Object.defineProperty(window,"ragGateway",{value:{open:b,close:c,setKey(o){f=o,w()}}});let x=()=>document.body.append(u);document.body?x():addEventListener("DOMContentLoaded",x)})();})();

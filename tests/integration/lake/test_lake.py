@@ -1,0 +1,168 @@
+"""The lake holds each finished call once; what is erased or past its time goes from its files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lake_calls import DAY, exchange_of, say, store
+
+from gateway.lake.upkeep import Keeping
+from gateway.records.contents import Contents
+from gateway.records.database import Database
+from gateway.records.feedback import Feedback, FeedbackStore
+from gateway.records.retention import Periods
+from gateway.records.sealing import Seal
+from gateway.records.users import UserRecords
+from gateway.values import Usage
+
+from .conftest import Filled
+
+
+def test_calls_come_once_each_in_partitions(database: Database, filled: Filled) -> None:
+    old = store(database, *(exchange_of("a", age=3 * DAY) for _ in range(3)))
+    new = store(database, exchange_of("a/../b", "jo", usage=Usage(7, 5), cost=0.25), exchange_of("a"))
+
+    assert filled.fill() == 5
+    assert filled.fill() == 0
+    assert filled.ids() == sorted(old + new)
+    assert sorted(row["call_id"] for row in filled.globbed()) == sorted(old + new)
+    (call,) = filled.rows("SELECT * FROM calls WHERE tenant = 'a/../b'")
+    assert (call["call_id"], call["user"], call["prompt_tokens"], call["cost"]) == (new[0], "jo", 7, 0.25)
+    assert call["date"] == call["started_at"].date()
+    assert len({file.path.rsplit("/", 1)[0] for file in filled.manifest.live()}) == 3
+
+
+def test_what_was_recorded_before_there_was_a_lake_comes_too(database: Database, filled: Filled) -> None:
+    before = store(database, *(exchange_of("a", age=age * DAY) for age in (0, 1, 1)), lake=False)
+    FeedbackStore(database).add(Feedback(before[0], "a", score=1.0))
+    told = store(database, exchange_of("a"))
+
+    assert filled.catch_up() == 4
+    filled.fill()
+    assert filled.ids() == sorted(before + told)
+    assert filled.catch_up() == 0
+    assert [row["score"] for row in filled.rows("SELECT score FROM feedback")] == [1.0]
+
+
+def test_files_that_are_gone_are_written_again(database: Database, filled: Filled) -> None:
+    ids = store(database, *(exchange_of("a", age=age * DAY) for age in (0, 1, 2)))
+    filled.fill()
+    Path(filled.storage.full(filled.manifest.live()[0].path)).unlink()
+    stray = Path(filled.storage.full(filled.manifest.live()[1].path)).with_name(f"calls-{'0' * 32}.parquet")
+    stray.write_bytes(b"half a file of a process that was killed")
+
+    assert filled.lake.open()
+    filled.catch_up()
+    filled.fill()
+    assert filled.ids() == sorted(ids)
+    assert not stray.exists()
+
+
+def test_small_files_are_merged_and_nothing_is_lost(database: Database, filled: Filled) -> None:
+    ids = []
+    for _ in range(9):
+        ids += store(database, exchange_of("a"), exchange_of("b", age=2 * DAY))
+        filled.fill()
+    assert len(filled.manifest.live()) == 18
+
+    assert filled.compact() == 18
+    assert len(filled.manifest.live()) == 2
+    assert filled.compact() == 0
+    assert filled.ids() == sorted(ids)
+    assert sorted(row["call_id"] for row in filled.globbed()) == sorted(ids)
+
+
+def test_an_erased_user_goes_from_every_file(database: Database, filled: Filled) -> None:
+    filled.keep_contents = True
+    mine = store(database, *(exchange_of("a", "jo", age=age * DAY, **say("Where is Jo?", "Here.")) for age in (0, 5)))
+    others = store(database, exchange_of("a", "max", **say("And Max?", "There.")), exchange_of("b", "jo"))
+    feedback = FeedbackStore(database, lake=True)
+    feedback.add(Feedback(mine[0], "a", "max", score=0.0))
+    feedback.add(Feedback(others[0], "a", "jo", score=1.0))
+    feedback.add(Feedback(others[0], "a", "max", score=0.5))
+    filled.fill()
+    assert len(filled.rows("SELECT * FROM contents")) == 3
+
+    UserRecords(database).erase("a", "jo")
+    late = store(database, exchange_of("a", "jo"))  # whatever the user does afterwards is new
+    filled.fill()
+    assert filled.erase() == 6
+    assert filled.ids() == sorted(others + late)
+    assert [row["score"] for row in filled.rows("SELECT * FROM feedback")] == [0.5]
+    assert len(filled.rows("SELECT * FROM contents")) == 1
+    assert mine[0] not in filled.everything()
+    assert "Jo?" not in filled.everything()
+    assert filled.erase() == 0
+
+
+def test_without_a_lake_an_erasure_leaves_no_name_behind(database: Database) -> None:
+    store(database, exchange_of("a", "jo"), lake=False)
+    UserRecords(database).erase("a", "jo")
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM lake_queue").scalar_one() == 0
+
+
+def test_what_is_past_its_time_goes(database: Database, filled: Filled) -> None:
+    filled.keep_contents = True
+    kept = say("What?", "That.")
+    ages = (0.5, 1.5, 5, 40)
+    ids = store(database, *(exchange_of("a", age=age * DAY, **kept) for age in ages))
+    other = store(database, exchange_of("forever", age=40 * DAY, **kept))
+    filled.fill()
+    filled.compact()
+
+    def periods(tenant: str) -> Periods:
+        return Periods() if tenant == "forever" else Periods(30 * DAY, 1 * DAY)
+
+    assert Keeping(filled.lake, lambda: periods).run() == 1 + 3
+    assert filled.ids() == sorted([*ids[:3], *other])
+    with_content = {row["call_id"] for row in filled.rows("SELECT call_id FROM contents")}
+    assert with_content == {ids[0], *other}
+    assert Keeping(filled.lake, lambda: periods).run() == 0
+
+
+def test_content_comes_only_where_it_is_asked_for_and_sealed_where_the_store_seals(
+    database: Database, filled: Filled
+) -> None:
+    contents = Contents(Seal([b"k" * 32]))
+    facts = say("My canary question, please?", "I'm sorry, I can't help with the canary.")
+    store(database, exchange_of("a", **facts), contents=contents)
+    filled.contents = contents
+    filled.fill()
+    assert "canary" not in filled.everything()
+    assert filled.rows("SELECT * FROM contents") == []
+    (call,) = filled.rows("SELECT question_chars, answer_chars, refused FROM calls")
+    assert call == {"question_chars": 27, "answer_chars": 40, "refused": True}
+
+    filled.keep_contents = True
+    store(database, exchange_of("a", **facts), contents=contents)
+    filled.fill()
+    (row,) = filled.rows("SELECT * FROM contents")
+    assert row["sealed"] is True
+    assert "canary" not in filled.everything()
+
+
+def test_a_second_process_waits_for_the_first(database: Database, filled: Filled, tmp_path: Path) -> None:
+    from gateway.lake.lake import Lake
+    from gateway.lake.manifest import Manifest
+
+    other = Lake(filled.storage, Manifest(database))
+    assert not other.open()
+    filled.manifest.release()
+    assert other.open()
+    assert not filled.lake.open()
+
+
+def test_a_folder_of_another_store_is_left_alone(database: Database, filled: Filled, tmp_path: Path) -> None:
+    import pytest
+
+    from gateway.lake.storage import LakeUnavailable
+
+    store(database, exchange_of("a"))
+    filled.fill()
+    stranger = Database(f"sqlite:///{tmp_path / 'stranger.db'}")
+    stranger.upgrade()
+    with pytest.raises(LakeUnavailable, match="another record store"):
+        Filled(stranger, filled.url)
+    stranger.close()
+    assert len(filled.globbed()) == 1
