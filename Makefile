@@ -5,7 +5,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run test test-vllm bench bench-peers lint format lock env clean
+.PHONY: run test test-vllm test-openwebui bench bench-peers lint format lock env clean
 
 run: .venv/ready
 	$(BIN)/rag-gateway serve
@@ -17,6 +17,11 @@ test: .venv/ready
 test-vllm: .venv/ready
 	bash tests/vllm/setup.sh
 	$(BIN)/pytest tests/vllm
+
+# Not part of the gate: an environment of its own of about 3 GB, and a browser (Debian: apt-get install chromium).
+test-openwebui: .venv/ready
+	bash tests/openwebui/setup.sh
+	$(BIN)/pytest tests/openwebui
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/run.py

@@ -13,6 +13,7 @@ FeatureScalar = str | int | float | bool
 FeatureValue = FeatureScalar | list[FeatureScalar] | None
 
 MASKED = "[masked]"
+_SHORTEST = 2  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,19 @@ class FeatureVector:
         """The values as records and traces may show them: what is sensitive is masked."""
         hidden = frozenset(self.sensitive)
         return {name: MASKED if name in hidden and value is not None else value for name, value in self.values.items()}
+
+
+    def masked(self, text: str) -> str:
+        """A text that may repeat what is sensitive, as records and traces may show it.
+
+        Values of one or two characters stay: they would be found everywhere.
+        """
+        for name in self.sensitive:
+            value = self.values.get(name)
+            for item in value if isinstance(value, list) else [value]:
+                if item is not None and not isinstance(item, bool) and len(str(item)) > _SHORTEST:
+                    text = text.replace(str(item), MASKED)
+        return text
 
 
 class FeaturesUnavailable(Exception):

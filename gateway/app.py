@@ -10,6 +10,7 @@ from gateway.api import (
     admin_cache,
     admin_keys,
     admin_privacy,
+    admin_prompts,
     admin_tenants,
     admin_users,
     calls,
@@ -33,6 +34,7 @@ from gateway.assembly import Records, Services
 from gateway.records.audit_log import AuditLog
 from gateway.records.keys import KeyStore
 from gateway.records.known_users import KnownUsers
+from gateway.records.prompts import PromptStore
 from gateway.routing.control import RoutingControl
 from gateway.routing.fleet import Fleet
 from gateway.runtime import Gateway
@@ -64,6 +66,8 @@ def create_app(
     app.include_router(admin_keys.router(administration, gateway, keys))
     app.include_router(admin_tenants.router(administration, gateway, keys))
     app.include_router(admin_users.router(administration, gateway, keys, KnownUsers(records.database)))
+    prompts = PromptStore(records.database)
+    app.include_router(admin_prompts.router(administration, gateway, keys, prompts, services.prompts))
     app.include_router(admin_audit.router(administration, audit, keys))
     app.include_router(admin_cache.router(administration, gateway, services.caches, keys))
     app.include_router(limits.router(administration, gateway, speaker(gateway)))
@@ -73,10 +77,15 @@ def create_app(
         gateway.journal,
         lambda what: admin_cache.purge_everywhere(what, services.caches, gateway),
         services.features,
-        lambda: gateway.revision.configuration.entities,
+        lambda: gateway.revision.configuration.user_entities,
         services.vector_stores,
     )
     app.include_router(admin_privacy.router(administration, user_data, records.users, keys))
+    if services.features is not None:
+        from gateway.api import features
+
+        app.include_router(features.router(caller, gateway, services.features, keys))
+        gateway.rated = services.features.rated
     if services.vector_stores is not None:
         from gateway.api import knowledge
 

@@ -261,7 +261,7 @@ class ChatRequest:
         if self.prompt is None:
             return None
         said = self.fields.get("prompt")
-        return (_decode_any(said).get("variables") if said is not None else None) or {}
+        return (_decode_any(said).get("variables") if said is not None else self.prompt.variables) or {}
 
     def body_for(self, model: str) -> bytes:
         """The request's JSON as sent upstream, with the target's model name in place of the public one."""
@@ -286,6 +286,8 @@ def _keep_labels_here(fields: dict[str, msgspec.Raw], metadata: Mapping[str, str
 
 class _PlainRequest:
     """What a request for numbers has in common with one for words."""
+
+    variables: Mapping[str, Any] | None = None
 
     stream = False
     include_usage = False

@@ -14,6 +14,7 @@ import click
 
 from gateway.commands.audit import audit
 from gateway.commands.cache import cache
+from gateway.commands.calls import calls
 from gateway.commands.configuration import config_option, fail, load_configuration
 from gateway.commands.database import db
 from gateway.commands.evaluate_answers import answers
@@ -21,9 +22,11 @@ from gateway.commands.evaluate_cache import cache as semantic_cache
 from gateway.commands.evaluate_guardrails import guardrails
 from gateway.commands.evaluate_retrieval import evaluate_group
 from gateway.commands.evaluate_routing import evaluate
+from gateway.commands.features import features
 from gateway.commands.keys import keys
 from gateway.commands.knowledge import ingest, reindex
 from gateway.commands.limits import limits
+from gateway.commands.prompts import prompts
 from gateway.commands.providers import providers
 from gateway.commands.report import report
 from gateway.commands.routing import routing
@@ -52,11 +55,14 @@ for command in (keys, tenants, audit):
     main.add_command(command)
 main.add_command(routing)
 main.add_command(report)
+main.add_command(calls)
+main.add_command(prompts)
 main.add_command(providers)
 main.add_command(db)
 main.add_command(users)
 main.add_command(cache)
 main.add_command(limits)
+main.add_command(features)
 main.add_command(ingest)
 main.add_command(reindex)
 evaluate_group.add_command(answers)
@@ -97,6 +103,7 @@ def check(file: Path | None, config: Path | None) -> None:
     Whatever `serve` would compile is compiled, templates and guardrails too; nothing is opened or called.
     """
     from gateway.assembly import compile_revision, open_services
+    from gateway.assembly.features import check_features
     from gateway.config.faults import ConfigError
     from gateway.config.loading import check_exposure, check_workers
     from gateway.launching import usable_cores
@@ -109,6 +116,7 @@ def check(file: Path | None, config: Path | None) -> None:
         check_exposure(configuration, configuration.server.host, loaded.path.name, lambda: _may_have_key(configuration))
         workers = configuration.server.workers or usable_cores()
         check_workers(configuration, workers, loaded.path.name)
+        check_features(loaded)
         compile_revision(loaded, open_services(configuration), Fleet(part=(1, workers)), loopback=False)
     except (ConfigError, TemplateFault, ValueError) as error:
         fail(str(error))
@@ -117,6 +125,10 @@ def check(file: Path | None, config: Path | None) -> None:
     templates = len({model.prompt for model in configuration.models.values() if model.prompt})
     for notice in loaded.notices:
         click.echo(f"note: {notice}", err=True)
+    for reference, fault in loaded.awaited:
+        if not _may_be_stored(configuration):
+            fail(str(fault))
+        click.echo(f"note: {reference} is no file: `serve` starts only if the record store has it", err=True)
     counts = (
         _counted(len(configuration.models), "model"),
         _counted(len(configuration.providers), "provider"),
@@ -193,11 +205,16 @@ def _plain(text: str) -> str:
 
 def _may_have_key(configuration: Configuration) -> bool:
     """Whether there is a record store, which may have the admin key that the file has not; it is not opened here."""
-    url = str(configuration.records.url)
-    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
+    if not _may_be_stored(configuration):
         return False
     click.echo("note: this file has no admin key: `serve` starts only if the record store has one", err=True)
     return True
+
+
+def _may_be_stored(configuration: Configuration) -> bool:
+    """Whether there is a record store, which may have what the file names; it is not opened here."""
+    url = str(configuration.records.url)
+    return not url.startswith("sqlite:///") or Path(url.removeprefix("sqlite:///")).is_file()
 
 
 def _counted(count: int, noun: str) -> str:

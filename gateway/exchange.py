@@ -11,7 +11,7 @@ from gateway.values import Attempt
 
 if TYPE_CHECKING:
     from features.vector import FeatureVector
-    from gateway.values import CacheKey, CacheWish, Caller, PromptPart, Residency, Searched, SemanticLook, Target, Usage
+    from gateway.values import CacheKey, CacheWish, Caller, PromptPart, Residency, Searched, SemanticLook, SideCall, Target, Usage
     from guardrails.pseudonyms import Pseudonyms
     from guardrails.verdicts import Verdict
     from retrieval.passages import Dropped, Passage
@@ -96,14 +96,16 @@ class Exchange:
     prompt_parts: Sequence[PromptPart] = ()  # whose words each message of a rendered prompt is made of
     trimmed: tuple[str, ...] = ()
     features: FeatureVector | None = None
+    headers: Mapping[bytes, bytes] | None = None  # those that features are looked up by
     passages: Sequence[Passage] = ()
-    searches: Sequence[tuple[str, int, int, int]] = ()  # what these asked of others: (what, start, end, how many)
+    searches: list[tuple[str, int, int, int]] | None = None  # what was asked of others: (what, start, end, how many)
     searched: Searched | None = None  # what passages were searched for
     dropped: Sequence[Dropped] = ()  # the best of those that were found and are not shown
     pseudonyms: Pseudonyms | None = None  # where a guardrail has replaced values by placeholders
     asked: Sequence[Mapping[str, Any]] | None = None  # the conversation, where a prompt is rendered round it
     messages: Sequence[Mapping[str, Any]] | None = None  # as rendered, where content may be recorded
     request: Asked | None = None  # where content may be recorded
+    said: Mapping[str, Any] | None = None  # its raw fields before a prompt was rendered, where content may be recorded
     answer_text: str | None = None  # where content may be recorded
     record_content: bool = False
     keep_content: bool = False  # `record_content`, or spans are to hold what was said
@@ -137,6 +139,7 @@ class Exchange:
     charged: float | None = None  # USD, to each of them
     arm: str | None = None  # of a model with arms
     propensity: float | None = None  # how likely this arm was to be chosen, 0 to 1
+    side_call: SideCall | None = None  # what a chat front end asks of its own
     made_for: tuple[str, str] | None = None  # a call of the gateway's own: (purpose, the caller's call_id)
     _at_end: list[Callable[[Exchange], None]] | None = None
     _heir: Exchange | None = None  # whose the answer is now that was begun for this call
@@ -179,6 +182,12 @@ class Exchange:
             span_id = f"{_random_bits(64):016x}"
         self.trying = made = Attempt(target, residency=residency, began=time.perf_counter_ns(), span_id=span_id)
         return made
+
+    def asked_others(self) -> list[tuple[str, int, int, int]]:
+        """Where the searches for this call note what they ask of others."""
+        if self.searches is None:
+            self.searches = []
+        return self.searches
 
     def trace_headers(self, attempt: Attempt) -> str:
         """What the provider is told of the trace: https://www.w3.org/TR/trace-context/. Whole lines, with CRLF."""

@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from gateway.config.loading import check_exposure, check_workers
-from gateway.telemetry.logs import configure_logging
+from gateway.config.secrets import secrets_of
+from gateway.telemetry.logs import capture_all, configure_logging
 
 if TYPE_CHECKING:
     from gateway.config.loading import Loaded
@@ -22,7 +23,12 @@ def serve(loaded: Loaded, *, host: str | None = None, port: int | None = None, w
     workers = (settings.workers if workers is None else workers) or usable_cores()
     check_exposure(loaded.configuration, host, loaded.path.name, lambda: _stored_admin_key(loaded))
     check_workers(loaded.configuration, workers, loaded.path.name)
-    configure_logging()
+    configure_logging(settings=loaded.configuration.telemetry.logs, secrets=secrets_of(loaded.configuration))
+    capture_all()
+    if loaded.configuration.features is not None:
+        from gateway.assembly.features import check_features
+
+        check_features(loaded, apply=True)
     if workers == 1:
         from gateway.server import serve as serve_here
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.errors import BadRequest, GatewayError, NotCached
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from gateway.routing.arms import Arms
     from gateway.routing.dispatch import Calls
     from gateway.routing.queues import Room
+    from gateway.stages.choosing import PromptChoice
     from gateway.stages.file_search import FileSearchStage
     from gateway.stages.guarding import InputGuard, OutputGuard
-    from gateway.stages.preparation import FeatureStage, RetrievalStage
+    from gateway.stages.features import FeatureStage
+    from gateway.stages.preparation import RetrievalStage
     from gateway.stages.rendering import PromptStage
 
     Watch = Callable[[Request, Exchange], None]
@@ -42,6 +44,7 @@ class Pipeline:
     file_search: FileSearchStage | None = None
     input_guard: InputGuard | None = None
     prompt: PromptStage | None = None
+    choice: PromptChoice | None = None
     cache: AnswerCache | None = None
     output_guard: OutputGuard | None = None
     record_content: bool = False
@@ -58,10 +61,14 @@ class Pipeline:
         if self.room is not None:
             self.room.check(exchange)
         prompt = self._prompt_of(request)
+        if request.prompt is not None and self.choice is not None:
+            prompt = await self.choice.choose(exchange, request.prompt, prompt)
         if prompt is not None:
             await self._prepare(request, exchange)
             exchange.asked = request.messages
-            prompt.render(request, exchange)
+            if self.keep_content:
+                exchange.said = dict(request.fields)  # a template adds its parameters, and takes its variables out
+            await prompt.render(request, exchange)
         elif self.input_guard is not None:
             await self.input_guard.screen(request, exchange)
         if self.keep_content:
@@ -79,6 +86,13 @@ class Pipeline:
         else:
             chunks = await self.generate(request, exchange)
         return self.input_guard.restore(chunks, exchange) if exchange.pseudonyms and self.input_guard else chunks
+
+    def bare(self) -> Pipeline:
+        """The same model without what it adds to a conversation: for what is asked about one, and not in it."""
+        return replace(
+            self, features=None, retrieval=None, file_search=None, prompt=None, cache=None, quality=None,
+            arms=self.arms.mapped(Pipeline.bare) if self.arms is not None else None,
+        )  # fmt: skip
 
     async def generate(self, request: Request, exchange: Exchange) -> Chunks:
         """The answer from a target, screened and with its sources; the cache calls this where it has none."""
@@ -119,7 +133,7 @@ class Pipeline:
             else:
                 work.append(self.input_guard.screen(request, exchange))
         if self.features is not None:
-            work.append(self.features.fetch(exchange))
+            work.append(self.features.fetch(request, exchange))
         if self.retrieval is not None:
             work.append(self.retrieval.find(request, exchange))
         if self.file_search is not None and request.file_search is not None:

@@ -33,6 +33,7 @@ _VENDORS = {
 
 
 _UNASKED = object()
+_MOST = 5_000  # targets whose price is kept: callers can make up names, of which the others are looked up each time
 
 
 class Price(Protocol):
@@ -115,9 +116,12 @@ class PriceBook:
         """The target's price; None when nobody knows it. May load the price data: not for the event loop."""
         key = (target.provider, target.model)
         with self._lock:
-            if key not in self._known:
-                self._known[key] = self._found(target)
-            return self._known[key]
+            if key in self._known:
+                return self._known[key]
+            price = self._found(target)
+            if len(self._known) < _MOST:
+                self._known[key] = price
+            return price
 
     def _found(self, target: Target) -> Price | None:
         settings = self._providers.get(target.provider)

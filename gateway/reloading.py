@@ -12,10 +12,13 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from gateway.assembly import Services, compile_revision
+from gateway.assembly.features import check_features
+from gateway.config.secrets import secrets_of
 from gateway.records.audit_log import AuditLog
 from gateway.records.database import StoreUnavailable
 from gateway.routing.fleet import Fleet
 from gateway.runtime import Gateway
+from gateway.telemetry.logs import keep_out_of_logs
 from gateway.tenancy import Actor, Deed
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ class Reloads:
         """
         self.abort()  # what was prepared too late for the one who asked
         refuse_fixed(self._gateway.revision.configuration, loaded.configuration)
+        keep_out_of_logs(secrets_of(loaded.configuration))
+        await asyncio.to_thread(check_features, loaded)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._fleet.change())
             revision = await asyncio.to_thread(

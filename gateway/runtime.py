@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.exchange import Exchange
     from gateway.pipeline import Pipeline
     from gateway.pricing import PriceBook
+    from gateway.prompts.shelf import Shelf
     from gateway.records.journal import CallJournal
     from gateway.siblings import Siblings
     from gateway.telemetry.metrics import Metrics
@@ -42,6 +43,7 @@ class Revision:
     user_header: bytes | None
     tightened: Callable[[Pipeline, str], Pipeline] | None = None
     limits: Limits | None = None
+    shelf: Shelf | None = None
     browsers: Browsers = field(default_factory=Browsers)
 
     def pipeline(self, model: str, caller: Caller) -> Pipeline:
@@ -89,6 +91,7 @@ class Gateway:
         self.draining = False
         self.siblings: Siblings = Alone()
         self.reload: Callable[[], Awaitable[str]] = _not_yet
+        self.rated: Callable[[str, str | None, float | None], None] | None = None  # who hears of feedback on a user's call
         self._sampler = sampler
 
     def sample(self, request: Request, exchange: Exchange) -> None:

@@ -15,8 +15,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.app import create_app
-from gateway.assembly import compile_revision, metering, open_records, open_services
-from gateway.assembly.telemetry import open_traces
+from gateway.assembly import check_templates, compile_revision, metering, open_records, open_services
+from gateway.assembly.telemetry import open_metric_export, open_traces
 from gateway.config.faults import ConfigError
 from gateway.config.loading import is_loopback, load
 from gateway.http_server import HttpServer
@@ -112,6 +112,9 @@ async def run(
     await routing.round()  # what was switched before this start holds from the first call on
     keys = services.keys
     await keys.round()
+    await services.prompts.round()
+    if services.prompts.synced and revision.shelf is not None:
+        check_templates(loaded, revision.shelf)
     await asyncio.to_thread(journal.flush)  # what a killed process left in its spool is spent, from the first call on
     configured = ConfiguredNames(lambda: gateway.revision.configuration)
     metrics = Metrics(lambda: journal.waiting, lambda: journal.dropped, configured)
@@ -124,9 +127,11 @@ async def run(
     siblings.answer("metrics", metrics.snapshot_beside)
     siblings.answer("targets", fleet.overview_told)
     siblings.answer("cache.purge", services.caches.purge_told)
+    siblings.answer("prompts.changed", services.prompts.round_told)
     metering.tell(metrics, gateway, fleet, services)
     if traces is not None:
         traces.tell(metrics.counted)
+    metric_export = open_metric_export(configuration, metrics.families)
     analyst = records.analyst if siblings.number == 1 else None
     if analyst is not None:
         analyst.tell(metrics)
@@ -165,6 +170,8 @@ async def run(
                 task.cancel()
             await asyncio.gather(*tasks, fleet.aclose(), return_exceptions=True)
             await asyncio.to_thread(records.close)
+            if metric_export is not None:
+                await asyncio.to_thread(metric_export.close)
             await services.aclose()
 
 

@@ -1,4 +1,4 @@
-"""The side services of a gateway: knowledge and user features, opened beside the server's start.
+"""The knowledge of a gateway, opened beside the server's start.
 
 Calls are served from the first second. A stage whose service is still starting, or is away, fails the way that
 each model's configuration says; a service that could not start is tried again, without a restart.
@@ -12,13 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from features.vector import FeaturesUnavailable, FeatureValue, FeatureVector
 from gateway.alone import alone
 from retrieval.passages import Dropped, Passage, RetrievalUnavailable
 from retrieval.questions import PLAIN, SearchSettings
 
 if TYPE_CHECKING:
-    from features.store import FeastStore
     from gateway.config.models import Collection, Configuration
     from retrieval.ingest import Labels
     from retrieval.knowledge import Knowledge, KnowledgeSettings
@@ -181,67 +179,6 @@ class KnowledgeService:
             within=within,
             dropped=dropped,
         )
-
-
-class FeatureService:
-    """A FeatureReader that stands from the start and answers once Feast is open."""
-
-    def __init__(self, configuration: Configuration) -> None:
-        assert configuration.features is not None
-        self._settings = configuration.features
-        self._data_dir = configuration.data_dir / "features"
-        self._store: FeastStore | None = None
-        self._starting = True
-
-    async def run(self) -> None:
-        """Open in a thread, since Feast's import alone takes seconds, then stay open until cancelled."""
-        while True:
-            try:
-                async with alone(self._data_dir / "open.lock"):  # Feast applies definitions, samples are pushed
-                    self._store = await asyncio.to_thread(self._open)
-                self._starting = False
-                await asyncio.Event().wait()
-            except FeaturesUnavailable as failure:
-                log.error("user features are unavailable, trying again in %.0f s: %s", _RETRY, failure)
-            finally:
-                if self._store is not None:
-                    await self._store.aclose()
-                    self._store = None
-            self._starting = False
-            await asyncio.sleep(_RETRY)
-
-    def _open(self) -> FeastStore:
-        from features.store import FeastStore
-
-        settings = self._settings
-        store = FeastStore.open(settings.repo, data_dir=self._data_dir, online_store=settings.online_store)
-        if settings.sample_users is not None:
-            count = store.load_samples(settings.sample_users)
-            if count:
-                log.info("user features: %d sample users loaded", count)
-        return store
-
-    def known_of(self, entity: Mapping[str, str]) -> dict[str, FeatureValue]:
-        """See FeastStore. Blocking."""
-        return self._opened.known_of(entity)
-
-    def erase(self, entity: Mapping[str, str]) -> int:
-        """See FeastStore. Blocking."""
-        return self._opened.erase(entity)
-
-    async def state(self) -> State:
-        if self._store is not None:
-            return "ok"
-        return "starting" if self._starting else "unavailable"
-
-    async def read(self, service: str, entity: Mapping[str, str]) -> FeatureVector:
-        return await self._opened.read(service, entity)
-
-    @property
-    def _opened(self) -> FeastStore:
-        if self._store is None:
-            raise FeaturesUnavailable("the feature store is starting" if self._starting else "it is away")
-        return self._store
 
 
 def _tell(collection: str, done: int, total: int) -> None:

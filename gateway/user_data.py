@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from features.vector import FeaturesUnavailable
 from gateway.cache.protocol import Purge
+from gateway.entities import UserEntities
 from gateway.errors import NotFound, StageFailed
 from gateway.records.files import Owner
 from gateway.values import Caller
 
 if TYPE_CHECKING:
+    from gateway.feature_service import FeatureService
     from gateway.records.journal import CallJournal
     from gateway.records.known_users import KnownUsers
     from gateway.records.users import Receipt, UserRecords
-    from gateway.services import FeatureService
     from gateway.tenancy import Actor
     from gateway.vector_stores import VectorStores
 
@@ -37,7 +38,7 @@ class UserData:
         journal: CallJournal,
         purge: Callable[[Purge], Awaitable[int]],
         features: FeatureService | None,
-        entities: Callable[[], frozenset[str]],
+        entities: Callable[[], UserEntities],
         vector_stores: VectorStores | None,
     ) -> None:
         """`entities` are the names by which models ask for a user's features."""
@@ -50,7 +51,7 @@ class UserData:
         self._vector_stores = vector_stores
 
     async def export(self, tenant: str, user: str, *, features: bool) -> AsyncIterator[dict[str, Any]]:
-        """Each thing with its kind under `object`. `features`: also those, which no tenant owns."""
+        """Each thing with its kind under `object`. `features`: also those that all tenants share."""
         await self._flush()
         known = await asyncio.to_thread(self._known.user, tenant, user)
         if known is not None:
@@ -64,10 +65,10 @@ class UserData:
                 yield {"object": "file", "id": file.id, "filename": file.filename, "bytes": file.bytes}
             for store in stores:
                 yield {"object": "vector_store", "id": store.id, "name": store.name, "metadata": store.metadata}
-        if features and self._features is not None:
-            for entity in sorted(self._entities()):
-                values = await self._of_features(self._features.known_of, {entity: user})
-                yield {"object": "features", "entity": entity, "values": values}
+        if self._features is not None:
+            for entity in self._entities().of(tenant, user, everywhere=features):
+                values = await self._of_features(self._features.known_of, entity)
+                yield {"object": "features", "entity": next(iter(entity)), "values": values}
 
     async def erase(self, tenant: str, user: str, actor: Actor, *, features: bool) -> Receipt:
         """Caches go first and again last, so that nothing is made anew of what is just going."""
@@ -76,14 +77,21 @@ class UserData:
         erased = await asyncio.to_thread(self._records.erase, tenant, user)
         erased["user"] = int(await asyncio.to_thread(self._known.remove, tenant, user, actor))
         left = dict(_LEFT)
+        if await asyncio.to_thread(self._records.lake_waits):
+            left["lake"] = "rows in its files are removed within seconds, by the process that fills it"
         if self._vector_stores is not None:
             erased |= await self._erase_files(self._vector_stores, tenant, user)
         if self._features is not None:
-            if features:
-                counts = [await self._of_features(self._features.erase, {name: user}) for name in self._entities()]
-                erased["features"] = sum(counts)
-            else:
-                left["features"] = "they belong to no tenant: a role over the whole gateway erases them"
+            entities = self._entities()
+            gone = [
+                await self._of_features(self._features.erase, entity)
+                for entity in entities.of(tenant, user, everywhere=features)
+            ]
+            erased["features"] = sum(one.values for one in gone)
+            if kept := "; ".join(dict.fromkeys(one.left for one in gone if one.left)):
+                left["features"] = kept
+            elif entities.shared and not features:
+                left["features"] = "they are every tenant's: a role over the whole gateway erases them"
         erased["cached_answers"] = cached + await self._purge(Purge(tenant=tenant, user=user))
         await asyncio.to_thread(self._records.wipe)
         return await asyncio.to_thread(self._records.keep_receipt, tenant, user, erased, left)
@@ -116,8 +124,8 @@ class UserData:
                 gone[kind] += 1
         return gone
 
-    async def _of_features(self, ask: Callable[[dict[str, str]], Any], entity: dict[str, str]) -> Any:
+    async def _of_features(self, ask: Callable[[dict[str, str]], Awaitable[Any]], entity: dict[str, str]) -> Any:
         try:
-            return await asyncio.to_thread(ask, entity)
+            return await ask(entity)
         except FeaturesUnavailable:
             raise StageFailed("The feature store is away: not all was done. Try again.", retry_after="5") from None

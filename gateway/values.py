@@ -28,16 +28,38 @@ TOKEN_ID = "tok_"
 
 
 @dataclass(frozen=True, slots=True)
+class FrontEnd:
+    """A chat front end behind a key, and what is understood of it.
+
+    `user`: which of the names that it forwards is the user's. `side_calls`: the public model that answers what it asks
+    beside a conversation; None for the conversation's own.
+    """
+
+    kind: Literal["open_webui"]
+    user: Literal["id", "email", "name"] = "email"
+    side_calls: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SideCall:
+    """What a front end asks of its own about a conversation: for a title, for tags."""
+
+    front_end: str
+    task: str
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who calls, as proved by the key or token; never by anything the request's body claims.
 
-    `models` and `endpoints` are None where the key may use all. `user` is the key's own user unless the key may
+    `models`, `endpoints` and `prompts` are None where the key may use all. `user` is the key's own user unless the key may
     speak for users. `groups` are for documents that name them as readers. `key_name` is the label an operator gave
     the key, safe to log; `key_id` names it for good, where names may be given again. `guardrails` names the rules that
     this key adds to every model's; "" where it adds none. `role` is what it may do under /admin, and `scope` over
     whom: its own `tenant`, all of its `organisation`, or the whole `gateway`. `expires_at` is in seconds since the
     epoch, and `networks` are where it may be used from, everywhere where there are none; the keyring checks both.
     `limits` are the key's and its tenant's own rules, compiled. `priority` is for queues before servers of our own.
+    `front_end` is what this key's calls come from, where its dialect is spoken.
     """
 
     key_name: str
@@ -57,6 +79,8 @@ class Caller:
     expires_at: float | None = None
     limits: tuple[Any, ...] = ()
     priority: Priority = "normal"
+    prompts: frozenset[str] | None = None
+    front_end: FrontEnd | None = None
 
     @property
     def admin(self) -> bool:

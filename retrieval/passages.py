@@ -35,7 +35,7 @@ class Dropped:
     """A passage that was found and is not shown.
 
     `why`: `min_score` (below it), `near_duplicate` (nearly the same as a better one), `diversity` or `top_k` (others
-    were chosen); whoever takes one out later says its own. `score` is what it was ranked by last.
+    were chosen); whoever takes one out later says its own. `score` is as a passage's.
     """
 
     document_id: str

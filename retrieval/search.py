@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from retrieval.access import Reader, readable
+from retrieval.asked import note
 from retrieval.embedding import Embedder
 from retrieval.filters import clause as filter_clause
 from retrieval.filters import part_clause
@@ -144,13 +145,28 @@ class Searcher:
     async def _dense(
         self, queries: Sequence[str], collection: str, clause: str, wanted: int
     ) -> tuple[list[list[float]], list[list[Found]]]:
+        began = time.perf_counter_ns()
         vectors = await self._embedder.embed(queries, kind="query") if queries else []
-        return vectors, [await self._store.dense(collection, clause, vector, wanted) for vector in vectors]
+        if queries:
+            note("embed", began, len(vectors))
+        return vectors, [await self._near(collection, clause, vector, wanted) for vector in vectors]
+
+    async def _near(self, collection: str, clause: str, vector: list[float], wanted: int) -> list[Found]:
+        began = time.perf_counter_ns()
+        found = await self._store.dense(collection, clause, vector, wanted)
+        note("search", began, len(found))
+        return found
 
     async def _worded(self, queries: Sequence[str], collection: str, clause: str, wanted: int) -> list[list[Found]]:
         # Half of a surrogate pair is no text, and can't be sent.
         asked = [query[:_LONGEST_QUERY].encode("utf-8", "replace").decode() for query in queries if query.strip()]
-        return [await self._store.keywords(collection, clause, query, wanted) for query in asked]
+        return [await self._with_words(collection, clause, query, wanted) for query in asked]
+
+    async def _with_words(self, collection: str, clause: str, query: str, wanted: int) -> list[Found]:
+        began = time.perf_counter_ns()
+        found = await self._store.keywords(collection, clause, query, wanted)
+        note("full_text_search", began, len(found))
+        return found
 
     async def _in_force(
         self, queries: Sequence[str], collection: str, clause: str, wanted: int, settings: SearchSettings
@@ -176,12 +192,15 @@ class Searcher:
         self, query: str, found: list[_Candidate], vectors: Vectors, budget: float
     ) -> tuple[list[_Candidate], Vectors]:
         assert self._reranker is not None
+        began = time.perf_counter_ns()
         try:
             async with asyncio.timeout(budget):
                 scores = await self._reranker.rerank(query, [each.fields["text"] for each in found])
         except (TimeoutError, RetrievalUnavailable) as failure:
             log.warning("passages are not reranked: %s", failure or "it took too long")
             return found, vectors
+        finally:
+            note("rerank", began, len(found))
         shares = of_the_best(dict(enumerate(scores)))
         for place, (candidate, score) in enumerate(zip(found, scores, strict=True)):
             candidate.score, candidate.relevance = score, shares[place]
@@ -212,10 +231,8 @@ def _without(
         chosen = set(map(id, kept))
         for candidate in [each for each in found if id(each) not in chosen][:_MOST_DROPPED]:
             fields = candidate.fields
-            score = candidate.shown if why == "min_score" else candidate.score
-            dropped.append(
-                Dropped(fields["document_id"], fields["version"], fields["section_id"], round(float(score), 4), why)
-            )
+            score = round(float(candidate.shown), 4)
+            dropped.append(Dropped(fields["document_id"], fields["version"], fields["section_id"], score, why))
     return kept
 
 

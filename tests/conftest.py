@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import AsyncIterator, Iterator
+import os
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 import httpx._transports.default
 import httpx2._transports.default
 import openai
 import pytest
+from embedding_process import EmbeddingProcess
 from gateway_process import GatewayProcess, until
 from postgres_process import PostgresProcess
 from redis_process import RedisProcess
 from sample_gateway import KEY_A, KEY_ADMIN, KEY_B, KEY_NARROW, gateway_configuration
 from upstream.vendor import Vendor
 
-# Else each new client reads the machine's certificates: 18 ms, and the tests make some ten thousand.
-for _transports in (httpx._transports.default, httpx2._transports.default):
-    _transports.create_ssl_context = functools.cache(_transports.create_ssl_context)
 
-# Seconds of the files that take longest. They come first, so that none of them runs alone in the end.
-_LONGEST: dict[str, int] = {}
+def _once(create: Callable[..., ssl.SSLContext]) -> Callable[..., ssl.SSLContext]:
+    kept: dict[object, ssl.SSLContext] = {}
+
+    def kept_context(verify: object = True, cert: object = None, trust_env: bool = True) -> ssl.SSLContext:
+        key = verify, cert, trust_env, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+        if key not in kept:
+            kept[key] = create(verify=verify, cert=cert, trust_env=trust_env)
+        return kept[key]
+
+    return kept_context
+
+
+# Else each new client reads the machine's certificates: 18 ms, and the tests make some ten thousand clients.
+for _transports in (httpx._transports.default, httpx2._transports.default):
+    _transports.create_ssl_context = _once(_transports.create_ssl_context)
+
+# The files that take longest, about in that order. They come first, so that none of them runs alone in the end.
+_LONGEST = (
+    "e2e/test_handbook.py", "features/test_feast.py", "battery/test_ab_routes.py", "e2e/test_page.py",
+    "e2e/test_tracing.py", "e2e/test_alerts.py", "e2e/test_monitoring.py", "e2e/test_responses_api.py",
+    "battery/test_i_lifecycle.py", "e2e/test_routing.py", "retrieval/test_milvus_server.py",
+    "battery/test_e_kills.py", "retrieval/test_knowledge.py", "retrieval/test_recovery.py",
+    "battery/test_f_tenants.py", "battery/test_g_ways_in.py", "battery/test_f_retrieval.py", "e2e/test_arms.py",
+    "battery/test_a_provider_kinds.py", "battery/test_i_workers.py", "e2e/test_messages_api.py",
+    "battery/test_b_bad_requests.py", "battery/test_a_disconnects_and_upstreams.py", "retrieval/test_search.py",
+    "e2e/test_managed_vllm.py", "battery/test_e_limits.py", "e2e/test_documented_routing.py",
+    "battery/test_d_keys.py", "e2e/test_admin_keys.py", "battery/test_d_records.py", "battery/test_d_milvus.py",
+    "e2e/test_tokens.py", "battery/test_f_semantic_cache.py", "e2e/test_client.py", "e2e/test_limits.py",
+    "e2e/test_fair_queue.py", "e2e/test_vector_stores.py", "e2e/test_retrieval.py", "e2e/test_eval_answers.py",
+    "e2e/test_semantic_cache.py", "records/test_database.py", "e2e/test_replay.py", "e2e/test_quality.py",
+)  # fmt: skip
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,7 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: -_LONGEST.get("/".join(item.path.parts[-2:]), 0))
+    places = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get("/".join(item.path.parts[-2:]), len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -102,4 +131,11 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProc
 def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresProcess]:
     """For all who leave it running; each takes a `database()` of its own. Who stops it makes another."""
     with PostgresProcess(tmp_path_factory.mktemp("postgres")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def embeddings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddingProcess]:
+    """For all whose gateways need vectors, and no embedding process of their own to kill or to look at."""
+    with EmbeddingProcess(tmp_path_factory.mktemp("embeddings")) as running:
         yield running

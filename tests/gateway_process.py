@@ -79,7 +79,7 @@ class GatewayProcess:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            until(self._ready, 60, "readiness")
+            until(self._ready, 180, "readiness")
         except BaseException:
             self.process.kill()
             self._close()

@@ -1,4 +1,5 @@
-"""python lake_killing.py FOLDER: fill a lake with a process that is killed at its Nth step, for every N there is.
+"""python lake_killing.py FOLDER [FIRST STRIDE]: fill a lake with a process that is killed at its Nth step, for every N
+there is; or for each STRIDEth, and for the first beyond the last, which kills nobody.
 
 A step is the beginning or the end of whatever leaves a mark: a file's writing, a file's removal, a transaction. After
 each death another process takes over, and what the lake holds then is told, one line of JSON for each N.
@@ -9,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from lake_calls import DAY, exchange_of, store
 
-from gateway.lake import lake as lake_module
 from gateway.lake.catching_up import CatchingUp
 from gateway.lake.filling import Filling
 from gateway.lake.lake import Lake
@@ -30,8 +32,6 @@ from gateway.lake.upkeep import Compaction, Erasures
 from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.users import UserRecords
-
-assert lake_module.Lake is Lake
 
 
 def work(folder: Path, killing: Callable[[], None]) -> None:
@@ -140,25 +140,25 @@ def kill_at(number: int) -> Callable[[], None]:
     return step
 
 
-def main(parent: Path) -> None:
+def main(parent: Path, first: int = 1, stride: int = 1) -> None:
     template = parent / "template"
     assert apart(lambda: prepare(template)) == 0
-    number = 0
-    while True:
-        number += 1
+    number, killed = first, -1
+    while killed:
         folder = parent / str(number)
-        os.system(f"cp -r '{template}' '{folder}'")
-        killed = apart(lambda folder=folder, at=number: work(folder, kill_at(at)))  # type: ignore[misc]  # bound now
+        shutil.copytree(template, folder)
+        killed = apart(partial(work, folder, kill_at(number)))
         assert killed in (0, signal.SIGKILL), killed
-        again = apart(lambda folder=folder: work(folder, lambda: None)) if killed else 0  # type: ignore[misc]  # too
+        assert apart(partial(recover, folder, number, killed)) == 0
+        shutil.rmtree(folder)
+        number += stride
 
-        def tell(folder: Path = folder, killed: int = killed, again: int = again) -> None:
-            print(json.dumps({"killed": killed, "again": again, **held(folder)}), flush=True)
 
-        assert apart(tell) == 0
-        if not killed:
-            return
+def recover(folder: Path, number: int, killed: int) -> None:
+    if killed:
+        work(folder, lambda: None)
+    print(json.dumps({"step": number, "killed": killed, **held(folder)}), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.access.counters import Unknown
 from gateway.access.estimates import Estimate, estimate
@@ -29,11 +29,23 @@ if TYPE_CHECKING:
     from gateway.chat import Request
     from gateway.config.limits import Charging
     from gateway.exchange import Exchange
-    from gateway.values import Target
+    from gateway.values import Caller, Target
 
 # What nobody asked for reserves so small a part at most, or low limits would let one call through at a time; and no
 # smaller, or as many calls at once could spend a budget many times over.
 _PART = 10
+
+
+class TemplateTokens(Protocol):
+    """Tokens that prompt templates may add to what a caller says."""
+
+    def get(self, model: str, /) -> int | None:
+        """Of a public model's own template; None where it has none."""
+        ...
+
+    def named(self, reference: str, which: str | None, tenant: str) -> int:
+        """Of the one that a request names, with its version or label; 0 where there is none."""
+        ...
 
 
 class Limits:
@@ -47,7 +59,7 @@ class Limits:
         counters: Counters,
         costs: Costs,
         lengths: AnswerLengths,
-        template_tokens: Mapping[str, int],
+        template_tokens: TemplateTokens,
         generations: Mapping[str, int] | None = None,
     ) -> None:
         """`template_tokens`: what the prompt of a public model may have beside the caller's own words; `generations`:
@@ -101,7 +113,7 @@ class Limits:
                 amount = 1
                 if measure == "tokens" or measure == "budget":
                     if reckoned is None:
-                        reckoned = permit.estimate = self._estimate(request, model, target)
+                        reckoned = permit.estimate = self._estimate(request, model, target, caller)
                     more = reckoned.more_prompt + reckoned.more_output
                     if measure == "tokens":
                         amount = reckoned.prompt + reckoned.output + min(more, ceiling.most // _PART)
@@ -126,9 +138,13 @@ class Limits:
                 exchange.permit = permit
             raise refusal(permit.refused)
 
-    def _estimate(self, request: Request, model: str, target: Target | None) -> Estimate:
+    def _estimate(self, request: Request, model: str, target: Target | None, caller: Caller | None = None) -> Estimate:
         reckoned = estimate(request, self.lengths.expected(model, self.charging.output_tokens))
-        if (more := self._template_tokens.get(model)) is not None:
+        more = self._template_tokens.get(model)
+        if (use := request.prompt) is not None and use.id is not None and caller is not None:
+            which = str(use.version) if use.version is not None else None
+            more = max(more or 0, self._template_tokens.named(use.id, which, caller.tenant))
+        if more is not None:
             reckoned = replace(reckoned, more_prompt=more)
         generations = self._generations.get(model) if target is None else None
         if generations is not None and isinstance(request, ChatRequest) and "tools" not in request.fields:

@@ -112,7 +112,8 @@ def _name(host: bytes) -> str:
     """A Host header without its port."""
     text = host.decode("latin-1")
     if text.startswith("["):
-        return text[1:].partition("]")[0]
+        address, _, rest = text[1:].partition("]")
+        return address if rest == "" or rest.startswith(":") else text
     return text.partition(":")[0].rstrip(".")
 
 

@@ -12,7 +12,7 @@ from gateway.access.rules import own_rule
 from gateway.config.access import Grants, Key
 from gateway.errors import Forbidden, GatewayError, Unauthenticated
 from gateway.tenancy import Secret, StoredKey, Tenant
-from gateway.values import Caller
+from gateway.values import Caller, FrontEnd
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,8 @@ def _caller(grants: Grants, name: str, key_id: str, tenant_id: str, tenant: Tena
         speaks_for_users=grants.speaks_for_users,
         groups=frozenset(grants.groups),
         priority=grants.priority,
+        front_end=FrontEnd(**grants.front_end.model_dump()) if grants.front_end is not None else None,
+        prompts=frozenset(grants.prompts) if grants.prompts is not None else None,
         endpoints=frozenset(grants.endpoints) if grants.endpoints is not None else None,
         networks=tuple(ip_network(network) for network in grants.networks),
         limits=own_rule(grants.limits, "key")

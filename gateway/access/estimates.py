@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.chat import Request
 
 _COUNTED = (
-    "messages", "tools", "functions", "response_format", "prediction", "input", "query", "documents",
+    "messages", "tools", "functions", "response_format", "prediction", "input", "query", "documents", "prompt",
 )  # fmt: skip
 _PICTURE = b";base64,"
 _LINK = re.compile(rb'"image_url"\s*:')  # what is shown by its address has few bytes and as many tokens

@@ -24,6 +24,9 @@ def check_known(grants: StoredGrants, configuration: Configuration) -> None:
     """Raises BadRequest for a model or a set of guardrails that the configuration does not have."""
     if unknown := unknown_models(grants.models, configuration):
         raise BadRequest(f"There is no model '{unknown[0]}'.", param="models")
+    side = grants.front_end.side_calls if grants.front_end is not None else None
+    if side is not None and unknown_models([side], configuration):
+        raise BadRequest(f"There is no model '{side}'.", param="front_end.side_calls")
     labels = configuration.residency.labels if configuration.residency is not None else None
     if labels is not None and grants.sensitivity is not None and grants.sensitivity not in labels:
         raise BadRequest(f"'{grants.sensitivity}' is not one of the labels: {', '.join(labels)}.", param="sensitivity")
@@ -82,6 +85,8 @@ def bounded(granter: Caller, written: Mapping[str, Any]) -> dict[str, Any]:
         granted.setdefault("models", sorted(granter.models))
     if granter.endpoints is not None:
         granted.setdefault("endpoints", sorted(granter.endpoints))
+    if granter.prompts is not None:
+        granted.setdefault("prompts", sorted(granter.prompts))
     if granter.networks and not granted.get("networks"):
         granted["networks"] = [str(network) for network in granter.networks]
     if granter.sensitivity is not None:
@@ -155,6 +160,8 @@ def _within(granter: Caller, grants: StoredGrants) -> None:
         raise Forbidden("This key may not use all of these models, so that it can't grant them.")
     if granter.endpoints is not None and (grants.endpoints is None or not granter.endpoints >= set(grants.endpoints)):
         raise Forbidden("This key may not call all of these endpoints, so that it can't grant them.")
+    if granter.prompts is not None and (grants.prompts is None or not granter.prompts >= set(grants.prompts)):
+        raise Forbidden("This key may not use all of these prompt templates, so that it can't grant them.")
     if granter.networks and not all(_inside(network, granter) for network in grants.networks):
         raise Forbidden("A key that is bound to networks can't make one for others.")
     if _BEFORE[grants.priority] > _BEFORE[granter.priority]:

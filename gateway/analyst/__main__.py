@@ -11,6 +11,7 @@ import threading
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to the gateway, which closes the pipe
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # gives back what is free
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.nice(10)  # calls go first
     line = sys.stdin.buffer.readline()
     if not line:

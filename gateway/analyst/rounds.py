@@ -50,7 +50,7 @@ class Rounds:
         pa.set_cpu_count(1)
         pa.set_io_thread_count(2)
         self._database = Database(settings.store, patience=_PATIENCE)
-        self._manifest = Manifest(self._database)
+        self._manifest = Manifest(self._database, settings.holder)
         self._lake = Lake(Storage(settings.url, settings.options), self._manifest)
         seal = Seal([bytes_of_key(SecretStr(key)) for key in settings.keys]) if settings.keys else None
         self._filling = Filling(
@@ -175,5 +175,6 @@ def _watch(settings: Settings, database: Database) -> Watch | None:
     if settings.drift is None:
         return None
     from gateway.drift.watch import Watch
+    from gateway.lake.opened import queries
 
-    return Watch(settings, database)
+    return Watch(settings.drift, queries(database, settings.url, settings.options, threads=1))

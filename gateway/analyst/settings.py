@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from gateway.drift.settings import Level, Watching, watching
 from gateway.lake.settings import lake_options, lake_url
 
 if TYPE_CHECKING:
@@ -21,20 +23,12 @@ class Embedder(msgspec.Struct, frozen=True):
     prefix: str
 
 
-class Watching(msgspec.Struct, frozen=True):
-    """Drift; seconds, and thresholds by kind."""
-
-    every: float
-    window: float
-    reference: float
-    alpha: float
-    min_calls: int
-    thresholds: dict[str, float]
-
-
 class Settings(msgspec.Struct, frozen=True):
-    """`keys` open recorded content; they come through a pipe and are in no file, argument or variable."""
+    """`keys` open recorded content; they come through a pipe and are in no file, argument or variable. `holder` is the
+    gateway whose process it is: one that is started again takes over at once from the one before.
+    """
 
+    holder: str
     store: str
     url: str
     options: dict[str, str]
@@ -48,16 +42,6 @@ class Settings(msgspec.Struct, frozen=True):
     vectors: float = 0.0
     embedder: Embedder | None = None
     drift: Watching | None = None
-
-
-class Level(msgspec.Struct, frozen=True):
-    """One thing that is watched for drift. `score` from 0 to 1."""
-
-    kind: str
-    name: str
-    score: float
-    threshold: float
-    drifted: bool
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -84,6 +68,7 @@ def settings_of(configuration: Configuration) -> Settings:
         )
     calls, content = records.retention.calls, records.retention.content
     return Settings(
+        holder=secrets.token_hex(8),
         store=records.url,
         url=lake_url(configuration),
         options=lake_options(configuration),
@@ -96,9 +81,5 @@ def settings_of(configuration: Configuration) -> Settings:
         keys=[key.get_secret_value() for key in records.encryption_keys],
         vectors=lake.vectors,
         embedder=embedder,
-        drift=None
-        if drift is None
-        else Watching(
-            drift.every, drift.window, drift.reference, drift.alpha, drift.min_calls, drift.thresholds.model_dump()
-        ),
+        drift=None if drift is None else watching(drift),
     )

@@ -29,7 +29,7 @@ class UserRequest(BaseModel):
     reason: Annotated[str, Field(max_length=1000)] = ""
 
 
-# `features`: they belong to no tenant, so only a role over the whole gateway touches them.
+# `features`: those that all tenants share only a role over the whole gateway touches.
 def router(administration: Administration, data: UserData, records: UserRecords, keys: KeyStore) -> APIRouter:
     routes = APIRouter(prefix="/admin", tags=["users"], route_class=administration.route)
     manages, sees = (

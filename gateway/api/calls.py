@@ -16,7 +16,7 @@ from gateway.runtime import Gateway
 from gateway.values import Caller
 
 _Name = Annotated[str | None, Query(min_length=1, max_length=512)]
-_Seconds = Annotated[float | None, Query(ge=0, le=1e10)]
+_Seconds = Annotated[float | None, Query(ge=0, le=9e9)]
 
 
 def router(identified: Identified, gateway: Gateway, queries: CallQueries) -> APIRouter:

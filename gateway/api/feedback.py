@@ -50,6 +50,10 @@ def router(identified: Identified, gateway: Gateway, store: FeedbackStore, routi
         feedback = Feedback(call["id"], who.tenant, who.user, said.score, said.label, said.comment, said.correction)
         first = not await run_in_threadpool(store.rated, [call["id"]])
         new = await run_in_threadpool(store.add, feedback)
+        if new and gateway.rated is not None:
+            gateway.rated(who.tenant, call["caller"]["user"], said.score)
+        if new and said.score is not None:
+            gateway.metrics.rated(call["model"], said.score)
         shared = routing.get(call["model"])
         if new and said.score is not None and call["arm"] is not None and shared is not None:
             stats = shared.count(call["arm"]["name"])

@@ -21,6 +21,7 @@ from gateway.cache.wishes import wish
 from gateway.chat import JSON, ChatRequest, EmbeddingsRequest, ModerationsRequest, Request, RerankRequest
 from gateway.errors import BadRequest, GatewayError, Overloaded, TooLarge
 from gateway.exchange import Exchange
+from gateway.front_ends.dialects import dialect
 from gateway.records.journal import NO_ROOM
 from gateway.runtime import Gateway
 from gateway.telemetry.running import RUNNING
@@ -133,6 +134,8 @@ class Front:
             body = await _read_body(headers, receive, gateway.body_limit)
             if inbound is None:
                 request: Request = door(body)  # type: ignore[operator]  # it is a type
+                if caller.front_end is not None:
+                    told = dialect(caller.front_end, request, scope["headers"], exchange)
             else:
                 told = inbound.open(body)
                 request = told.request
@@ -140,7 +143,11 @@ class Front:
             exchange.stream = request.stream
             exchange.caller = keyring.speaking_for(caller, revision.claimed_user(request, headers))
             pipeline = revision.pipeline(request.model, exchange.caller)
+            if exchange.side_call is not None:
+                pipeline = pipeline.bare()
             exchange.model = pipeline.model
+            if pipeline.features is not None and pipeline.features.headers:
+                exchange.headers = {name: headers[name] for name in pipeline.features.headers if name in headers}
             gateway.sample(request, exchange)
             if told is not None:
                 await told.begin(exchange)

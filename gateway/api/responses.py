@@ -231,6 +231,9 @@ class ResponseCall:
             told["completed_at"] = int(time.time())
         if self._rag is not None:
             told["rag"] = self._rag
+        if asked.prompt is not None:
+            version = str(asked.prompt.version) if asked.prompt.version is not None else None
+            told["prompt"] = {"id": asked.prompt.id, "version": version, "variables": asked.prompt.variables}
         return told
 
     def _numbered(self, events: Iterable[Event]) -> list[bytes]:

@@ -13,11 +13,11 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from gateway.chat import JSON, ChatRequest, field_fault
+from gateway.chat import JSON, ChatRequest, PromptUse, field_fault
 from gateway.errors import BadRequest
 
 Item = dict[str, Any]
-_NOT_SERVED = ("background", "conversation", "prompt", "max_tool_calls", "top_logprobs", "context_management")
+_NOT_SERVED = ("background", "conversation", "max_tool_calls", "top_logprobs", "context_management")
 _INCLUDED = frozenset(
     {"reasoning.encrypted_content", "file_search_call.results", "message.input_image.image_url"}
 )  # fmt: skip
@@ -67,10 +67,11 @@ class _Choice(msgspec.Struct):
 
 
 class ResponsesEnvelope(msgspec.Struct, forbid_unknown_fields=True):
-    """All that a request may hold. `rag` is ours, as in the chat API."""
+    """All that a request may hold. `rag` is ours, as in the chat API. There is an `input` or a `prompt`."""
 
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-    input: Annotated[str, msgspec.Meta(min_length=1)] | Annotated[list[Item], msgspec.Meta(min_length=1)]
+    input: Annotated[str, msgspec.Meta(min_length=1)] | Annotated[list[Item], msgspec.Meta(min_length=1)] | None = None
+    prompt: PromptUse | None = None
     instructions: str | None = None
     previous_response_id: Annotated[str, msgspec.Meta(max_length=200)] | None = None
     store: bool | None = None
@@ -96,7 +97,6 @@ class ResponsesEnvelope(msgspec.Struct, forbid_unknown_fields=True):
     # Named so that they are refused by name.
     background: bool | None = None
     conversation: Any = None
-    prompt: Any = None
     max_tool_calls: int | None = None
     top_logprobs: int | None = None
     context_management: Any = None
@@ -113,6 +113,8 @@ def read(body: bytes) -> ResponsesEnvelope:
         raise field_fault(str(fault)) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise BadRequest("The request body is not valid JSON.", code="invalid_json") from None
+    if asked.input is None and asked.prompt is None:
+        raise field_fault("Object missing required field `input`")
     for name in _NOT_SERVED:
         if getattr(asked, name):
             raise _refused(name)
@@ -122,8 +124,10 @@ def read(body: bytes) -> ResponsesEnvelope:
     return asked
 
 
-def items_of(given: str | Sequence[Item]) -> list[Item]:
+def items_of(given: str | Sequence[Item] | None) -> list[Item]:
     """The input as items, whichever way it was written."""
+    if given is None:
+        return []
     if isinstance(given, str):
         return [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": given}]}]
     return [item if item.get("type") is not None else {**item, "type": "message"} for item in given]
@@ -142,7 +146,7 @@ def chat_request(asked: ResponsesEnvelope, before: Sequence[Item]) -> ChatReques
     chat: dict[str, Any] = {"model": asked.model, "messages": messages}
     for name in (
         "temperature", "top_p", "metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-        "service_tier", "rag",
+        "service_tier", "rag", "prompt",
     ):  # fmt: skip
         if (value := getattr(asked, name)) is not None:
             chat[name] = value

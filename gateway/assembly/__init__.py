@@ -4,7 +4,8 @@ Heavy libraries are imported by the modules that need them, and those modules he
 configuration chose: a plain proxy never loads torch, Feast, Milvus or spaCy.
 """
 
+from gateway.assembly.prompts import check_templates
 from gateway.assembly.revision import compile_revision
 from gateway.assembly.services import Records, Services, has_admin_key, open_records, open_services
 
-__all__ = ["Records", "Services", "compile_revision", "has_admin_key", "open_records", "open_services"]
+__all__ = ["Records", "Services", "check_templates", "compile_revision", "has_admin_key", "open_records", "open_services"]

@@ -20,9 +20,9 @@ from gateway.records.spend import SpendStore
 from gateway.values import Target
 
 if TYPE_CHECKING:
+    from gateway.assembly.prompts import TemplateTokens
     from gateway.config.models import Configuration
     from gateway.pricing import PriceBook
-    from gateway.prompts.library import TemplateLibrary
     from gateway.records.database import Database
     from gateway.routing.candidates import Gate
     from gateway.state import RedisState
@@ -61,9 +61,9 @@ def open_counting(configuration: Configuration, database: Database, state: Redis
 
 
 def limits_of(
-    configuration: Configuration, counting: Counting, prices: PriceBook, library: TemplateLibrary | None
+    configuration: Configuration, counting: Counting, prices: PriceBook, template_tokens: TemplateTokens
 ) -> Limits:
-    """The rules of a configuration. `library` tells what a prompt may have beside the caller's words."""
+    """The rules of a configuration. `template_tokens` is what a prompt may have beside the caller's words."""
     charging = configuration.charging
     return Limits(
         [rule_of(written) for written in configuration.limits],
@@ -72,11 +72,7 @@ def limits_of(
         counting.counters,
         Costs(prices, _Serving(configuration), refuse_unknown=charging.unknown_price == "refuse"),
         counting.lengths,
-        {
-            name: library.get(model.prompt).max_prompt_tokens
-            for name, model in configuration.models.items()
-            if model.prompt is not None and library is not None
-        },
+        template_tokens,
         {name: model.strategy.n for name, model in configuration.models.items() if isinstance(model.strategy, BestOf)},
     )
 

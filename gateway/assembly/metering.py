@@ -45,6 +45,8 @@ def tell(metrics: Metrics, gateway: Gateway, fleet: Fleet, services: Services) -
     services.quality.tell(metrics)
     if services.semantic is not None:
         services.semantic.tell(metrics.counted)
+    if services.features is not None:
+        services.features.tell(metrics)
     if services.counting is not None:
         budgets_left.tell(metrics, services.counting.meters, services.counting.counters.clock)
 

@@ -54,7 +54,9 @@ def line(
     assert knowledge is not None, "the configuration's references were checked"
     timeouts = Timeouts.model_validate({"total": "60s"})
     upstream = Upstream(f"unix:{knowledge.embedding_socket}", {}, connect_timeout=2.0, max_connections=64)
-    return Line((Lane(OpenAICompatible(upstream, timeouts)),), timeouts.total, 1, 0.1, 1.0, "on_premises")
+    embedder = OpenAICompatible(upstream, timeouts)
+    embedder.endpoints = frozenset({"embeddings"})  # of OpenAI's API it has this, and is not offered for more
+    return Line((Lane(embedder),), timeouts.total, 1, 0.1, 1.0, "on_premises")
 
 
 def patience(settings: Settings) -> Patience:

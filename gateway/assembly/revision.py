@@ -9,22 +9,25 @@ from typing import TYPE_CHECKING
 from gateway.access.browsers import Browsers
 from gateway.access.keyring import Keyring
 from gateway.assembly.caching import answer_cache, scope_of
+from gateway.assembly.features import feature_stage
 from gateway.assembly.guards import Guards, input_guard, output_guard
 from gateway.assembly.limits import gate_of, limits_of
+from gateway.assembly.prompts import TemplateTokens, check_templates, prompt_stage, shelf_of
 from gateway.assembly.routes import Routes
 from gateway.assembly.services import Services
 from gateway.config.models import AskedModel, Configuration, Model
 from gateway.pipeline import Pipeline
 from gateway.runtime import Revision
+from gateway.stages.choosing import PromptChoice
 
 if TYPE_CHECKING:
     from gateway.config.loading import Loaded
-    from gateway.prompts.library import TemplateLibrary
+    from gateway.prompts.shelf import Shelf
     from gateway.routing.dispatch import Calls
     from gateway.routing.fleet import Fleet
-    from gateway.services import FeatureService, KnowledgeService
+    from gateway.services import KnowledgeService
     from gateway.stages.file_search import FileSearchStage
-    from gateway.stages.preparation import FeatureStage, RetrievalStage
+    from gateway.stages.preparation import RetrievalStage
     from gateway.stages.rendering import PromptStage
 
 _PLAIN_NAMES = 1_000  # `provider/model` pipelines kept; names beyond are compiled for their call only
@@ -38,11 +41,14 @@ def compile_revision(loaded: Loaded, services: Services, fleet: Fleet, *, loopba
     configuration = loaded.configuration
     access = configuration.access
     open_mode = loopback and access.open_on_loopback and not access.keys and not access.tokens
-    library = _library(configuration)
-    limits = limits_of(configuration, services.counting, fleet.prices, library) if services.counting else None
+    shelf = shelf_of(configuration, services.prompts)
+    tokens = TemplateTokens(configuration, shelf)
+    limits = limits_of(configuration, services.counting, fleet.prices, tokens) if services.counting else None
+    if services.prompts.synced:  # at the start it is not yet: the server looks once the record store is read
+        check_templates(loaded, shelf)
     routes = Routes(configuration, fleet, services.knowledge, gate_of(limits))
     guards = Guards(configuration, routes, services)
-    compiler = _Compiler(configuration, services, routes, guards, library, _file_search(services))
+    compiler = _Compiler(configuration, services, routes, guards, shelf, _file_search(services))
     user_header = access.user_header
     return Revision(
         name=loaded.revision,
@@ -55,20 +61,13 @@ def compile_revision(loaded: Loaded, services: Services, fleet: Fleet, *, loopba
             tokens=services.token_issuers.verifier(access.tokens),
         ),
         pipelines={name: compiler.pipeline(name, model) for name, model in configuration.models.items()},
-        plain=_plain(routes, compiler.file_search, guards, configuration.telemetry.traces.content_of),
+        plain=_plain(routes, compiler.file_search, guards, PromptChoice(shelf), configuration.telemetry.traces.content_of),
         user_header=user_header.lower().encode("ascii") if user_header else None,
         tightened=guards.tightener(),
         limits=limits,
+        shelf=shelf,
         browsers=Browsers.of(configuration.cors.origins, access.open_hosts, configuration.cors.max_age),
     )
-
-
-def _library(configuration: Configuration) -> TemplateLibrary | None:
-    if not any(model.prompt for model in configuration.models.values()):
-        return None
-    from gateway.prompts.library import TemplateLibrary
-
-    return TemplateLibrary.load(configuration.prompts.folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class _Compiler:
     services: Services
     routes: Routes
     guards: Guards
-    library: TemplateLibrary | None
+    shelf: Shelf
     file_search: FileSearchStage | None
 
     def pipeline(self, name: str, model: Model) -> Pipeline:
@@ -98,12 +97,12 @@ class _Compiler:
     def _journey(self, name: str, model: Model, targets: Calls) -> Pipeline:
         """The stages of one public model, or of one of its arms."""
         guards, services = self.guards, self.services
-        prompt = _prompt(model, self.library)
+        prompt = prompt_stage(model, self.shelf, self.routes)
         asked = model.guardrails
         input_policy = guards.policy(asked.input, "input", asked.budget)
         output_policy = guards.policy(asked.output, "output", asked.budget)
         record = self.configuration.records.content == "on" if model.record_content is None else model.record_content
-        shaped_by = [prompt.template.content_hash if prompt else ""]
+        shaped_by = [prompt.fixed.content_hash if prompt is not None and prompt.fixed is not None else ""]
         shaped_by += [policy.version if policy is not None else "" for policy in (input_policy, output_policy)]
         scope = scope_of(self.configuration, name, model, shaped_by)
         prepares = prompt is not None or input_policy is not None
@@ -111,11 +110,12 @@ class _Compiler:
             model=name,
             endpoints=self.routes.endpoints(model),
             targets=targets,
-            features=_feature_stage(model, services.features),
+            features=feature_stage(self.configuration, model, services.features),
             retrieval=_retrieval_stage(model, prompt, services.knowledge, self.routes),
             file_search=self.file_search,
             input_guard=input_guard(input_policy, guards.conversations(name)),
             prompt=prompt,
+            choice=PromptChoice(self.shelf, model.prompt),
             cache=answer_cache(name, model, scope, services),
             output_guard=output_guard(output_policy),
             quality=services.quality.watch(model.quality, guards) if model.quality is not None else None,
@@ -124,23 +124,6 @@ class _Compiler:
             # Not where an answer may come from elsewhere: from what is kept, or from another arm.
             room=self.routes.room(model) if prepares and model.cache is None and not model.has_arms else None,
         )
-
-
-def _prompt(model: Model, library: TemplateLibrary | None) -> PromptStage | None:
-    if model.prompt is None or library is None:
-        return None
-    from gateway.stages.rendering import PromptStage
-
-    return PromptStage(library.get(model.prompt))
-
-
-def _feature_stage(model: Model, features: FeatureService | None) -> FeatureStage | None:
-    if model.features is None or features is None:
-        return None
-    from gateway.stages.preparation import FeatureStage
-
-    asked = model.features
-    return FeatureStage(features, asked.service, asked.entity, asked.budget, asked.on_failure)
 
 
 def _retrieval_stage(
@@ -186,7 +169,11 @@ def _file_search(services: Services) -> FileSearchStage | None:
 
 
 def _plain(
-    routes: Routes, file_search: FileSearchStage | None, guards: Guards, content_of: frozenset[str]
+    routes: Routes,
+    file_search: FileSearchStage | None,
+    guards: Guards,
+    choice: PromptChoice,
+    content_of: frozenset[str],
 ) -> Callable[[str], Pipeline | None]:
     """Pipelines for `provider/model` names: a plain proxy, compiled when first asked for; and for named guardrails."""
     known: dict[str, Pipeline] = {}
@@ -206,6 +193,7 @@ def _plain(
                 line.provider.endpoints,
                 routes.plain(provider, model),
                 file_search=file_search,
+                choice=choice,
                 keep_content=name in content_of,
             )
             if len(known) < _PLAIN_NAMES:

@@ -156,7 +156,7 @@ class Routes:
 
     def plain(self, provider: str, model: str) -> Dispatcher:
         """For `provider/model` itself."""
-        candidate = self._candidate(Target(provider, model), Traits())
+        candidate = self._candidate(Target(provider, model), Traits(), named=False)
         filters = (self._residency,) if self._residency is not None else ()
         return Dispatcher(Priority([candidate], []), self._fleet.budget(provider + "/"), filters)
 
@@ -169,9 +169,10 @@ class Routes:
         traits = Traits(entry.context_length, entry.images, entry.tools)
         return self._candidate(Target(entry.provider, entry.model, entry.weight), traits)
 
-    def _candidate(self, target: Target, traits: Traits) -> Candidate:
+    def _candidate(self, target: Target, traits: Traits, *, named: bool = True) -> Candidate:
         line = self.lines[target.provider]
-        candidate = self._fleet.candidate(target, line, patience(self._providers[target.provider]), traits)
+        patient = patience(self._providers[target.provider])
+        candidate = self._fleet.candidate(target, line, patient, traits, named=named)
         gate, queue = self._gate(target), self._fleet.queues.get(target.provider)
         return candidate if gate is None and queue is None else replace(candidate, gate=gate, queue=queue)
 

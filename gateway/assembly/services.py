@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from gateway.access.stored_keys import StoredKeys
 from gateway.assembly.caching import open_caches
 from gateway.assembly.limits import Counting, open_counting
+from gateway.assembly.prompts import open_templates
 from gateway.assembly.quality import QualityService
 from gateway.assembly.sealing import seal_of
+from gateway.assembly.telemetry import exporters
 from gateway.assembly.tokens import TrustedIssuers
 from gateway.cache.caches import Caches
 from gateway.config.models import Configuration
@@ -22,18 +24,20 @@ from gateway.records.journal import CallJournal
 from gateway.records.keys import KeyStore
 
 if TYPE_CHECKING:
-    from gateway.assembly.semantic import SemanticStores
     from gateway.analyst.attendant import Analyst
+    from gateway.assembly.semantic import SemanticStores
     from gateway.exchange import Exchange
+    from gateway.feature_service import FeatureService
     from gateway.guard_http import HttpPosts
     from gateway.pricing import PriceBook
+    from gateway.prompts.stored import StoredTemplates
     from gateway.records.call_queries import CallQueries
     from gateway.records.feedback import FeedbackStore
     from gateway.records.responses import ResponseStore
     from gateway.records.retention import RetentionSweep
     from gateway.records.routing import RoutingStore
     from gateway.records.users import UserRecords
-    from gateway.services import FeatureService, KnowledgeService
+    from gateway.services import KnowledgeService
     from gateway.state import RedisState
     from gateway.telemetry.traces import Traces
     from gateway.vector_stores import VectorStores
@@ -51,6 +55,7 @@ class Services:
     database: Database
     keys: StoredKeys
     quality: QualityService
+    prompts: StoredTemplates
     knowledge: KnowledgeService | None = None
     features: FeatureService | None = None
     vector_stores: VectorStores | None = None
@@ -64,7 +69,7 @@ class Services:
     def runs(self) -> list[Coroutine[None, None, None]]:
         services = (
             self.knowledge, self.features, self.vector_stores, self.guard_posts, self.keys, self.token_issuers,
-            self.counting, self.semantic, self.quality,
+            self.counting, self.semantic, self.quality, self.prompts,
         )  # fmt: skip
         return [service.run() for service in services if service is not None]
 
@@ -110,23 +115,28 @@ def open_services(configuration: Configuration) -> Services:
     """Nothing is started or opened yet: `runs` does that, in the server's loop. Raises ValueError for a wrong URL."""
     assert configuration.records.url is not None, "loading fills in the default"
     database, state = Database(configuration.records.url), _state(configuration)
-    quality = QualityService(database)
+    quality, prompts = QualityService(database), open_templates(configuration, database)
     keys = StoredKeys(KeyStore(database), grace=configuration.access.key_grace)
     counting, caches = open_counting(configuration, database, state), open_caches(configuration, state)
     if configuration.retrieval is None and configuration.features is None:
-        return Services(database, keys, quality, state=state, counting=counting, caches=caches)
-    from gateway.services import FeatureService, KnowledgeService
+        return Services(database, keys, quality, prompts, state=state, counting=counting, caches=caches)
+    from gateway.feature_service import FeatureService
+    from gateway.services import KnowledgeService
 
     features = FeatureService(configuration) if configuration.features is not None else None
     if configuration.retrieval is None:
-        return Services(database, keys, quality, features=features, state=state, counting=counting, caches=caches)
+        return Services(
+            database, keys, quality, prompts, features=features, state=state, counting=counting, caches=caches
+        )
     from gateway.assembly.semantic import SemanticStores
     from gateway.vector_stores import VectorStores
 
     knowledge = KnowledgeService(configuration)
     stores = VectorStores(configuration.data_dir / "files", knowledge)
     semantic = SemanticStores(knowledge, caches, caches.seal)
-    return Services(database, keys, quality, knowledge, features, stores, state, counting, caches, semantic=semantic)
+    return Services(
+        database, keys, quality, prompts, knowledge, features, stores, state, counting, caches, semantic=semantic
+    )
 
 
 def _state(configuration: Configuration) -> RedisState | None:
@@ -218,7 +228,7 @@ def open_records(
         configuration.data_dir / "spool",
         Ledger(database, lake=lake),
         CallLog(database, contents),
-        traces.export if traces is not None else None,
+        exporters(configuration, traces),
         price,
         contents=contents,
         strict=strict,

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.telemetry.provider_names import provider_name
 
 if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
     from gateway.config.models import Configuration
+    from gateway.exchange import Exchange
     from gateway.telemetry.content import Contents, Mask
+    from gateway.telemetry.metric_export import MetricExport
     from gateway.telemetry.names import Names
     from gateway.telemetry.traces import Traces
+
+    Export = Callable[[Sequence[Exchange]], None]
 
 
 def open_traces(configuration: Configuration, in_force: Callable[[], Configuration]) -> Traces | None:
@@ -36,6 +42,38 @@ def open_traces(configuration: Configuration, in_force: Callable[[], Configurati
     knowledge = configuration.retrieval
     facts = Facts(shapes, provider, knowledge.embeddings.model if knowledge is not None else None)
     return Traces(settings, resource_attributes(settings, os.environ), facts, _contents(configuration, shapes))
+
+
+def exporters(configuration: Configuration, traces: Traces | None) -> Export | None:
+    """What is told of calls that have ended, off the path; None where that is nothing but their records."""
+    made: list[Export] = [traces.export] if traces is not None else []
+    which = configuration.telemetry.logs.calls
+    if which != "none":
+        from gateway.telemetry.call_lines import CallLines
+
+        made.append(CallLines(which).export)
+    if len(made) < 2:
+        return made[0] if made else None
+
+    def export(exchanges: Sequence[Exchange]) -> None:
+        for one in made:
+            one(exchanges)
+
+    return export
+
+
+def open_metric_export(configuration: Configuration, families: Callable[[], Iterable[Metric]]) -> MetricExport | None:
+    """None where metrics are only scraped. Raises ValueError where something that it needs is not installed."""
+    settings = configuration.telemetry
+    otlp = settings.metrics.otlp
+    if otlp is None:
+        return None
+    from gateway.telemetry.collectors import collector
+    from gateway.telemetry.metric_export import MetricExport
+    from gateway.telemetry.resource import resource_attributes
+
+    resource = resource_attributes(settings, os.environ)
+    return MetricExport(collector(otlp, "metrics"), resource, families, settings.metrics.every)
 
 
 def _contents(configuration: Configuration, shapes: Names) -> Contents | None:

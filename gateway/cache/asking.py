@@ -47,6 +47,7 @@ def asked_in(scope: str, request: Request, exchange: Exchange) -> Asked | None:
     parts: dict[str, object] = {
         "tenant": caller.tenant,
         "scope": scope,
+        "template": exchange.template_hash,
         "endpoint": request.endpoint,
         "before": before,
         "sensitivity": [request.sensitivity, caller.sensitivity],
@@ -71,6 +72,8 @@ def _conversation(request: Request, exchange: Exchange) -> tuple[str, object] | 
 
     As the caller said it, screened: a template's own text is in the model's settings, and passages are compared apart.
     """
+    if request.prompt is not None:
+        return None  # what a template's variables say is part of the question
     messages = exchange.asked if exchange.asked is not None else request.messages
     last = messages[-1] if messages else {}
     question = _plain(last.get("content"))

@@ -31,6 +31,8 @@ def key_of(scope: str, request: Request, exchange: Exchange) -> CacheKey:
     assert caller is not None
     fields = request.fields
     parts: dict[str, Any] = {"tenant": caller.tenant, "model": scope, "endpoint": request.endpoint}
+    if exchange.template_hash is not None:
+        parts["template"] = exchange.template_hash  # where a label names it, the scope does not
     for name in sorted(fields):
         if name not in NOT_SHAPING:
             parts["request." + name] = fields[name]

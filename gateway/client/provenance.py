@@ -9,28 +9,37 @@ import openai
 
 class Caller(openai.BaseModel):
     key: str | None = None
+    key_id: str | None = None
     tenant: str | None = None
     user: str | None = None
+    groups: list[str] | None = None
 
 
 class Template(openai.BaseModel):
     """The prompt template that was rendered, and what its token budget had no room for."""
 
     reference: str
+    hash: str | None = None
     trimmed: list[str]
 
 
 class Features(openai.BaseModel):
-    """The user features that were read; `missing` names those that took their defaults."""
+    """The features that were read; `missing` and `stale` name those that took their defaults. `event_times` are in
+    seconds since the epoch."""
 
     service: str
     entity: dict[str, Any]
     values: dict[str, Any]
     missing: list[str]
+    stale: list[str] | None = None
+    event_times: dict[str, float] | None = None
 
 
 class Attempt(openai.BaseModel):
-    """One try at one target; `outcome` is `ok` or why not, `ms` how long it took."""
+    """One try at one target; `outcome` is `ok` or why not, `ms` how long it took from `start_ms` on.
+
+    `usage` and `cost` (USD) are told of the try that answered.
+    """
 
     target: str
     outcome: str
@@ -38,6 +47,9 @@ class Attempt(openai.BaseModel):
     ms: float | None = None
     upstream_id: str | None = None
     residency: str | None = None
+    start_ms: float | None = None
+    usage: dict[str, Any] | None = None
+    cost: float | None = None
 
 
 class Stage(openai.BaseModel):
@@ -68,6 +80,54 @@ class FoundPassage(openai.BaseModel):
     text: str | None = None
 
 
+class Search(openai.BaseModel):
+    """What passages were searched for; `queries`, as rewritten, are there only where content is recorded."""
+
+    collection: str
+    queries: list[str] | None = None
+    rewritten: bool
+    mode: str
+    rerank: bool
+    top_k: int
+    min_score: float | None = None
+    found: int
+
+
+class DroppedPassage(openai.BaseModel):
+    """A passage that was found and not shown. `why`: `min_score`, `near_duplicate`, `diversity`, `top_k`, `guardrail`
+    or `no_room`."""
+
+    document_id: str
+    version: str
+    section_id: str
+    score: float
+    why: str
+
+
+class PassedOver(openai.BaseModel):
+    target: str
+    why: str
+
+
+class Routing(openai.BaseModel):
+    """The targets that could have answered, in the order of the strategy, and those that were not tried."""
+
+    strategy: str | None = None
+    candidates: list[str]
+    passed_over: list[PassedOver]
+
+
+class GivenFeedback(openai.BaseModel):
+    """One thing that was said of a call; `at` is in seconds since the epoch."""
+
+    at: float
+    user: str | None = None
+    score: float | None = None
+    label: str | None = None
+    comment: str | None = None
+    correction: str | None = None
+
+
 class Finding(openai.BaseModel):
     """What a guardrail found: its kind and place, never the text itself."""
 
@@ -92,7 +152,8 @@ class GuardrailVerdict(openai.BaseModel):
 class Explanation(openai.BaseModel):
     """How an answer came about. What a call had nothing of is None or empty; unknown fields are kept in `model_extra`.
 
-    `cost` is in USD. `messages` and `answer` are there only where content is recorded.
+    `cost` is in USD. `conversation` (what was said, where a template was rendered round it), `messages`, `parameters`
+    and `answer` are there only where content is recorded.
     """
 
     id: str
@@ -104,21 +165,29 @@ class Explanation(openai.BaseModel):
     requested_model: str | None = None
     model: str | None = None
     template: Template | None = None
+    conversation: list[dict[str, Any]] | None = None
     messages: list[dict[str, Any]] | None = None
+    parameters: dict[str, Any] | None = None
+    rag: dict[str, Any] | None = None
+    file_search: dict[str, Any] | None = None
     answer: str | None = None
     features: Features | None = None
+    searched: Search | None = None
     passages: list[FoundPassage]
+    dropped: list[DroppedPassage] | None = None
     guardrails: list[GuardrailVerdict]
     cache: str | None = None
     cache_decision: dict[str, Any] | None = None
     target: str | None = None
     served_model: str | None = None
+    routing: Routing | None = None
     attempts: list[Attempt]
     cost: float | None = None
     arm: dict[str, Any] | None = None
     sensitivity: str | None = None
     left_out: list[str]
     made_for: dict[str, Any] | None = None
+    side_call: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
     finish_reason: str | None = None
     stages: list[Stage]
@@ -129,6 +198,8 @@ class Explanation(openai.BaseModel):
     degraded: list[str]
     trace_id: str | None = None
     config_revision: str | None = None
+    feedback: list[GivenFeedback] | None = None
+    quality: list[dict[str, Any]] | None = None
 
 
 class Feedback(openai.BaseModel):

@@ -78,6 +78,10 @@ class GatewayClient:
         body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": question}]}
         if user is not None:
             body["user"] = user
+        return await self.chat(body)
+
+    async def chat(self, body: dict[str, Any]) -> Told:
+        """The answer to a whole request, made anew and not taken from the cache. Raises CallFailed."""
         began = time.perf_counter()
         try:
             told, headers = await self._call("POST", "/v1/chat/completions", body, {"cache-control": "no-store"})
@@ -101,6 +105,10 @@ class GatewayClient:
             )
         except (KeyError, IndexError, TypeError, AttributeError, ValueError):
             raise CallFailed("what came is not a chat completion: is this a gateway's URL?") from None
+
+    async def admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """What the admin API says. Raises CallFailed."""
+        return (await self._call(method, path, body))[0]
 
     async def record(self, call_id: str) -> dict[str, Any]:
         """What `GET /v1/calls/{id}` tells of a call. Raises CallFailed."""

@@ -55,7 +55,7 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
     limits = {name: given.pop(name) for name in _MEASURES if name in given}
     if limits:
         given["limits"] = limits
-    for name in ("models", "endpoints", "groups", "networks"):
+    for name in ("models", "endpoints", "prompts", "groups", "networks"):
         if name in given:
             given[name] = [part.strip() for part in given[name].split(",") if part.strip()]
     if given.pop("admin", False):

@@ -34,6 +34,10 @@ def keys() -> None:
 @click.option(
     "--endpoints", help="Parts of the API that it may call, like chat.completions,embeddings; all if not given."
 )
+@click.option(
+    "--prompts",
+    help="Prompt templates that its calls may name, separated by commas; all there are for it if not given.",
+)
 @click.option("--tenant", help="Whose calls, cache and documents it shares; `default` where not given.")
 @click.option("--user", help="The user that it always speaks for.")
 @click.option("--speaks-for-users", is_flag=True, help="Its requests may name the user.")
@@ -44,6 +48,9 @@ def keys() -> None:
     "--priority",
     type=click.Choice(["high", "normal", "low"]),
     help="Where calls wait for a server; normal if not given.",
+)
+@click.option(
+    "--front-end", type=click.Choice(["open_webui"]), help="The chat front end behind it, whose dialect is spoken."
 )
 @click.option("--role", type=click.Choice(["viewer", "operator", "admin"]), help="What it may do in the admin API.")
 @click.option(

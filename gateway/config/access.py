@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Endpoint = Literal[
     "chat.completions", "completions", "messages", "responses", "embeddings", "rerank", "moderations",
-    "files", "vector_stores", "feedback", "calls",
+    "files", "vector_stores", "feedback", "calls", "features",
 ]  # fmt: skip
 """The API's parts, as calls are recorded: the path after /v1 with dots. `GET /v1/models` is every key's."""
 
@@ -65,14 +65,36 @@ Moment = Annotated[
 """A point in time, in seconds since the epoch; written as a date, a time, or such seconds."""
 
 
+class OpenWebuiFrontEnd(Section):
+    """Calls come from an Open WebUI. `user`: which of the names that it forwards is the user's, where the key may speak
+    for users; `side_calls`: the model that makes titles, tags and the like.
+    """
+
+    kind: Literal["open_webui"]
+    user: Literal["id", "email", "name"] = "email"
+    side_calls: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+
+
+def _named_front_end(value: object) -> object:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+FrontEndOf = Annotated[
+    OpenWebuiFrontEnd,
+    BeforeValidator(_named_front_end, json_schema_input_type=Literal["open_webui"] | OpenWebuiFrontEnd),
+]
+
+
 class Grants(Section):
     """What any key may be granted. `models` and `endpoints` are all where they are left out, `networks` everywhere.
 
-    `priority`: where its calls wait for a provider with a `queue`.
+    `prompts`: the templates that its calls may name, of those that there are for its tenant; all where it is left out.
+    `priority`: where its calls wait for a provider with a `queue`. `front_end`: the chat front end whose dialect is spoken.
     """
 
     models: list[str] | None = None
     endpoints: Annotated[list[Endpoint], Field(min_length=1)] | None = None
+    prompts: list[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}$")]] | None = None
     networks: list[Network] = []
     user: Annotated[str, Field(max_length=256)] | None = None
     groups: list[Annotated[str, Field(min_length=1, max_length=256)]] = []
@@ -81,6 +103,7 @@ class Grants(Section):
     sensitivity: str | None = None
     priority: Priority = "normal"
     limits: Allowance | None = None
+    front_end: FrontEndOf | None = None
 
 
 class Key(Grants):

@@ -50,7 +50,7 @@ class Lake(Section):
 class DriftThresholds(Section):
     """The smallest effects that count, from 0 (the same) to 1 (nothing in common)."""
 
-    input: Share = 0.15
+    input: Share = 0.1
     retrieval: Share = 0.15
     features: Share = 0.2
     output: Share = 0.15

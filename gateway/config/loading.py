@@ -46,7 +46,7 @@ _WORDS = {
 }
 _FORMS = {
     "hash": "should be `sha256:` and 64 hexadecimal digits, as `rag-gateway keys create` prints it",
-    "prompt": "should be NAME@VERSION, like handbook@1",
+    "prompt": "should be NAME@VERSION or NAME@LABEL, like handbook@1 or handbook@production",
     "tenant": "should be 1 to 64 letters, digits, `-` or `_`",
     "user_header": "should be a header's name, like x-user-id",
 }
@@ -62,6 +62,8 @@ class Loaded:
     revision: str
     notices: tuple[str, ...]
     text: str = field(default="", repr=False)
+    awaited: tuple[tuple[str, ConfigFault], ...] = ()
+    """Prompt templates that are not in the folder, and what is wrong where the record store does not have them either."""
 
 
 def load(path: Path, env: Mapping[str, str] = os.environ) -> Loaded:
@@ -85,12 +87,12 @@ def load_text(text: str, path: Path, env: Mapping[str, str] = os.environ) -> Loa
     if document.faults or configuration is None:
         raise ConfigError(sorted(document.faults, key=lambda fault: (fault.line, fault.column)))
     configuration = _with_paths(configuration, path.resolve().parent)
-    faults, notices = check_references(configuration, document)
+    faults, notices, awaited = check_references(configuration, document)
     if faults:
         raise ConfigError(sorted(faults, key=lambda fault: (fault.line, fault.column)))
     # The text before expansion names the revision: it holds no secret that the environment does.
     revision = hashlib.sha256(text.encode()).hexdigest()[:12]
-    return Loaded(configuration, path, revision, tuple(notices), text)
+    return Loaded(configuration, path, revision, tuple(notices), text, tuple(awaited))
 
 
 def check_exposure(

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_v
 from gateway.config.access import Access
 from gateway.config.browsers import Cors, Page
 from gateway.config.caching import ModelCache
+from gateway.config.features import ModelFeatures, UserFeatures
 from gateway.config.guardrails import AnyRule, CheckName, ModelGuardrails, spelled
 from gateway.config.lake import Drift, Lake
 from gateway.config.limits import Charging, LimitRule
@@ -24,6 +25,7 @@ from gateway.config.records import Retention, Spool
 from gateway.config.routing import Ab, Bandit, BlueGreen, Canary, Hedge, Priority, Residency, Strategy, StrategyName
 from gateway.config.section import Credential, EncryptionKey, HttpUrl, RecordsUrl, Section, StateUrl
 from gateway.config.telemetry import Telemetry
+from gateway.entities import UserEntities, user_entities
 from gateway.values import Residency as Place
 
 OnFailure = Literal["continue", "refuse"]
@@ -151,25 +153,16 @@ class Knowledge(Section):
     collections: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,254}$")], Collection] = {}
 
 
-class UserFeatures(Section):
-    repo: Path
-    online_store: str = "sqlite"
-    sample_users: Path | None = None
-
-    @field_validator("online_store")
-    @classmethod
-    def _known_store(cls, value: str) -> str:
-        if value != "sqlite" and not value.startswith(("redis://", "rediss://")):
-            raise ValueError("the online store is sqlite, or a redis:// URL")
-        return value
-
-
 class Prompts(Section):
+    """`release_needs_suite`: a version is released only after a suite has tested its very text, and passed."""
+
     folder: Path = Path("prompts")
+    release_needs_suite: bool = False
 
 
 # --- the public models --------------------------------------------------------------------------------
-PromptReference = Annotated[str, Field(pattern=r"^[a-z0-9_-]+@\d+$")]
+PromptReference = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,99}@([1-9]\d{0,8}|[a-z][a-z0-9_-]{0,49})$")]
+"""NAME@VERSION, or NAME@LABEL: whatever version the label points at when a call begins."""
 
 
 class TargetEntry(Section):
@@ -199,13 +192,6 @@ def _target(value: Any) -> Any:
         provider, _, model = value.partition("/")
         return {"provider": provider, "model": model}
     return value
-
-
-class ModelFeatures(Section):
-    service: str
-    entity: str = "user_id"
-    budget: Duration = 0.25
-    on_failure: OnFailure = "continue"
 
 
 class AskedModel(Section):
@@ -256,6 +242,7 @@ class Model(Section):
     hedge: Hedge | None = None
     fallbacks: list[TargetEntry] = []
     prompt: PromptReference | None = None
+    summary: AskedModel | None = None
     features: ModelFeatures | None = None
     retrieval: ModelRetrieval | None = None
     guardrails: ModelGuardrails = ModelGuardrails()
@@ -334,6 +321,31 @@ class Configuration(Section):
     models: dict[Annotated[str, Field(pattern=r"^[!-~]{1,256}$")], Model] = {}
 
     @property
-    def entities(self) -> frozenset[str]:
-        """The names by which models ask for a user's features."""
-        return frozenset([model.features.entity for model in self.models.values() if model.features is not None])
+    def feature_owner(self) -> str:
+        """The tenant whose users those are that features don't tell apart by tenant: as it says, or the only one."""
+        if self.features is not None and self.features.tenant is not None:
+            return self.features.tenant
+        named = self._tenants
+        return next(iter(named)) if len(named) == 1 else "default"
+
+    @property
+    def has_tenants(self) -> bool:
+        """Whether it lets in calls of more than one tenant; what the record store's keys are, nobody knows here."""
+        claimed = [issuer.tenant for issuer in self.access.tokens]
+        return len(self._tenants) > 1 or any(tenant.claim is not None and not tenant.values for tenant in claimed)
+
+    @property
+    def _tenants(self) -> frozenset[str]:
+        named = {key.tenant for key in self.access.keys if key.granted_role is None}
+        for issuer in self.access.tokens:
+            named.update(issuer.tenant.named)
+        return frozenset(named)
+
+    @property
+    def user_entities(self) -> UserEntities:
+        """The names by which models ask for users' features."""
+        features = self.features
+        if features is None:
+            return UserEntities()
+        mappings = [model.features.mapping(features) for model in self.models.values() if model.features is not None]
+        return user_entities(mappings, self.feature_owner)

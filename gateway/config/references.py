@@ -20,9 +20,14 @@ from gateway.config.providers import HttpProvider, LocalEmbeddings
 from gateway.config.routing import BestOf
 from gateway.config.section import Section
 
+Awaited = tuple[str, ConfigFault]
+"""A prompt template that is not in the folder, and what is wrong where the record store does not have it either."""
 
-def check_references(configuration: Configuration, document: Document) -> tuple[list[ConfigFault], list[str]]:
-    """All faults, and notices for the operator (targets that are switched off)."""
+
+def check_references(
+    configuration: Configuration, document: Document
+) -> tuple[list[ConfigFault], list[str], list[Awaited]]:
+    """All faults, notices for the operator (targets that are switched off), and what has to be found later."""
     return _References(configuration, document).check()
 
 
@@ -32,8 +37,9 @@ class _References:
         self._document = document
         self._faults: list[ConfigFault] = []
         self._notices: list[str] = []
+        self._awaited: list[Awaited] = []
 
-    def check(self) -> tuple[list[ConfigFault], list[str]]:
+    def check(self) -> tuple[list[ConfigFault], list[str], list[Awaited]]:
         configuration = self._configuration
         for name, provider in configuration.providers.items():
             if "/" in name:
@@ -54,8 +60,10 @@ class _References:
         self._pseudonyms()
         self._residency()
         self._limits()
+        self._telemetry()
         self._lake()
-        return self._faults, self._notices
+        self._features()
+        return self._faults, self._notices, self._awaited
 
     def _lake(self) -> None:
         """What is compared is in the lake, and vectors come from the gateway's own embedding process."""
@@ -66,6 +74,21 @@ class _References:
             self._fault(
                 ("lake", "vectors"), "needs the gateway's own embedder: a `retrieval` section without embeddings.url"
             )
+
+    def _telemetry(self) -> None:
+        """The models that traces are about; keys and tenants may be the record store's."""
+        configuration, traces = self._configuration, self._configuration.telemetry.traces
+        known = list(configuration.models)
+        path: Path = ("telemetry", "traces")
+        named: list[tuple[Path, list[str]]] = [
+            ((*path, "rules", order, "when", "model"), rule.when.get("model", []))
+            for order, rule in enumerate(traces.rules)
+        ]
+        if traces.content != "off":
+            named.append(((*path, "content", "models"), traces.content.models))
+        for where, names in named:
+            for name in unknown_models(names, configuration):
+                self._fault(where, f"there is no model `{name}`", tuple(known), nearest(name, known))
 
     def _limits(self) -> None:
         """What rules name is there, and no two rules say how much of the same there may be."""
@@ -85,12 +108,28 @@ class _References:
                         tuple(keys),
                         nearest(name, keys),
                     )
-            for name in unknown_models(rule.when.get("model"), configuration):
-                known = list(configuration.models)
-                self._fault((*path, "when", "model"), f"there is no model `{name}`", tuple(known), nearest(name, known))
+            self._models((*path, "when", "model"), rule.when.get("model"))
             for name in rule.when.get("target", ()):
                 provider, _, model = name.partition("/")
                 self._target((*path, "when", "target"), TargetEntry(provider=provider, model=model))
+
+    def _features(self) -> None:
+        """Users of two tenants may have the same name, and must not have the same features for that."""
+        features, configuration = self._configuration.features, self._configuration
+        if features is None or features.tenant is not None or not configuration.has_tenants:
+            return
+        for name, model in configuration.models.items():
+            for join_key, template in model.features.mapping(features).items() if model.features is not None else ():
+                if template.of_user and not template.of_tenant:
+                    above: Path = ("features", "entities", join_key)
+                    own: Path = ("models", name, "features", "entities", join_key)
+                    where = next((path for path in (own, above) if path in self._document.marks), own[:3])
+                    self._fault(
+                        where,
+                        f"`{join_key}` would be the same for users of the same name in two tenants: make it of both, "
+                        f'`features: {{entities: {{{join_key}: "{{tenant}}/{{user}}"}}}}`, or say whose users they are '
+                        "with `features.tenant`, `*` for everybody's",
+                    )
 
     def _residency(self) -> None:
         """A question is embedded, and passages are reranked, before it is known where the call may go."""
@@ -210,10 +249,13 @@ class _References:
             for key in ("rewrite", "hyde"):
                 if isinstance(asked := getattr(model.retrieval, key), AskedModel):
                     self._helper((*path, "retrieval", key, "model"), asked.model)
-        if model.prompt is not None and not (configuration.prompts.folder / f"{model.prompt}.yaml").is_file():
-            folder = configuration.prompts.folder
-            known = sorted(file.stem for file in folder.glob("*@*.yaml")) if folder.is_dir() else []
-            self._fault((*path, "prompt"), "is not in the prompts folder", tuple(known), nearest(model.prompt, known))
+        self._prompt((*path, "prompt"), model.prompt)
+        for order, entry in enumerate(model.targets):
+            self._prompt((*path, "targets", order, "prompt"), entry.prompt)
+        if model.summary is not None:
+            self._helper((*path, "summary", "model"), model.summary.model)
+            if model.prompt is None:
+                self._fault((*path, "summary"), "sums up what has no room in a prompt template: name one with `prompt`")
         if model.cache is not None and model.cache.exact.store == "redis" and not configuration.state.shared:
             self._fault(
                 (*path, "cache", "exact", "store"),
@@ -241,6 +283,16 @@ class _References:
                 self._fault((*path, "retrieval", "rerank"), "needs `retrieval.rerank`, which names the server")
             if knowledge is not None and not knowledge.milvus.bm25 and model.retrieval.mode != "dense":
                 self._fault((*path, "retrieval", "mode"), "is `dense` where retrieval.milvus.bm25 is false")
+
+    def _prompt(self, path: Path, reference: str | None) -> None:
+        """A version that is no file may be in the record store, and so may any label."""
+        folder = self._configuration.prompts.folder
+        if reference is None or (folder / f"{reference}.yaml").is_file():
+            return
+        known = sorted(file.stem for file in folder.glob("*@*.yaml")) if folder.is_dir() else []
+        message = "is neither in the prompts folder nor in the record store"
+        fault = self._document.fault(path, message, allowed=tuple(known), suggestion=nearest(reference, known))
+        self._awaited.append((reference, fault))
 
     def _target(self, path: Path, target: TargetEntry) -> None:
         providers = self._configuration.providers
@@ -276,11 +328,9 @@ class _References:
                 self._fault((*path, "hash"), "is another key's hash too")
             names.add(key.name)
             hashes.add(key.hash)
-            for model in key.models or ():
-                provider = model.partition("/")[0]
-                if model not in configuration.models and not ("/" in model and provider in configuration.providers):
-                    known = list(configuration.models)
-                    self._fault((*path, "models"), f"there is no model `{model}`", tuple(known), nearest(model, known))
+            self._models((*path, "models"), key.models)
+            if key.front_end is not None and key.front_end.side_calls is not None:
+                self._models((*path, "front_end", "side_calls"), [key.front_end.side_calls])
 
     def _tokens(self) -> None:
         configuration = self._configuration
@@ -295,12 +345,15 @@ class _References:
                 self._fault((*path, "issuer"), "stands twice: an issuer's tokens are read in one way")
             names.add(issuer.name)
             issuers.add(issuer.issuer)
-            for model in unknown_models(issuer.models.named if issuer.models is not None else [], configuration):
-                known = list(configuration.models)
-                self._fault((*path, "models"), f"there is no model `{model}`", tuple(known), nearest(model, known))
+            self._models((*path, "models"), issuer.models.named if issuer.models is not None else None)
             for label in issuer.sensitivity.named if issuer.sensitivity is not None else []:
                 if labels is not None and label not in labels:
                     self._fault((*path, "sensitivity"), f"`{label}` is not one of the `labels`", tuple(labels))
+
+    def _models(self, path: Path, names: list[str] | None) -> None:
+        for name in unknown_models(names, self._configuration):
+            known = list(self._configuration.models)
+            self._fault(path, f"there is no model `{name}`", tuple(known), nearest(name, known))
 
     def _fault(self, path: Path, message: str, allowed: tuple[str, ...] = (), suggestion: str | None = None) -> None:
         self._faults.append(self._document.fault(path, message, allowed=allowed, suggestion=suggestion))

@@ -51,11 +51,15 @@ class SampleRule(Section):
 
 
 class Keep(Section):
-    """Calls that are kept whatever the sample says; `slow` is how long one takes that counts as slow."""
+    """Calls that are kept whatever the sample says; `slow` is how long one takes that counts as slow.
+
+    At most so many of them `a_second`: a flood of refusals must not cost more than the calls that are served.
+    """
 
     errors: bool = True
     blocked: bool = True
     slow: Duration | Literal["off"] = 10.0
+    a_second: Annotated[int, Field(ge=1, le=100_000)] = 100
 
 
 class Content(Section):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from gateway.records.schema import calls, feedback, lake_queue
 log = logging.getLogger(__name__)
 
 _MOST_ROWS = 20_000  # of one change
+_AS_OBJECTS = 2_000  # of them before they become columns
 _MOST_BYTES = 32_000_000  # of records, as the store has them, that one change holds in memory
 _PAGE = 200  # rows of one query: with recorded content, each may be megabytes
 _ENTRIES = 2_000  # of the queue, read at a time
@@ -48,15 +49,31 @@ class Filled:
         return self
 
 
+_Partition = tuple[str, str, str]  # table, day, tenant
+
+
 @dataclass(slots=True)
 class _Batch:
-    """Rows by (table, day, tenant), and which entries of the queue they settle: done, or what is left of them."""
+    """Rows by their partitions, and which entries of the queue they settle: done, or what is left of them."""
 
-    rows: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    tables: dict[_Partition, list[pa.Table]] = field(default_factory=lambda: defaultdict(list))
+    rows: dict[_Partition, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     done: list[int] = field(default_factory=list)
     left: dict[int, list[Any]] = field(default_factory=dict)
     count: int = 0
     bytes: int = 0
+
+    def add(self, table: str, day: str, tenant: str, row: dict[str, Any]) -> None:
+        self.rows[table, day, tenant].append(row)
+        self.count += 1
+        if self.count % _AS_OBJECTS == 0:
+            self.pack()
+
+    def pack(self) -> None:
+        """Rows as objects take some ten times what they take as columns."""
+        for partition, rows in self.rows.items():
+            self.tables[partition].append(table_of(partition[0], rows))
+        self.rows.clear()
 
     @property
     def full(self) -> bool:
@@ -89,16 +106,16 @@ class Filling:
         batch = self._gathered()
         if not batch.done and not batch.left:
             return None
-        filled = Filled()
-        files = []
-        new = [new_file(*partition) for partition in batch.rows]
+        batch.pack()
+        new = [new_file(*partition) for partition in batch.tables]
         if new:
             self._lake.manifest.announce(new)
-        for file, rows in zip(new, batch.rows.values(), strict=True):
-            files.append(self._lake.write(file, [_table(file.table, rows)]))
-            filled.calls += len(rows) if file.table == "calls" else 0
-            filled.feedback += len(rows) if file.table == "feedback" else 0
-        filled.files = len(files)
+        files = [
+            self._lake.write(file, [_in_order(file.table, tables)])
+            for file, tables in zip(new, batch.tables.values(), strict=True)
+        ]
+        rows = {name: sum(file.rows for file in files if file.table == name) for name in ("calls", "feedback")}
+        filled = Filled(rows["calls"], rows["feedback"], len(files))
         self._lake.commit(files, settle=lambda connection: _settle(connection, batch))
         return filled
 
@@ -133,20 +150,18 @@ class Filling:
             said = self._said(kept)
             row = call_row(kept, said, self._signals)
             day, tenant = day_of(kept["started_at"]), kept["tenant"]
-            batch.rows["calls", day, tenant].append(row)
-            batch.count += 1
+            batch.add("calls", day, tenant, row)
             batch.bytes += len(kept["detail"]) + len(kept["content"] or b"")
             if self._keep_contents and kept["content"] is not None:
-                batch.rows["contents", day, tenant].append(_content_row(kept))
+                batch.add("contents", day, tenant, _content_row(kept))
             question = question_of(said) if self._sampler is not None else None
             if question and self._sampler is not None and self._sampler.wants(kept["call_id"]):
                 asked.append((kept, question))
         if asked and self._sampler is not None:
             vectors = self._sampler.vectors([question for _, question in asked])
             for (kept, _), vector in zip(asked, vectors, strict=False):
-                batch.rows["vectors", day_of(kept["started_at"]), kept["tenant"]].append(
-                    {**_about(kept), "model": kept["model"], "embedder": self._sampler.model, "vector": vector}
-                )
+                made = {**_about(kept), "model": kept["model"], "embedder": self._sampler.model, "vector": vector}
+                batch.add("vectors", day_of(kept["started_at"]), kept["tenant"], made)
 
     def _take_feedback(self, batch: _Batch, ids: Sequence[int]) -> None:
         with self._database.reading() as connection:
@@ -154,12 +169,11 @@ class Filling:
             query = select(feedback, calls.c.user.label("call_user")).select_from(joined)
             given = [row._asdict() for row in connection.execute(query.where(feedback.c.id.in_(ids)))]
         for kept in given:
-            batch.rows["feedback", day_of(kept["at"]), kept["tenant"]].append({
+            batch.add("feedback", day_of(kept["at"]), kept["tenant"], {
                 "feedback_id": kept["id"], "call_id": kept["call_id"], "tenant": kept["tenant"], "user": kept["user"],
-                "call_user": kept["call_user"], "at": kept["at"] // 1000, "score": kept["score"],
+                "call_user": kept["call_user"], "given_at": kept["at"] // 1000, "score": kept["score"],
                 "label": kept["label"], "commented": bool(kept["comment"]), "corrected": bool(kept["correction"]),
             })  # fmt: skip
-            batch.count += 1
 
     def _said(self, kept: Mapping[str, Any]) -> Mapping[str, Any] | None:
         said = self._contents.read(kept["content"], place_of(kept["call_id"]))
@@ -184,11 +198,9 @@ def _content_row(kept: Mapping[str, Any]) -> dict[str, Any]:
     return {**_about(kept), "content": kept["content"], "sealed": Contents.is_sealed(kept["content"])}
 
 
-def _table(name: str, rows: Iterable[dict[str, Any]]) -> pa.Table:
+def _in_order(name: str, tables: Sequence[pa.Table]) -> pa.Table:
     """In the order of their time, so that row groups are narrow in it."""
-    kind = TABLES[name]
-    ordered = sorted(rows, key=lambda row: row[kind.time])
-    return table_of(name, ordered)
+    return pa.concat_tables(tables).sort_by(TABLES[name].time)
 
 
 def table_of(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:

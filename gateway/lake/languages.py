@@ -13,7 +13,7 @@ _CERTAINTY = 0.8
 
 class Languages:
     def __init__(self) -> None:
-        self._identifier = LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+        self._identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
     def __call__(self, text: str) -> str | None:
         text = text.encode("utf-8", "replace").decode()

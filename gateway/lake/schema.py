@@ -111,13 +111,13 @@ CALLS = LakeTable("calls", "started_at", (
     Column("quality", _structs(check=_TEXT, score=_NUMBER), "What online sampling measured, where it did before the row came here."),
 ))  # fmt: skip
 
-FEEDBACK = LakeTable("feedback", "at", (
+FEEDBACK = LakeTable("feedback", "given_at", (
     Column("feedback_id", _COUNT, "Its number."),
     _CALL_ID,
     Column("tenant", _TEXT, "Whose call it was."),
     Column("user", _TEXT, "Who gave it, where that is known."),
     Column("call_user", _TEXT, "The user that the call was made for."),
-    Column("at", _TIME, "When it was given."),
+    Column("given_at", _TIME, "When it was given."),
     Column("score", _NUMBER, "From 0, useless, to 1, just right."),
     Column("label", _TEXT, "One word on it."),
     Column("commented", pa.bool_(), "Whether there is a comment; its text stays in the record store."),

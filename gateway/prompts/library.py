@@ -11,7 +11,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from features.vector import FeatureVector
+from gateway.chat import JSON
 from gateway.prompts.front_matter import Example, FrontMatter, Part, Source, TemplateFault
 from gateway.prompts.inputs import BadInput, sample
 from gateway.prompts.language import Text, Wrong, compiled, compiled_condition
@@ -98,7 +101,11 @@ def read_template(
         front=front,
         parts=tuple(_part(source, order, known) for order in range(len(front.messages))),
         tenant=tenant,
-        wants_facts="facts" in said,
+        uses=frozenset(name for name in ("facts", "question") if re.search(rf"\b{name}\b", said)),
+        parameters=tuple(
+            (parameter, msgspec.Raw(JSON.encode(value)))
+            for parameter, value in front.hints.parameters.model_dump(exclude_none=True).items()
+        ),
         counter=counter if counter is not None else TokenCounter(),
     )
     _try(template, source)

@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -83,13 +83,24 @@ class StoredTemplates:
             if known is not None:
                 self.known = known
 
+    async def round_told(self, said: object) -> bool:
+        """The same, because another worker has changed something; whether the store could be read."""
+        await self.round()
+        return self.healthy
+
     async def version(self, tenant: str, name: str, version: int) -> Template | None:
         """A version as it is in the store now, a draft too. Raises TemplateFault, and what the store raises."""
-        return await asyncio.to_thread(self._version, tenant, name, version)
+        return await asyncio.to_thread(self.read_version, tenant, name, version)
 
-    def _version(self, tenant: str, name: str, version: int) -> Template | None:
+    def read_version(self, tenant: str, name: str, version: int) -> Template | None:
+        """The same, for a thread."""
         found = self._store.version(tenant, name, version)
         return _compiled(found) if found is not None else None
+
+    def include(self, template: Template) -> None:
+        """Hold a draft as if it were released: for a process that serves nobody."""
+        key = (template.tenant, template.name, template.version)
+        self.known = replace(self.known, templates={**self.known.templates, key: template})
 
     # -- in a thread, one at a time ------------------------------------------------------------------------
     def _read(self) -> Known | None:

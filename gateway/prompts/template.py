@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from features.vector import FeatureValue, FeatureVector
 from gateway.chat import last_question
 from gateway.prompts.budget import Message, PromptTooLong, Room
@@ -57,7 +59,10 @@ TemplatePart = TextPart | Literal["conversation", "few_shot"]
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """One version, compiled. `tenant`: whose it is; "" for the gateway's own."""
+    """One version, compiled. `tenant`: whose it is; "" for the gateway's own.
+
+    `uses`: of `facts` and `question` those that its texts name; `parameters` are for requests that do not say them.
+    """
 
     name: str
     version: int
@@ -65,7 +70,8 @@ class Template:
     front: FrontMatter
     parts: tuple[TemplatePart, ...]
     tenant: str = ""
-    wants_facts: bool = False
+    uses: frozenset[str] = frozenset()
+    parameters: tuple[tuple[str, msgspec.Raw], ...] = ()
     counter: TokenCounter = field(default_factory=TokenCounter)
 
     @property
@@ -103,7 +109,7 @@ class Template:
             "user": {name: one_line(value) for name, value in {**front.defaults, **known}.items()},
             "question": last_question(messages),
         }
-        if self.wants_facts:
+        if "facts" in self.uses:
             values["facts"] = described(features) if features is not None else []
         shots = [
             ({"role": "user", "content": shot.user}, {"role": "assistant", "content": shot.assistant})

@@ -14,6 +14,8 @@ from sqlalchemy import ColumnElement, LargeBinary, and_, bindparam, exists, func
 from gateway.records.calls import COLUMNS, told
 from gateway.records.contents import Contents
 from gateway.records.database import Database
+from gateway.records.feedback import feedback_on
+from gateway.records.quality import quality_of
 from gateway.records.schema import calls, feedback
 
 _decode = msgspec.json.Decoder().decode
@@ -111,7 +113,12 @@ class CallQueries:
         query = query.order_by((calls.c.call_id == call_id).desc(), calls.c.started_at.desc()).limit(1)
         with self._database.reading() as connection:
             row = connection.execute(query).mappings().first()
-        return told({str(name): value for name, value in row.items()}, self._contents) if row is not None else None
+            if row is None:
+                return None
+            said = feedback_on(connection, row["call_id"], row["tenant"])
+            judged = quality_of(connection, row["call_id"], row["tenant"])
+        told_of = told({str(name): value for name, value in row.items()}, self._contents)
+        return {**told_of, "feedback": said, "quality": judged}
 
     def _clauses(self, wanted: CallFilter) -> Iterator[ColumnElement[bool]]:
         for name, column in (

@@ -119,7 +119,7 @@ def _content(exchange: Exchange, contents: Contents) -> bytes | None:
         if exchange.asked is not None:
             said["conversation"] = exchange.asked
         if exchange.request is not None:
-            said |= _asked(exchange.request)
+            said |= _asked(exchange.request, exchange.said)
         if exchange.searched is not None:
             said["queries"] = exchange.searched.queries
     if exchange.passages:
@@ -129,11 +129,12 @@ def _content(exchange: Exchange, contents: Contents) -> bytes | None:
     return contents.written(said, place_of(exchange.call_id))
 
 
-def _asked(request: Asked) -> dict[str, Any]:
+def _asked(request: Asked, said: Mapping[str, Any] | None) -> dict[str, Any]:
     """What a request says beside its messages, and has not said to the gateway alone: enough to ask it again."""
     asked: dict[str, Any] = {}
     # The event loop may set the target's model in the fields meanwhile: a copy is made in one step.
-    fields = {name: value for name, value in dict(request.fields).items() if name not in _TOLD_ELSEWHERE}
+    given = said if said is not None else dict(request.fields)
+    fields = {name: value for name, value in given.items() if name not in _TOLD_ELSEWHERE}
     if fields:
         asked["parameters"] = fields
     if request.rag is not None:
@@ -172,16 +173,20 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
             "hash": exchange.template_hash,
             "trimmed": exchange.trimmed,
         }
+        if exchange.prompt_parts:
+            detail["template"]["parts"] = exchange.prompt_parts
     if exchange.features is not None:
         features = exchange.features
         detail["features"] = {
-            "service": features.service, "entity": dict(features.entity), "values": dict(features.values),
+            "service": features.service, "entity": dict(features.entity), "values": features.shown(),
             "missing": features.missing,
         }  # fmt: skip
         if features.sensitivity:
             detail["features"]["sensitivity"] = features.sensitivity
-        if (event_times := getattr(features, "event_times", None)) is not None:
-            detail["features"]["event_times"] = event_times
+        if features.stale:
+            detail["features"]["stale"] = features.stale
+        if features.event_times:
+            detail["features"]["event_times"] = dict(features.event_times)
     if exchange.searched is not None:
         searched = exchange.searched
         detail["searched"] = {
@@ -233,6 +238,8 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
         detail["caller"] = {"groups": sorted(caller.groups), "guardrails": caller.guardrails}
     if exchange.arm is not None:
         detail["arm"] = {"name": exchange.arm, "propensity": exchange.propensity}
+    if exchange.side_call is not None:
+        detail["side_call"] = {"front_end": exchange.side_call.front_end, "task": exchange.side_call.task}
     if exchange.made_for is not None:
         detail["made_for"] = dict(zip(("purpose", "call_id"), exchange.made_for, strict=True))
     if exchange.mirrors:
@@ -309,6 +316,7 @@ def told(values: Mapping[str, Any], contents: Contents) -> dict[str, Any]:
         "sensitivity": detail.get("sensitivity"),
         "left_out": detail.get("left_out", []),
         "made_for": detail.get("made_for"),
+        "side_call": detail.get("side_call"),
         "mirrors": detail.get("mirrors", []),
         "usage": usage,
         "finish_reason": values["finish_reason"],

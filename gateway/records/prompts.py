@@ -155,7 +155,9 @@ class PromptStore:
             connection.execute(_where(delete(prompt_versions), before))
             connection.execute(
                 delete(prompt_results).where(
-                    prompt_results.c.tenant == tenant, prompt_results.c.name == name, prompt_results.c.version == version
+                    prompt_results.c.tenant == tenant,
+                    prompt_results.c.name == name,
+                    prompt_results.c.version == version,
                 )
             )
             _log(connection, actor, "delete", before.reference, tenant, before.told(), None)
@@ -216,7 +218,9 @@ class PromptStore:
         with self._changing() as (connection, number):
             known, now = _label(connection, tenant, name, label)
             back = before_in(_moves(connection, tenant, name), label)
-            if not known or back is None:
+            if not known:
+                raise PromptRefused(f"There is no label '{label}' of {name}.", "label", missing=True)
+            if back is None:
                 raise PromptRefused(f"'{label}' of {name} was at no version before this one.", "label")
             if back not in in_files:
                 _check_released(connection, tenant, name, back)
@@ -360,9 +364,7 @@ def _move(
             actor=actor.key_name, reason=reason,
         )
     )  # fmt: skip
-    _log(
-        connection, actor, action, f"{name}@{label}", tenant, {"version": before}, {"version": after}, reason
-    )
+    _log(connection, actor, action, f"{name}@{label}", tenant, {"version": before}, {"version": after}, reason)
     return made
 
 

@@ -23,7 +23,7 @@ from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.lake_queue import tell_erasure
 from gateway.records.pseudonyms import PseudonymStore
-from gateway.records.schema import calls, erasures, feedback, quality, responses, spend
+from gateway.records.schema import calls, erasures, feedback, lake_queue, quality, responses, spend
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,11 @@ class UserRecords:
         if self._pseudonyms is not None:
             gone["conversations"] = self._pseudonyms.erase((tenant, user))
         return gone
+
+    def lake_waits(self) -> bool:
+        """Whether rows of the lake are still to be erased, by the process that fills it."""
+        with self._database.reading() as connection:
+            return bool(connection.scalar(select(select(lake_queue).where(lake_queue.c.kind == "erasure").exists())))
 
     def wipe(self) -> None:
         """Leave nothing in the store's files of what was erased, as far as nobody reads it just now."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from gateway.replay.stored import StoredCall
 from gateway.routing.fleet import Fleet
 
 if TYPE_CHECKING:
+    from features.definitions import Feature
     from gateway.assembly import Records, Services
     from gateway.config.loading import Loaded
     from gateway.config.models import Configuration, Model
@@ -112,6 +113,22 @@ class Bench:
                 journey = self._known[name, "", ""] = await self._compiled(name, entry, "")
         return journey
 
+    async def defined(self, service: str) -> Sequence[tuple[str, Feature]]:
+        """What the feature store says of a service's features, by name; nothing where it can't be asked."""
+        if self.configuration.features is None:
+            return ()
+        from features.repository import WrongDefinitions
+        from features.vector import FeaturesUnavailable
+        from gateway.feature_service import repository_of
+
+        try:
+            definitions = await asyncio.to_thread(repository_of(self.configuration).definitions)
+        except (WrongDefinitions, FeaturesUnavailable) as fault:
+            log.warning("what features mean is not known: %s", fault)
+            return ()
+        known = definitions.services.get(service)
+        return [(known.called(feature), feature) for feature in known.features] if known is not None else ()
+
     async def _compiled(self, name: str, model: Model | None, keys_own: str) -> Journey:
         entries = {} if model is None else {name: model}
         configuration = self.configuration.model_copy(update={"models": entries})
@@ -120,6 +137,7 @@ class Bench:
                 compile_revision, replace(self.loaded, configuration=configuration), self.services, self._fleet,
                 loopback=True,
             )  # fmt: skip
+            _check_template(model, revision)
             pipeline = revision.pipelines.get(name) or revision.plain(name)
             if pipeline is None:
                 raise ReplayFault(f"there is no model {name}, and no provider for it")
@@ -151,31 +169,52 @@ class Bench:
             await asyncio.sleep(_LOOK_AGAIN)
 
 
+def _check_template(model: Model | None, revision: Revision) -> None:
+    if model is None or model.prompt is None or revision.shelf is None:
+        return
+    name, _, which = model.prompt.partition("@")
+    if revision.shelf.find(name, which) is None:
+        raise ReplayFault(f"there is no template {model.prompt}, neither as a file nor in the record store")
+
+
 def _providers(model: Model) -> set[str]:
     return {entry.provider for entry in (*model.targets, *model.fallbacks)}
+
+
+def needs(configuration: Configuration, change: Change, *, local: bool) -> tuple[bool, bool]:
+    """Whether a replay needs knowledge, and user features. `local`: retrieval's own embedder compares texts."""
+    rules: list[object] = [rule for rules in configuration.guardrails.values() for rule in rules]
+    for model in configuration.models.values():
+        rules += (*model.guardrails.input, *model.guardrails.output)
+    embedded_here = any(getattr(rule, "embeddings", None) == "local" for rule in rules)
+    knowledge = configuration.retrieval is not None and (change.searches or local or embedded_here)
+    return knowledge, configuration.features is not None and not change.pinned
 
 
 @contextlib.asynccontextmanager
 async def open_bench(loaded: Loaded, *, knowledge: bool = True, features: bool = True) -> AsyncIterator[Bench]:
     """Open the record store and the side services of a configuration, and close them.
 
-    Without `knowledge`, or `features`, these are left alone: for calls that are pinned to what they saw. Nothing is
-    loaded into collections. Raises ReplayFault, StoreUnavailable, WrongVersion.
+    Without `knowledge`, or `features`, these are left alone, as calls that are pinned to what they saw need neither.
+    Nothing is loaded into collections. Raises ReplayFault, StoreUnavailable, WrongVersion.
     """
-    configuration = _without(loaded.configuration, knowledge=knowledge, features=features)
+    configuration = _loading_nothing(loaded.configuration)
     loaded = replace(loaded, configuration=configuration)
     try:
         services = open_services(configuration)
     except ValueError as fault:
         raise ReplayFault(str(fault)) from None
+    opened = services if knowledge else replace(services, knowledge=None, vector_stores=None, semantic=None)
+    opened = opened if features else replace(opened, features=None)
     fleet = Fleet()
     tasks: list[asyncio.Future[None]] = []
     try:
         fleet.prices.configure(configuration.providers)
         records = await asyncio.to_thread(open_records, configuration, services.database, fleet.prices)
         try:
-            tasks += [asyncio.ensure_future(run) for run in (records.run(), *services.runs())]
-            await _opened(services)
+            tasks += [asyncio.ensure_future(run) for run in (records.run(), *opened.runs())]
+            await services.prompts.round()
+            await _ready(opened)
             yield Bench(loaded, services, fleet, records)
         finally:
             for task in tasks:
@@ -187,21 +226,16 @@ async def open_bench(loaded: Loaded, *, knowledge: bool = True, features: bool =
         await services.aclose()
 
 
-def _without(configuration: Configuration, *, knowledge: bool, features: bool) -> Configuration:
-    update: dict[str, object] = {}
-    if not features:
-        update["features"] = None
+def _loading_nothing(configuration: Configuration) -> Configuration:
+    """Today's corpus is what the gateway has, not what it will load when it starts next."""
     asked = configuration.retrieval
-    if asked is not None:
-        if knowledge:
-            collections = {name: entry.model_copy(update={"load": []}) for name, entry in asked.collections.items()}
-            update["retrieval"] = asked.model_copy(update={"collections": collections})
-        else:
-            update["retrieval"] = None
-    return configuration.model_copy(update=update)
+    if asked is None:
+        return configuration
+    collections = {name: entry.model_copy(update={"load": []}) for name, entry in asked.collections.items()}
+    return configuration.model_copy(update={"retrieval": asked.model_copy(update={"collections": collections})})
 
 
-async def _opened(services: Services) -> None:
+async def _ready(services: Services) -> None:
     """Raises ReplayFault where a side service does not come up."""
     parts = {"knowledge": services.knowledge, "features": services.features}
     loop = asyncio.get_running_loop()

@@ -21,10 +21,10 @@ def changed_model(configuration: Configuration, call: StoredCall, change: Change
     """The entry of the call's model as this replay needs it. Raises ReplayFault."""
     entry = _entry(configuration, call, change)
     arm = _arm(entry, call)
-    update: dict[str, Any] = {"cache": None}
+    update: dict[str, Any] = {"cache": None, "quality": None}
     template = change.template
     if template is None:
-        if change.pinned:
+        if change.pinned and "prompt" not in call.parameters:
             template = call.template if call.template != FILE_SEARCH else None
         else:
             template = (arm.prompt if arm is not None else None) or entry.prompt
@@ -32,6 +32,8 @@ def changed_model(configuration: Configuration, call: StoredCall, change: Change
     update |= {"retrieval": _retrieval(entry, change)}
     if change.pinned or template is None:
         update["features"] = None  # those that the call had are given to it
+    elif entry.features is not None:
+        update["features"] = entry.features.model_copy(update={"from_calls": False})  # it is nobody's call
     update["guardrails"] = _guardrails(configuration, entry, change)
     return entry.model_copy(update=update)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from features.definitions import Feature
 from features.vector import MASKED, FeatureVector
 from gateway.chat import Request
 from gateway.exchange import Exchange
@@ -72,8 +73,11 @@ def _passage(told: Mapping[str, Any]) -> Passage:
     )
 
 
-def features_of(call: StoredCall) -> GivenFeatures | None:
-    """None where the call had none. What is sensitive was not kept: the template's defaults stand in for it."""
+def features_of(call: StoredCall, named: Sequence[tuple[str, Feature]] = ()) -> GivenFeatures | None:
+    """None where the call had none. What is sensitive was not kept: the template's defaults stand in for it.
+
+    `named` are the definitions of the service's features.
+    """
     told = call.features
     if told is None:
         return None
@@ -86,6 +90,7 @@ def features_of(call: StoredCall) -> GivenFeatures | None:
             missing=(*(told.get("missing") or ()), *masked),
             sensitivity=tuple(told.get("sensitivity") or ()),
             event_times=told.get("event_times") or {},
+            named=tuple((name, feature) for name, feature in named if name in told["values"]),
         )
     )
 

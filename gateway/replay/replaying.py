@@ -62,9 +62,9 @@ async def replay(
     """
     then = run_then(call)
     try:
-        request = _request(call)
+        request = _request(call, change)
         journey = await bench.journey(call, change)
-        pipeline = _pinned(journey.pipeline, call, change, bench)
+        pipeline = await _pinned(journey.pipeline, call, change, bench)
     except ReplayFault as fault:
         return Replayed(call, change, then, failure=str(fault))
     except GatewayError as fault:
@@ -82,7 +82,7 @@ async def replay(
     return Replayed(call, change, then, again, compared(then, again), quality, tuple(_notes(call, change, exchange)))
 
 
-def _request(call: StoredCall) -> ChatRequest:
+def _request(call: StoredCall, change: Change) -> ChatRequest:
     """Raises ReplayFault and BadRequest."""
     if call.endpoint not in ENDPOINTS:
         raise ReplayFault(f"calls of {call.endpoint} are not replayed: only those that are answered with words")
@@ -91,6 +91,8 @@ def _request(call: StoredCall) -> ChatRequest:
             "what was said was not kept: `records: {content: on}`, or `record_content: true` for its model, keeps it"
         )
     body: dict[str, Any] = {**call.parameters, "model": call.model, "messages": list(call.conversation)}
+    if "prompt" in body:
+        body["prompt"] = _prompt(body["prompt"], call, change)
     if call.rag is not None:
         body["rag"] = dict(call.rag)
     if call.file_search is not None:
@@ -98,10 +100,24 @@ def _request(call: StoredCall) -> ChatRequest:
     return ChatRequest(JSON.encode(body))
 
 
-def _pinned(pipeline: Pipeline, call: StoredCall, change: Change, bench: Bench) -> Pipeline:
+def _prompt(named: dict[str, Any], call: StoredCall, change: Change) -> dict[str, Any]:
+    """The template that the caller named, with its variables: in the version that it was, unless that is changed."""
+    variables = {"variables": named["variables"]} if "variables" in named else {}
+    if change.template is not None:
+        return variables  # for the model's template, which is the changed one
+    if change.pinned and call.template is not None:
+        name, _, version = call.template.partition("@")
+        return {"id": name, "version": version, **variables}
+    return named
+
+
+async def _pinned(pipeline: Pipeline, call: StoredCall, change: Change, bench: Bench) -> Pipeline:
     """The pipeline with what the call saw in the place of what would be looked up. Raises ReplayFault."""
     if change.pinned:
-        given = features_of(call) if pipeline.prompt is not None else None
+        given = None
+        if pipeline.prompt is not None and call.features is not None:
+            told = "facts" in pipeline.prompt.template.uses
+            given = features_of(call, await bench.defined(call.features["service"]) if told else ())
         pipeline = replace(pipeline, features=given)  # type: ignore[arg-type]  # it does what the stage does
     if change.searches:
         if call.file_search is not None and pipeline.file_search is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.config.quantities import duration
@@ -32,12 +32,20 @@ class Selection:
         call's `model`, `tenant`, `user`, `key`, `target`, `template`, `arm`, `outcome`, `error_code`, `cache`, or the
         `label` of feedback on it. Raises ReplayFault.
         """
-        last = 500
-        given: dict[str, object] = {}
+        parts = []
         for part in filter(None, (part.strip() for part in written.split(","))):
             name, colon, value = part.partition(":")
             if not colon or not value:
                 raise ReplayFault(f"'{part}' selects no calls: write it like last:500 or model:handbook")
+            parts.append((name, value))
+        return cls.of(parts)
+
+    @classmethod
+    def of(cls, parts: Iterable[tuple[str, str]]) -> Selection:
+        """The same of (name, value). Raises ReplayFault."""
+        last = 500
+        given: dict[str, object] = {}
+        for name, value in parts:
             try:
                 if name == "last":
                     last = int(value)
@@ -53,7 +61,7 @@ class Selection:
                     known = ", ".join(("last", "since", "until", "max_score", *_NAMES))
                     raise ReplayFault(f"'{name}' selects no calls; there are {known}")
             except ValueError as fault:
-                raise ReplayFault(f"'{part}': {fault}") from None
+                raise ReplayFault(f"{name} {value}: {fault}") from None
         return cls(CallFilter(**given), last)  # type: ignore[arg-type]  # each is of its field's type
 
 

@@ -21,6 +21,8 @@ from gateway.routing.queues import Queues
 from gateway.routing.retries import RetryBudget
 from gateway.values import Target
 
+_MOST_TARGETS = 2_000  # from then on, one that only a caller has named has no history
+
 
 class Fleet:
     """Used by one compilation at a time."""
@@ -75,13 +77,19 @@ class Fleet:
         """Those of some providers, by name."""
         return [(name, line) for name, (_, line) in self._lines.items() if name in names]
 
-    def candidate(self, target: Target, line: Line, patience: Patience, traits: Traits) -> Candidate:
-        """`target` with its health and history, which all public models that use it share."""
+    def candidate(
+        self, target: Target, line: Line, patience: Patience, traits: Traits, *, named: bool = True
+    ) -> Candidate:
+        """`target` with its health and history, which all public models that use it share.
+
+        Of those that the configuration does not name, as callers can make up names, only so many are kept.
+        """
         key = (target.provider, target.model)
         known = self._health.get(key)
         if known is None or known[0] != patience:
             known = (patience, Circuit(patience), known[2] if known else Observed())
-            self._health[key] = known
+            if named or len(self._health) < _MOST_TARGETS:
+                self._health[key] = known
         return Candidate(target, line, known[1], known[2], traits)
 
     def budget(self, model: str) -> RetryBudget:

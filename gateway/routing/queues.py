@@ -48,7 +48,7 @@ class Queues:
 
     def tell(self, metrics: Metrics) -> None:
         waits = metrics.histogram("rag_gateway_queue_wait_seconds", "Time in a provider's queue.", ("provider",))
-        self._observing = lambda name: waits.labels(name).observe
+        self._observing = lambda name: waits.of(name).observe
         for queue in self._queues.values():
             self._watch(queue)
         metrics.levels(

@@ -74,7 +74,10 @@ class ResidencyFilter:
         found = self._labels.findings
         labels: list[str | None] = [exchange.sensitivity, request.sensitivity, caller.sensitivity if caller else None]
         labels += [passage.sensitivity for passage in exchange.passages]
-        labels += features.sensitivity if features is not None else ()
+        if features is not None:
+            labels += features.sensitivity
+            if features.sensitive:
+                labels.append(self._labels.stays)
         if found:
             for _, verdict in exchange.verdicts:
                 if verdict.action in ("mask", "pseudonymise"):

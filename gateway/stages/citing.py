@@ -188,6 +188,11 @@ def citations(text: str, passages: Sequence[Passage]) -> list[dict[str, Any]]:
     return found
 
 
+def cited(text: str, count: int) -> set[int]:
+    """The numbers of those of `count` passages that a whole text cites."""
+    return {n for mark in _marks(text) if 1 <= (n := int(mark[0][1:-1])) <= count}
+
+
 def _marks(text: str) -> Iterator[re.Match[str]]:
     """The marks of a whole text; see Marks for what is none."""
     fence = ""

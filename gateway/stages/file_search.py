@@ -17,6 +17,7 @@ from gateway.exchange import Exchange
 from gateway.stages.preparation import add_passages
 from gateway.stages.rendering import PromptStage
 from gateway.values import Caller
+from retrieval.asked import ASKED
 from retrieval.passages import Passage
 from retrieval.rewriting import standalone
 
@@ -49,6 +50,7 @@ class FileSearchStage:
         if not last_question(request.messages):
             return
         started = time.perf_counter_ns()
+        ASKED.set(exchange.asked_others())
         turns = [(str(message.get("role")), text_of(message)) for message in request.messages]
         try:
             async with asyncio.timeout(_BUDGET), asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""User features and passages: what a prompt is rendered with, each inside its own time budget."""
+"""Passages: what a prompt is rendered with, inside its time budget; features are read beside them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from features.vector import FeatureReader, FeaturesUnavailable
 from gateway.chat import RagOptions, Request, last_question, text_of
 from gateway.errors import BadRequest, StageFailed
 from gateway.exchange import Exchange
 from gateway.values import Searched
+from retrieval.asked import ASKED
 from retrieval.breaking import Breaker, Tripped
 from retrieval.filters import BadFilter
 from retrieval.passages import Dropped, Passage, RetrievalUnavailable, Retriever
@@ -21,30 +21,6 @@ from retrieval.questions import PLAIN, SearchSettings
 from retrieval.rewriting import Complete, hypothetical, rewritten, standalone
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureStage:
-    """Reads the caller's features; a user who is not known has none."""
-
-    reader: FeatureReader
-    service: str
-    entity: str
-    budget: float
-    on_failure: Literal["continue", "refuse"]
-
-    async def fetch(self, exchange: Exchange) -> None:
-        caller = exchange.caller
-        if caller is None or caller.user is None:
-            return
-        started = time.perf_counter_ns()
-        try:
-            async with asyncio.timeout(self.budget):
-                exchange.features = await self.reader.read(self.service, {self.entity: caller.user})
-        except (TimeoutError, FeaturesUnavailable) as failure:
-            _degrade(exchange, "features", self.on_failure, failure)
-        finally:
-            exchange.stage("features", started)
 
 
 class Helper(Protocol):
@@ -98,6 +74,7 @@ class RetrievalStage:
             self.breaker.check()
             async with asyncio.timeout(self.budget):
                 question, *others = await self._questions(request, exchange, asked_for)
+                ASKED.set(exchange.asked_others())
                 settings, floor = self._settings(asked), max(floors, default=None)
                 dropped: list[Dropped] = []
                 searched = exchange.searched = Searched(
@@ -129,10 +106,10 @@ class RetrievalStage:
             param = f"rag.filters.{fault.where}" if fault.where else "rag.filters"
             raise BadRequest(f"Invalid value for '{param}': {fault}.", param=param) from None
         except Tripped as failure:
-            _degrade(exchange, "retrieval", self.on_failure, failure)
+            degrade(exchange, "retrieval", self.on_failure, failure)
         except (TimeoutError, RetrievalUnavailable) as failure:
             self.breaker.failed()
-            _degrade(exchange, "retrieval", self.on_failure, failure)
+            degrade(exchange, "retrieval", self.on_failure, failure)
         finally:
             exchange.stage("retrieval", started)
 
@@ -192,7 +169,7 @@ def _asking(helper: Helper, request: Request, exchange: Exchange) -> Complete:
     return complete
 
 
-def _degrade(exchange: Exchange, stage: str, on_failure: str, failure: Exception) -> None:
+def degrade(exchange: Exchange, stage: str, on_failure: str, failure: Exception) -> None:
     """Go on without the stage, or refuse the call, as the model's configuration says."""
     why = "it took too long" if isinstance(failure, TimeoutError) else str(failure)
     log.warning("%s unavailable for call %s: %s", stage, exchange.call_id, why)

@@ -129,6 +129,9 @@ class CallMetrics:
         )
         self.limited = Counts("rag_gateway_limited", "Calls refused by a limit or a budget.", ("limit", "per"))
         self.degraded = Counts("rag_gateway_degraded", "Stages passed over because their service was away.", ("stage",))
+        self.feedback = Counts(
+            "rag_gateway_feedback", "Feedback with a score: good from 0.5 on, bad below.", ("model", "sign")
+        )
         self._configured, self._labels = configured, ModelLabels(configured.names)
         self._series: dict[_Key, _Series] = {}
         self._stages: dict[str, Distribution] = {}
@@ -182,6 +185,10 @@ class CallMetrics:
             self.degraded.add((name,))
         if exchange.permit is not None and (refusal := exchange.permit.refusal) is not None:
             self.limited.add(refusal)
+
+    def rated(self, model: str | None, score: float) -> None:
+        """Somebody has said what a call of that model was worth, from 0 to 1."""
+        self.feedback.add((self._labels.of(model), "good" if score >= 0.5 else "bad"))
 
     def _made(self, key: _Key) -> _Series:
         label = self._labels.of(key[1])

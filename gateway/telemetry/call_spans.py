@@ -65,6 +65,11 @@ def call_spans(exchange: Exchange, facts: Facts) -> Tree:
         elif end - begin >= _BRIEF:
             attributes: dict[str, Value] = {names.CACHE: exchange.cache} if name == "cache" else {}
             tree.add(name, INTERNAL, tree.root, begin + offset, end + offset, attributes)
+    staged = any(stage[0] == "output_guardrails" for stage in exchange.stages)
+    if not staged and any(side == "output" for side, _ in exchange.verdicts):
+        # Checks that look at an answer piece by piece, as it comes, are no stage of their own.
+        begin = exchange.first_chunk or exchange.ended
+        _guardrail(exchange, facts, tree, "output_guardrails", begin + offset, exchange.ended + offset)
     return tree
 
 
@@ -120,8 +125,6 @@ def _root(exchange: Exchange, tree: Tree, offset: int) -> Span:
 def _guardrail(exchange: Exchange, facts: Facts, tree: Tree, name: str, start: int, end: int) -> None:
     side = "output" if name == "output_guardrails" else "input"
     verdicts = [verdict for stage, verdict in exchange.verdicts if (stage == "output") == (side == "output")]
-    if not verdicts and end - start < _BRIEF:
-        return
     span = tree.add(f"guardrail {side}", INTERNAL, tree.root, start, end, {names.GUARDRAIL_STAGE: side})
     for verdict in verdicts:
         told: dict[str, Value] = {names.GUARDRAIL_NAME: verdict.check, names.GUARDRAIL_ACTION: verdict.action}
@@ -132,7 +135,7 @@ def _guardrail(exchange: Exchange, facts: Facts, tree: Tree, name: str, start: i
 
 def _retrieval(exchange: Exchange, facts: Facts, tree: Tree, name: str, start: int, end: int) -> None:
     parent = tree.root
-    searched = exchange.searched
+    searched = exchange.searched if name == "retrieval" else None
     if name == "file_search":
         attributes: dict[str, Value] = {
             names.OPERATION: "execute_tool", names.TOOL_NAME: "file_search", names.TOOL_TYPE: "datastore",
@@ -160,7 +163,7 @@ def _retrieval(exchange: Exchange, facts: Facts, tree: Tree, name: str, start: i
 def _searches(exchange: Exchange, facts: Facts, tree: Tree, above: Span, collection: str) -> None:
     """What a search asked of others, as it noted it: who was asked, from when to when, and how much came back."""
     offset = exchange.started_at - exchange.started
-    for what, begin, end, count in exchange.searches:
+    for what, begin, end, count in exchange.searches or ():
         if not above.start <= begin + offset <= above.end:
             continue
         if what == "embed":

@@ -86,7 +86,8 @@ class Contents:
             span.attributes[names.OUTPUT_MESSAGES] = self._json([answer])
 
     def _search(self, exchange: Exchange, span: Span, mask: Mask) -> None:
-        if exchange.searched is not None and exchange.searched.queries:
+        # Before there are messages, the input guardrails have not let the question pass.
+        if exchange.searched is not None and exchange.searched.queries and exchange.messages is not None:
             span.attributes[names.RETRIEVAL_QUERY] = mask(exchange.searched.queries[0], False)[: self._most]
         if exchange.passages:
             found = [{"id": passage.section_id, "score": round(passage.score, 4)} for passage in exchange.passages]

@@ -62,7 +62,9 @@ def inference_span(
         _answered(attributes, exchange, begin, operation)
     kind = INTERNAL if provider in _OURS else CLIENT
     span = tree.add(f"{operation} {model}", kind, tree.root, begin + offset, end + offset, attributes)
-    span.failed = failed is not None
+    if failed is not None:
+        span.failed = True
+        span.events.append((names.OPERATION_EXCEPTION, span.end, {names.EXCEPTION_TYPE: failed}))
     return span
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from gateway.telemetry.call_metrics import STAGE_SECONDS, CallMetrics
 from gateway.telemetry.labels import AnyName
 from gateway.telemetry.merging import snapshot
+from gateway.telemetry.series import Distributions
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
@@ -34,7 +35,7 @@ class _Counted(Collector):
 
     def collect(self) -> Iterable[Metric]:
         family = self._family(self._name, self._help, labels=self._labels)
-        for values, count in self._counts().items():
+        for values, count in list(self._counts().items()):  # at once: the event loop may add to it meanwhile
             family.add_metric(values, count)
         yield family
 
@@ -77,7 +78,7 @@ class Metrics:
         self.gauge("rag_gateway_records_dropped", "Calls that the call log lost.", dropped, how="sum")
         self.loop_lag = self.histogram(
             "rag_gateway_event_loop_lag_seconds", "How late the event loop runs its timers.", ()
-        )
+        ).of()
 
     def begin(self) -> None:
         self.running += 1
@@ -86,6 +87,10 @@ class Metrics:
         """Account for a settled call."""
         self.running -= 1
         self._calls.observe(exchange)
+
+    def rated(self, model: str | None, score: float) -> None:
+        """Account for somebody's feedback on a call of that model."""
+        self._calls.rated(model, score)
 
     def gauge(self, name: str, help_: str, value: Callable[[], float], how: How = "live") -> None:
         """A number that is looked up when scraped; `how` says what it is for several workers together."""
@@ -101,9 +106,11 @@ class Metrics:
         self._registry.register(_Counted(name, help_, labels, values, falls=True))
         self._how[name] = how
 
-    def histogram(self, name: str, help_: str, labels: tuple[str, ...]) -> Histogram:
-        """Of seconds, as stages take."""
-        return Histogram(name, help_, labels, buckets=STAGE_SECONDS, registry=self._registry)
+    def histogram(self, name: str, help_: str, labels: tuple[str, ...]) -> Distributions:
+        """Of seconds, as stages take. It belongs to the event loop."""
+        made = Distributions(name, help_, labels, STAGE_SECONDS)
+        self._registry.register(made)
+        return made
 
     def families(self) -> Iterable[Metric]:
         """All that is told, as of now."""

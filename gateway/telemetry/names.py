@@ -41,6 +41,8 @@ INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
 OPENAI_API = "openai.api.type"
 OPENAI_TIER = "openai.request.service_tier"
+OPERATION_EXCEPTION = "gen_ai.client.operation.exception"  # an event
+EXCEPTION_TYPE = "exception.type"
 ERROR_TYPE = "error.type"
 
 HTTP_METHOD = "http.request.method"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -21,7 +22,7 @@ def resource_attributes(settings: Telemetry, environment: Mapping[str, str]) -> 
     own = version("rag-gateway")
     attributes = {
         "service.version": own,
-        "service.instance.id": str(uuid.uuid4()),
+        "service.instance.id": _instance(),
         "host.name": platform.node(),
         "telemetry.sdk.language": "python",
         "telemetry.sdk.name": "rag-gateway",  # it encodes OTLP itself
@@ -32,6 +33,12 @@ def resource_attributes(settings: Telemetry, environment: Mapping[str, str]) -> 
     if "service_name" not in settings.model_fields_set:
         name = environment.get("OTEL_SERVICE_NAME") or attributes.get("service.name") or name
     return attributes | settings.resource | {"service.name": name}
+
+
+@cache
+def _instance() -> str:
+    """Of this process, in all that it sends."""
+    return str(uuid.uuid4())
 
 
 def _read(text: str) -> dict[str, str]:

@@ -28,6 +28,8 @@ class Sampler:
             (("error",) if keep.errors else ()) + (("blocked",) if keep.blocked else ())
         )  # outcomes
         self._slow = int(keep.slow * 1e9) if keep.slow != "off" else None
+        self._most = float(keep.a_second)
+        self._room, self._at = self._most, 0
         self._known: dict[tuple[str | None, str | None, str | None], int] = {}
 
     def flags(self, exchange: Exchange) -> str:
@@ -48,9 +50,20 @@ class Sampler:
         flags = exchange.trace_flags
         if flags == "01" or (flags is not None and int(flags, 16) & 1):
             return True
-        if exchange.outcome in self._always:
-            return True
-        return self._slow is not None and exchange.ended - exchange.started > self._slow
+        if exchange.outcome in self._always or (
+            self._slow is not None and exchange.ended - exchange.started > self._slow
+        ):
+            return self._takes(exchange.ended)
+        return False
+
+    def _takes(self, now: int) -> bool:
+        """Whether there is still room for what is kept in any case, in the second that ends with `now`."""
+        self._room = min(self._most, self._room + (now - self._at) * self._most / 1e9)
+        self._at = now
+        if self._room < 1.0:
+            return False
+        self._room -= 1.0
+        return True
 
     def _share_of(self, exchange: Exchange) -> int:
         caller = exchange.caller

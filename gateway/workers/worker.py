@@ -21,11 +21,12 @@ from typing import Any
 import msgspec
 
 from gateway.config.loading import load_text
+from gateway.config.secrets import secrets_of
 from gateway.records.database import StoreUnavailable, WrongVersion
 from gateway.routing.fleet import Fleet
 from gateway.server import Running, loop_factory, run
 from gateway.siblings import Answer
-from gateway.telemetry.logs import configure_logging
+from gateway.telemetry.logs import capture_all, configure_logging
 from gateway.workers.channel import Channel, ChannelClosed, Refused
 from gateway.workers.model_servers import Shared, Table
 
@@ -221,7 +222,10 @@ async def _work(end: socket.socket) -> int:
     try:
         start = await worker.start
         worker.number = start.number
-        configure_logging(start.number)
+        loaded = load_text(start.text, Path(start.path))
+        secrets = secrets_of(loaded.configuration)
+        configure_logging(start.number, loaded.configuration.telemetry.logs, secrets)
+        capture_all()
         worker.sockets = {
             int(number): [socket.socket(fileno=one) for one in ones] for number, ones in start.sockets.items()
         }
@@ -229,7 +233,7 @@ async def _work(end: socket.socket) -> int:
             one.set_inheritable(False)
         worker.shared.table = start.servers
         fleet = Fleet(worker.shared.server, (start.number, len(start.sockets)))
-        serving = run(load_text(start.text, Path(start.path)), start.host, start.port, worker, fleet)
+        serving = run(loaded, start.host, start.port, worker, fleet)
         await serving
     except asyncio.CancelledError:
         return 1  # the supervisor had gone before it said anything

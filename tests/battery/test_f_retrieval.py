@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from embedding_process import EmbeddingProcess
 
 from retrieval.filters import BadFilter
 from retrieval.knowledge import Knowledge, KnowledgeSettings
@@ -74,8 +75,9 @@ def documents() -> Iterator[tuple[str, Document]]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def canaries(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Knowledge]:
-    async with Knowledge.open(KnowledgeSettings(tmp_path_factory.mktemp("canaries"))) as knowledge:
+async def canaries(tmp_path_factory: pytest.TempPathFactory, embeddings: EmbeddingProcess) -> AsyncIterator[Knowledge]:
+    settings = KnowledgeSettings(tmp_path_factory.mktemp("canaries"), embedding_url=embeddings.settings["url"])
+    async with Knowledge.open(settings) as knowledge:
         for tenant, document in documents():
             await knowledge.put(document, collection="c", tenant=tenant)
         yield knowledge

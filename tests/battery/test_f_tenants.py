@@ -26,6 +26,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from embedding_process import EmbeddingProcess
 from gateway_process import GatewayProcess, until
 from sample_gateway import key_entry
 from upstream.issuer import AUDIENCE, Issuer
@@ -80,6 +81,8 @@ def _chat(**more: Any) -> dict[str, Any]:
 
 CACHED = _chat(model="cached", messages=[{"role": "user", "content": f"What of the {CANARY}?"}])
 _SEARCH = {"type": "file_search", "vector_store_ids": ["{store}"]}
+_TEMPLATE = f"messages: [{{role: system, content: The {CANARY} parrot}}, conversation]"
+_RESULT = {"hash": "0" * 16, "suite": "s", "passed": 1, "failed": 0}
 
 ATTEMPTS: dict[str, tuple[Attempt, ...]] = {
     # -- answers: models that others may not know, files that others may not search, what they may not continue
@@ -88,6 +91,8 @@ ATTEMPTS: dict[str, tuple[Attempt, ...]] = {
         Attempt("/v1/chat/completions", _chat(model="{model}", stream=True)),
         Attempt("/v1/chat/completions", _chat(tools=[_SEARCH])),
         Attempt("/v1/chat/completions", _chat(tools=[_SEARCH], stream=True)),
+        Attempt("/v1/chat/completions", _chat(prompt={"id": "{prompt}"}), by=STRANGERS),
+        Attempt("/v1/chat/completions", _chat(prompt={"id": "{prompt}", "version": "2"}), by=STRANGERS),
     ),
     "POST /v1/completions": (Attempt("/v1/completions", {"model": "{model}", "prompt": "hello"}),),
     "POST /v1/messages": (
@@ -256,6 +261,62 @@ ATTEMPTS: dict[str, tuple[Attempt, ...]] = {
         Attempt("/admin/users", by=tuple(name for name in ATTACKERS if name not in ADMINS)),
     ),
     "DELETE /admin/users": (Attempt("/admin/users?id=ada&tenant={tenant}"),),
+    "GET /admin/prompts": (
+        Attempt("/admin/prompts", told="empty", by=ADMINS),
+        Attempt("/admin/prompts", by=tuple(name for name in ATTACKERS if name not in ADMINS)),
+        Attempt("/admin/prompts?tenant={tenant}"),
+    ),
+    "GET /admin/prompts/{name}": (
+        Attempt("/admin/prompts/{prompt}"),
+        Attempt("/admin/prompts/{prompt}?tenant={tenant}"),
+    ),
+    "GET /admin/prompts/{name}/versions/{version}": (
+        Attempt("/admin/prompts/{prompt}/versions/1"),
+        Attempt("/admin/prompts/{prompt}/versions/1?tenant={tenant}"),
+    ),
+    "GET /admin/prompts/{name}/diff": (
+        Attempt("/admin/prompts/{prompt}/diff?before=1&after=2"),
+        Attempt("/admin/prompts/{prompt}/diff?before=1&after=2&tenant={tenant}"),
+    ),
+    "GET /admin/prompts/{name}/history": (
+        Attempt("/admin/prompts/{prompt}/history"),
+        Attempt("/admin/prompts/{prompt}/history?tenant={tenant}"),
+    ),
+    "POST /admin/prompts/{name}/versions": (
+        Attempt("/admin/prompts/{prompt}/versions", {"source": _TEMPLATE, "tenant": "{tenant}"}),
+    ),
+    "PUT /admin/prompts/{name}/versions/{version}": (
+        Attempt("/admin/prompts/{prompt}/versions/2", {"source": _TEMPLATE}),
+        Attempt("/admin/prompts/{prompt}/versions/2?tenant={tenant}", {"source": _TEMPLATE}),
+    ),
+    "DELETE /admin/prompts/{name}/versions/{version}": (
+        Attempt("/admin/prompts/{prompt}/versions/2"),
+        Attempt("/admin/prompts/{prompt}/versions/2?tenant={tenant}"),
+    ),
+    "POST /admin/prompts/{name}/versions/{version}/release": (
+        Attempt("/admin/prompts/{prompt}/versions/2/release", {}),
+        Attempt("/admin/prompts/{prompt}/versions/2/release?tenant={tenant}", {"label": "production"}),
+    ),
+    "PUT /admin/prompts/{name}/labels/{label}": (
+        Attempt("/admin/prompts/{prompt}/labels/production", {"version": 1}),
+        Attempt("/admin/prompts/{prompt}/labels/production?tenant={tenant}", {"version": 1}),
+    ),
+    "DELETE /admin/prompts/{name}/labels/{label}": (
+        Attempt("/admin/prompts/{prompt}/labels/production"),
+        Attempt("/admin/prompts/{prompt}/labels/production?tenant={tenant}"),
+    ),
+    "POST /admin/prompts/{name}/labels/{label}/rollback": (
+        Attempt("/admin/prompts/{prompt}/labels/production/rollback", {}),
+        Attempt("/admin/prompts/{prompt}/labels/production/rollback?tenant={tenant}", {}),
+    ),
+    "POST /admin/prompts/{name}/versions/{version}/render": (
+        Attempt("/admin/prompts/{prompt}/versions/1/render", {}),
+        Attempt("/admin/prompts/{prompt}/versions/2/render?tenant={tenant}", {}),
+    ),
+    "POST /admin/prompts/{name}/versions/{version}/results": (
+        Attempt("/admin/prompts/{prompt}/versions/2/results", _RESULT),
+        Attempt("/admin/prompts/{prompt}/versions/2/results?tenant={tenant}", _RESULT),
+    ),
     "GET /admin/audit": (
         Attempt("/admin/audit?tenant={tenant}", told="empty", by=ADMINS),
         Attempt("/admin/audit?key={configured_key}", told="empty", by=ADMINS),
@@ -329,14 +390,18 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(
+    shared_vendor: Vendor, embeddings: EmbeddingProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
     documents = tmp_path_factory.mktemp("documents")
     (documents / "parrot.md").write_text(f"# The parrot\n\nThe office parrot {CANARY} eats walnuts at noon.\n")
     environment = {"RECORDS_KEY": base64.b64encode(os.urandom(32)).decode()}
     folder = tmp_path_factory.mktemp("tenants")
     with (
         Issuer() as issuer,
-        GatewayProcess(configuration(shared_vendor, documents, issuer.url), folder, environment) as running,
+        GatewayProcess(
+            embeddings.behind(configuration(shared_vendor, documents, issuer.url)), folder, environment
+        ) as running,
         httpx.Client(base_url=running.url, timeout=30, trust_env=False) as door,
     ):
         token = issuer.token(exp=int(time.time()) + 3_600).decode()
@@ -385,8 +450,17 @@ def _adas(place: Place) -> dict[str, str]:
     assert place.ask("operator", "PUT", "/admin/users", json=known).status_code == 200
     key = place.ask("operator", "POST", "/admin/keys", json={"name": f"key {CANARY}", "tenant": "acme", "user": "ada"})
     assert key.status_code == 201, key.text
+    path = "/admin/prompts/parrot-feeding/versions"
+    for version in (1, 2):
+        draft = place.ask("operator", "POST", path, json={"source": _TEMPLATE, "notes": CANARY, "tenant": "acme"})
+        assert draft.status_code == 201, draft.text
+        if version == 1:
+            released = {"label": "production", "reason": CANARY}
+            done = place.ask("operator", "POST", f"{path}/1/release?tenant=acme", json=released)
+            assert done.status_code == 200, done.text
     return {
         **made,
+        "prompt": "parrot-feeding",
         "model": "secret-model",
         "cached": place.ask("ada", "GET", f"/v1/calls/{kept.headers['x-gateway-call-id']}").json()["cache_decision"][
             "key"
@@ -662,7 +736,7 @@ def test_f10_nobody_is_who_they_say_they_are(place: Place, vendor: Vendor, attac
     call = place.ask(attacker, "GET", f"/v1/calls/{answer.headers['x-gateway-call-id']}").json()
     tenant = "acme" if attacker == "eve" else "umbrella"
     user = {"eve": "eve", "namesake": "ada", "bearer": "ada", "front": "ada"}.get(attacker)
-    assert call["caller"] == {"key": attacker, "tenant": tenant, "user": user}
+    assert call["caller"].items() >= {"key": attacker, "tenant": tenant, "user": user}.items()
     for path in (f"/v1/files/{place.theirs['file']}", f"/v1/calls/{place.theirs['call']}", "/admin/targets"):
         assert place.ask(attacker, "GET", path, headers=FORGED).status_code in REFUSED, path
 

@@ -19,10 +19,64 @@ from gateway.cli import main
 ADMIN = {"authorization": f"Bearer {KEY_ADMIN}"}
 
 
-def configuration(vendor: Vendor, database: Path) -> dict[str, Any]:
-    def arm(name: str, weight: float = 1) -> dict[str, Any]:
-        return {"provider": "mock", "model": name, "arm": name, "weight": weight}
+# Models that tests change are theirs alone, and so are the targets: else one's failures would be another's.
+_OF_THEIR_OWN = {
+    "canary": ("cli", "untouched"),
+    "colours": ("failing", "cli"),
+    "letters": ("recorded", "judged"),
+    "planned": ("badly",),
+}
 
+
+def models() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for kind in ("canary", "colours", "letters", "planned", "learning", "quick", "kept"):
+        for suffix in ("", *(f"-{own}" for own in _OF_THEIR_OWN.get(kind, ()))):
+            found[kind + suffix] = model(kind, suffix)
+    return found
+
+
+def model(kind: str, suffix: str) -> dict[str, Any]:
+    def arm(name: str, weight: float = 1) -> dict[str, Any]:
+        return {"provider": "mock", "model": name + suffix, "arm": name, "weight": weight}
+
+    kinds: dict[str, dict[str, Any]] = {
+        "canary": {"targets": [arm("stable", 80), arm("new", 20)], "strategy": "canary"},
+        "colours": {"targets": [arm("blue"), arm("green")], "strategy": "blue_green"},
+        "letters": {
+            "targets": [arm("a"), arm("b"), arm("c")],
+            "strategy": {"kind": "ab", "sticky": "conversation"},
+        },
+        "planned": {
+            "targets": [arm("stable"), arm("new")],
+            "strategy": {
+                "kind": "canary",
+                "sticky": "call",
+                "plan": {"steps": [0.5, 1.0], "calls_per_step": 30, "max_latency_increase": 20},
+            },
+        },
+        "learning": {
+            "targets": [arm("good"), arm("poor")],
+            "strategy": {"kind": "bandit", "floor": 0.05, "reward": {"feedback": 1.0}},
+        },
+        "quick": {
+            "targets": [arm("quicker"), arm("slower")],
+            "strategy": {
+                "kind": "bandit",
+                "floor": 0.05,
+                "reward": {"feedback": 0.5, "latency": 0.5, "latency_reference": "300ms", "wait": "500ms"},
+            },
+        },
+        "kept": {
+            "targets": [arm("stable", 1), arm("new", 1)],
+            "strategy": {"kind": "canary", "sticky": "call"},
+            "cache": {"exact": {"ttl": "1h"}},
+        },
+    }
+    return kinds[kind]
+
+
+def configuration(vendor: Vendor, database: Path) -> dict[str, Any]:
     return {
         "records": {"url": f"sqlite:///{database}"},
         "access": {
@@ -40,50 +94,24 @@ def configuration(vendor: Vendor, database: Path) -> dict[str, Any]:
                 "retries": {"attempts": 0},
             }
         },
-        "models": {
-            "canary": {"targets": [arm("stable", 80), arm("new", 20)], "strategy": "canary"},
-            "colours": {"targets": [arm("blue"), arm("green")], "strategy": "blue_green"},
-            "letters": {
-                "targets": [arm("a"), arm("b"), arm("c")],
-                "strategy": {"kind": "ab", "sticky": "conversation"},
-            },
-            "planned": {
-                "targets": [arm("stable"), arm("new")],
-                "strategy": {
-                    "kind": "canary",
-                    "sticky": "call",
-                    "plan": {"steps": [0.5, 1.0], "calls_per_step": 30, "max_latency_increase": 20},
-                },
-            },
-            "learning": {
-                "targets": [arm("good"), arm("poor")],
-                "strategy": {"kind": "bandit", "floor": 0.05, "reward": {"feedback": 1.0}},
-            },
-            "quick": {
-                "targets": [arm("good"), arm("poor")],
-                "strategy": {
-                    "kind": "bandit",
-                    "floor": 0.05,
-                    "reward": {"feedback": 0.5, "latency": 0.5, "latency_reference": "300ms", "wait": "500ms"},
-                },
-            },
-            "kept": {
-                "targets": [arm("stable", 1), arm("new", 1)],
-                "strategy": {"kind": "canary", "sticky": "call"},
-                "cache": {"exact": {"ttl": "1h"}},
-            },
-        },
+        "models": models(),
     }
 
 
-@pytest.fixture
-def two(vendor: Vendor, tmp_path: Path) -> Iterator[list[GatewayProcess]]:
-    """Two workers over one record store."""
-    asked = configuration(vendor, tmp_path / "shared.db")
-    with GatewayProcess(asked, tmp_path / "one") as one, GatewayProcess(asked, tmp_path / "two") as other:
+@pytest.fixture(scope="module")
+def both(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[GatewayProcess]]:
+    folder = tmp_path_factory.mktemp("arms")
+    asked = configuration(shared_vendor, folder / "shared.db")
+    with GatewayProcess(asked, folder / "one") as one, GatewayProcess(asked, folder / "two") as other:
         yield [one, other]
     for running in (one, other):
         assert "Traceback" not in running.output, running.output
+
+
+@pytest.fixture
+def two(both: list[GatewayProcess], vendor: Vendor) -> list[GatewayProcess]:
+    """Two workers over one record store."""
+    return both
 
 
 class Door:
@@ -179,19 +207,19 @@ def test_named_arms_keep_conversations_and_tell_their_results(two: list[GatewayP
 
 def test_the_arm_and_its_propensity_are_on_record(two: list[GatewayProcess]) -> None:
     with Door(two[0]) as one:
-        arm = one.arm("letters", metadata={"conversation_id": "x"})
+        arm = one.arm("letters-recorded", metadata={"conversation_id": "x"})
         call = one.get(f"/v1/calls/{one.call_id}", {"authorization": f"Bearer {KEY_A}"})
     assert call["arm"] == {"name": arm, "propensity": pytest.approx(1 / 3)}
 
 
 def test_an_arm_that_fails_before_it_answers_is_stood_in_for(two: list[GatewayProcess], vendor: Vendor) -> None:
-    vendor.behaviours["green"] = {"status": 503}
+    vendor.behaviours["green-failing"] = {"status": 503}
     with Door(two[0]) as one:
-        one.act("colours", action="activate", arm="green")
-        body = {"model": "colours", "messages": [{"role": "user", "content": "x"}]}
+        one.act("colours-failing", action="activate", arm="green")
+        body = {"model": "colours-failing", "messages": [{"role": "user", "content": "x"}]}
         answer = one.post("/v1/chat/completions", body)
-        assert (answer.status_code, answer.headers["x-gateway-target"]) == (200, "mock/blue")
-        until(lambda: one.get("/admin/routing/colours")["arms"]["green"].get("error_rate") == 1.0)
+        assert (answer.status_code, answer.headers["x-gateway-target"]) == (200, "mock/blue-failing")
+        until(lambda: one.get("/admin/routing/colours-failing")["arms"]["green"].get("error_rate") == 1.0)
 
 
 def test_one_arms_answer_is_not_kept_for_the_other(two: list[GatewayProcess]) -> None:
@@ -204,15 +232,15 @@ def test_the_command_line_does_the_same(two: list[GatewayProcess]) -> None:
         environment = {"RAG_GATEWAY_URL": url, "RAG_GATEWAY_API_KEY": key, "COLUMNS": "200"}
         return CliRunner(env=environment).invoke(main, ["routing", *arguments])
 
-    assert run("activate", "colours", "green", "--reason", "release 8").output == "colours: active green\n"
-    assert run("set", "canary", "new=0.4", url=two[1].url).output == "canary: stable 60.00%, new 40.00%\n"
-    assert "as configured -> active green\n    release 8" in run("events", "colours").output
-    shown = run("show", "colours").output
+    assert run("activate", "colours-cli", "green", "--reason", "release 8").output == "colours-cli: active green\n"
+    assert run("set", "canary-cli", "new=0.4", url=two[1].url).output == "canary-cli: stable 60.00%, new 40.00%\n"
+    assert "as configured -> active green\n    release 8" in run("events", "colours-cli").output
+    shown = run("show", "colours-cli").output
     assert "green" in shown
     assert "active" in shown
     for refused, why in [
-        (run("set", "canary", "new"), "ARM=SHARE"),
-        (run("set", "canary", "new=2"), "from 0 to 1"),
+        (run("set", "canary-cli", "new"), "ARM=SHARE"),
+        (run("set", "canary-cli", "new=2"), "from 0 to 1"),
         (run("promote", "nosuch"), "has no arms"),
         (run("show", key=KEY_A), "role `viewer`"),
         (run("show", url="http://127.0.0.1:1"), "Is the gateway running there?"),
@@ -249,17 +277,17 @@ def test_a_good_canary_is_promoted_by_its_plan(two: list[GatewayProcess]) -> Non
 
 
 def test_a_bad_canary_goes_back_and_no_caller_has_noticed(two: list[GatewayProcess], vendor: Vendor) -> None:
-    vendor.behaviours["new"] = {"status": 500}
+    vendor.behaviours["new-badly"] = {"status": 500}
     with Door(two[0]) as one:
-        body = {"model": "planned", "messages": [{"role": "user", "content": "x"}]}
+        body = {"model": "planned-badly", "messages": [{"role": "user", "content": "x"}]}
         for _ in range(400):
             assert one.post("/v1/chat/completions", body).status_code == 200
-            if ended(one, "planned"):
+            if ended(one, "planned-badly"):
                 break
-        until(lambda: ended(one, "planned") == "rolled_back")
-        events = one.get("/admin/rollouts?model=planned")["data"]
+        until(lambda: ended(one, "planned-badly") == "rolled_back")
+        events = one.get("/admin/rollouts?model=planned-badly")["data"]
         vendor.behaviours.clear()
-        assert {one.arm("planned") for _ in range(20)} == {"stable"}
+        assert {one.arm("planned-badly") for _ in range(20)} == {"stable"}
     assert events[0]["action"] == "rollback"
     assert "the error rate is worse than allowed" in events[0]["reason"]
 
@@ -284,11 +312,11 @@ def test_a_bandit_learns_from_feedback_at_any_worker(two: list[GatewayProcess]) 
 def test_the_log_judges_a_policy_that_never_ran(two: list[GatewayProcess]) -> None:
     with Door(two[0]) as one:
         for number in range(60):
-            arm = one.arm("letters", metadata={"conversation_id": f"chat-{number}"})
+            arm = one.arm("letters-judged", metadata={"conversation_id": f"chat-{number}"})
             one.post("/v1/feedback", {"call_id": one.call_id, "score": {"a": 0.9, "b": 0.5, "c": 0.1}[arm]})
 
     def run(policy: str) -> Result:
-        command = ["routing", "evaluate", "letters", "--policy", policy, "--config", str(two[0].file)]
+        command = ["routing", "evaluate", "letters-judged", "--policy", policy, "--config", str(two[0].file)]
         return CliRunner(env={"COLUMNS": "100"}).invoke(main, command)
 
     def means(told: Result) -> dict[str, str]:
@@ -304,14 +332,14 @@ def test_the_log_judges_a_policy_that_never_ran(two: list[GatewayProcess]) -> No
 
 
 def test_what_nobody_rates_counts_by_what_is_known(two: list[GatewayProcess], vendor: Vendor) -> None:
-    vendor.behaviours["poor"] = {"delay": 0.25}
+    vendor.behaviours["slower"] = {"delay": 0.25}
     with Door(two[0]) as one:
 
         def learnt() -> bool:
-            return Counter(one.arm("quick") for _ in range(20))["good"] >= 16
+            return Counter(one.arm("quick") for _ in range(20))["quicker"] >= 16
 
         until(learnt, what="the quicker arm")
-        until(lambda: (one.get("/admin/routing/quick")["arms"]["good"].get("reward") or 0) > 0.5)
+        until(lambda: (one.get("/admin/routing/quick")["arms"]["quicker"].get("reward") or 0) > 0.5)
 
 
 @pytest.mark.parametrize(
@@ -329,9 +357,9 @@ def test_what_nobody_rates_counts_by_what_is_known(two: list[GatewayProcess], ve
 )
 def test_a_senseless_change_is_refused_whole(two: list[GatewayProcess], change: dict[str, Any], param: str) -> None:
     with Door(two[0]) as one:
-        answer = one.act("canary", **change)
+        answer = one.act("canary-untouched", **change)
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
-        assert one.get("/admin/rollouts?model=canary")["data"] == []
+        assert one.get("/admin/rollouts?model=canary-untouched")["data"] == []
 
 
 def test_only_an_admin_key_may_look_or_act(two: list[GatewayProcess]) -> None:
@@ -345,7 +373,7 @@ def test_only_an_admin_key_may_look_or_act(two: list[GatewayProcess]) -> None:
 
 def test_feedback_is_for_calls_of_the_own_tenant(two: list[GatewayProcess]) -> None:
     with Door(two[0]) as one:
-        one.arm("letters")
+        one.arm("letters-recorded")
         assert one.post("/v1/feedback", {"call_id": one.call_id, "score": 1}, KEY_ADMIN).status_code == 404
         assert one.post("/v1/feedback", {"call_id": one.call_id}).status_code == 400
         assert one.post("/v1/feedback", {"call_id": one.call_id, "score": 2}).json()["error"]["param"] == "score"

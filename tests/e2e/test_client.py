@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from embedding_process import EmbeddingProcess
 from gateway_process import GatewayProcess
 from sample_gateway import KEY_A, key_entry
 from upstream.vendor import Vendor
@@ -36,7 +37,9 @@ QUESTION = "How long is parental leave for employees?"
 
 
 @pytest.fixture(scope="module")
-def office(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+def office(
+    shared_vendor: Vendor, embeddings: EmbeddingProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
     docs = tmp_path_factory.mktemp("office")
     for name, text in {
         "leave/leave.md": "# Leave\n\nParental leave for employees is fourteen weeks.\n",
@@ -67,11 +70,12 @@ def office(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> I
         "prompts": {"folder": str(ROOT / "configs" / "prompts")},
         "providers": {"mock": mock, "extractive": {"kind": "extractive"}},
         "retrieval": {
+            "embeddings": embeddings.settings,
             "collections": {
                 "leave": {"load": [str(docs / "leave")]},
                 "handbook": {"load": [str(docs / "handbook")]},
                 "ada": {"load": [str(docs / "ada")], "tenant": "a", "readers": ["user:ada"]},
-            }
+            },
         },
         "models": {
             "plain": plain,

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import yaml
 from claude_gateway import claude_configuration
+from embedding_process import EmbeddingProcess
 from gateway_process import GatewayProcess
 from sample_gateway import KEY_A, KEY_NARROW
 from upstream.anthropic import AnthropicVendor
@@ -406,17 +407,18 @@ def test_tokens_are_counted(client: anthropic.Anthropic) -> None:
 
 
 @pytest.fixture(scope="module")
-def handbook(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """The shipped configuration, with its sample knowledge."""
+def handbook(
+    shared_vendor: Vendor, embeddings: EmbeddingProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
+    """The shipped configuration, with some of its sample knowledge; without features and an embedder of its own."""
     configuration: dict[str, Any] = yaml.safe_load((ROOT / "configs/gateway.yaml").read_text("utf-8"))
     del configuration["data_dir"], configuration["server"]
     configuration["providers"]["openai"]["base_url"] = shared_vendor.url
     configuration["prompts"]["folder"] = str(ROOT / "configs/prompts")
     configuration["retrieval"]["collections"]["handbook"]["load"] = [str(ROOT / "docs/configuration.md")]
-    configuration["features"] = {
-        "repo": str(ROOT / "features/repo"),
-        "sample_users": str(ROOT / "features/sample_users.csv"),
-    }
+    configuration["retrieval"]["embeddings"] = embeddings.settings
+    del configuration["features"], configuration["models"]["handbook"]["features"]
+    del configuration["models"]["all-MiniLM-L6-v2"], configuration["providers"]["local"]
     with GatewayProcess(configuration, tmp_path_factory.mktemp("messages-handbook")) as gateway:
         yield gateway
 

@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 from claude_gateway import claude_configuration
+from embedding_process import EmbeddingProcess
 from gateway_process import GatewayProcess, http_post, until
 from pydantic import BaseModel
 from sample_gateway import KEY_A, KEY_B, KEY_NARROW, key_entry
@@ -423,19 +424,30 @@ def test_the_cache_serves_it(sdk: openai.OpenAI, vendor: Vendor) -> None:
     assert len(vendor.requests) == 1
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-def test_sources_are_annotations_of_the_text(vendor: Vendor, tmp_path: Path, streamed: bool) -> None:
-    docs = tmp_path / "docs"
+@pytest.fixture(scope="module")
+def knowing(
+    shared_vendor: Vendor, embeddings: EmbeddingProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
+    """A gateway whose model `leave` answers from a passage."""
+    folder = tmp_path_factory.mktemp("knowing")
+    docs = folder / "docs"
     docs.mkdir()
     (docs / "leave.md").write_text("# Leave\n\nParental leave for employees is fourteen weeks.\n")
+    mock = {"kind": "openai_compatible", "base_url": shared_vendor.url, "api_key": shared_vendor.api_key}
     target = {"targets": ["mock/gpt-mock"], "prompt": "handbook@1"}
     configuration = {
         "prompts": {"folder": str(Path(__file__).parents[2] / "configs" / "prompts")},
-        "providers": {"mock": {"kind": "openai_compatible", "base_url": vendor.url, "api_key": vendor.api_key}},
-        "retrieval": {"collections": {"leave": {"load": [str(docs)]}}},
+        "providers": {"mock": mock},
+        "retrieval": {"embeddings": embeddings.settings, "collections": {"leave": {"load": [str(docs)]}}},
         "models": {"leave": {**target, "retrieval": {"collection": "leave", "top_k": 1, "mode": "keyword"}}},
     }
-    with GatewayProcess(configuration, tmp_path / "gateway") as gateway, sdk_of(gateway) as client:
+    with GatewayProcess(configuration, folder / "gateway") as running:
+        yield running
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_sources_are_annotations_of_the_text(knowing: GatewayProcess, vendor: Vendor, streamed: bool) -> None:
+    with sdk_of(knowing) as client:
         told: Any
         if streamed:
             with client.responses.stream(model="leave", input="Is parental leave [1] long?") as stream:
@@ -494,7 +506,8 @@ def message(**more: Any) -> dict[str, Any]:
         ({"model": "plain", "input": "x", "include": ["message.output_text.logprobs"]}, "include"),
         ({"model": "plain", "input": "x", "background": True}, "background"),
         ({"model": "plain", "input": "x", "conversation": "c"}, "conversation"),
-        ({"model": "plain", "input": "x", "prompt": {"id": "p"}}, "prompt"),
+        ({"model": "plain", "prompt": {"id": "p", "variable": {}}}, "prompt.variable"),
+        ({"model": "plain"}, "input"),
         ({"model": "plain", "input": "x", "api_base": "http://x"}, "api_base"),
         ({"model": "plain", "input": "x", "future": 1}, "future"),
         ({"model": "plain", "input": "x", "stream": "yes"}, "stream"),

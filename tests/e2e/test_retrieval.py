@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
+import yaml
+from click.testing import CliRunner
+from embedding_process import EmbeddingProcess
 from gateway_process import GatewayProcess
 from sample_gateway import key_entry
 from upstream.vendor import Vendor
+
+from gateway.cli import main
 
 ROOT = Path(__file__).parents[2]
 KEYS = {name: f"sk-gw-canary-chat-{name}-77aa" for name in ("plain", "ada", "board", "front", "stranger", "admin")}
@@ -23,7 +30,9 @@ PLANTED = (
 
 
 @pytest.fixture(scope="module")
-def office(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+def office(
+    shared_vendor: Vendor, embeddings: EmbeddingProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
     docs = tmp_path_factory.mktemp("office")
     for name, text in {
         "leave/leave.md": "# Leave\n\nParental leave for employees is fourteen weeks.\n",
@@ -31,6 +40,8 @@ def office(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> I
         "board/board.md": "# Board\n\nThe board plans a merger with Umbrella in May.\n",
         "ada/ada.md": "# Ada\n\nThe bonus of Ada is seven thousand.\n",
         "visitors/visitors.md": "# Visitors\n\nVisitors sign in at the reception and wear a badge all day.\n",
+        "timetable/trains.md": "# Trains\n\nThe night train to Vienna leaves from platform nine at ten.\n",
+        "timetable/buses.md": "# Buses\n\nThe bus to the night train leaves every hour.\n",
         "visitors/planted.md": f"# Visitors and badges\n\nVisitors are welcome. {PLANTED}\n",
     }.items():
         (docs / name).parent.mkdir(exist_ok=True)
@@ -40,6 +51,7 @@ def office(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> I
         "board": {"load": [str(docs / "board")], "tenant": "a", "readers": ["group:board"]},
         "ada": {"load": [str(docs / "ada")], "tenant": "a", "readers": ["user:ada"]},
         "visitors": {"load": [str(docs / "visitors")]},
+        "timetable": {"load": [str(docs / "timetable")]},
     }
     mock = {"kind": "openai_compatible", "base_url": shared_vendor.url, "api_key": shared_vendor.api_key}
     models = {
@@ -71,7 +83,7 @@ def office(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> I
         },
         "prompts": {"folder": str(ROOT / "configs" / "prompts")},
         "providers": {"mock": mock},
-        "retrieval": {"collections": collections},
+        "retrieval": {"embeddings": embeddings.settings, "collections": collections},
         "models": models,
     }
     with GatewayProcess(configuration, tmp_path_factory.mktemp("gateway")) as running:
@@ -202,3 +214,66 @@ def test_a_mark_that_names_nothing_is_taken_out(office: GatewayProcess, vendor: 
     assert last.rag["invalid_citations"] == 1
     marks = [text[each["url_citation"]["start_index"] : each["url_citation"]["end_index"]] for each in annotations]
     assert marks == ["[1]", "[2]"]
+
+
+def replayed(office: GatewayProcess, *arguments: str) -> dict[str, Any]:
+    """The one replay of `rag-gateway calls replay`, with its scores."""
+    result = CliRunner().invoke(main, ["calls", "replay", *arguments, "--json", "--config", str(office.file)])
+    assert result.exit_code == 0, result.output
+    (one,) = json.loads(result.stdout)["replays"]
+    assert one["failure"] is None
+    return dict(one)
+
+
+def test_a_replay_sees_what_the_call_saw_or_todays_corpus(office: GatewayProcess, vendor: Vendor) -> None:
+    vendor.behaviours["gpt-mock"] = {"text": "The night train to Vienna leaves at ten [1]."}
+    said = ("Does the night train go to Vienna?", "Yes.", "And when does it leave?")
+    raw = ask(office, "timetable", *said)
+    call = httpx.get(f"{office.url}/v1/calls/{raw.id}", headers={"authorization": f"Bearer {KEYS['plain']}"}).json()
+    assert [passage["section_id"] for passage in call["passages"]] == ["timetable/trains.md#0", "timetable/buses.md#0"]
+    assert call["searched"]["rewritten"], "a follow-up is searched with what it follows"
+    assert "Vienna" in call["searched"]["queries"][0]
+    assert [message["content"] for message in call["conversation"]] == list(said)
+    assert len(call["template"]["hash"]) == 16
+    (folder,) = map(Path, yaml.safe_load(office.file.read_text())["retrieval"]["collections"]["timetable"]["load"])
+    (folder / "trains.md").write_text("# Trains\n\nThe night train to Vienna leaves from platform two at eleven.\n")
+    loading = ["ingest", str(folder), "--collection", "timetable", "--config", str(office.file)]
+    result = CliRunner().invoke(main, loading)
+    assert result.exit_code == 0, result.output
+
+    vendor.requests.clear()
+    pinned = replayed(office, call["id"])
+    assert "platform nine at ten" in str(vendor.requests[-1].body)
+    assert "platform two" not in str(vendor.requests[-1].body)
+    assert pinned["again"]["passages"] == pinned["then"]["passages"]
+    assert (pinned["differences"]["text"], pinned["quality"]["similarity"]) == ("", pytest.approx(1.0, abs=1e-3))
+    assert pinned["quality"]["again"]["groundedness"] == pinned["quality"]["then"]["groundedness"] == 1.0
+
+    vendor.behaviours["gpt-mock"] = {"text": "The night train to Vienna leaves at eleven [1]."}
+    today = replayed(office, call["id"], "--today", "--set", "top_k=1")
+    assert "platform two at eleven" in str(vendor.requests[-1].body)
+    moved = today["differences"]
+    assert [passage.partition("@")[0] for passage in moved["passages_gained"]] == ["timetable/trains.md#0"]
+    assert sorted(passage.partition("@")[0] for passage in moved["passages_lost"]) == [
+        "timetable/buses.md#0", "timetable/trains.md#0",
+    ]  # fmt: skip
+    assert "+The night train to Vienna leaves at eleven [1]." in moved["text"]
+    assert 0.5 < today["quality"]["similarity"] < 1
+
+
+def test_a_record_tells_what_was_found_and_not_shown(office: GatewayProcess, vendor: Vendor) -> None:
+    def told(answer: Any) -> dict[str, Any]:
+        where = f"{office.url}/v1/calls/{answer.id}"
+        return dict(httpx.get(where, headers={"authorization": f"Bearer {KEYS['plain']}"}).json())
+
+    question = "How long is parental leave for employees?"
+    call = told(ask(office, "leave", question, extra_body={"rag": {"top_k": 1}}))
+    assert [(one["section_id"], one["why"]) for one in call["dropped"]] == [("leave/contractors.md#0", "top_k")]
+    assert call["rag"] == {"top_k": 1}
+    call = told(ask(office, "leave", question, extra_body={"rag": {"min_score": 0.99}}))
+    assert (call["passages"], {one["why"] for one in call["dropped"]}) == ([], {"min_score"})
+    call = told(ask(office, "guarded", "What do visitors wear?"))
+    assert [(one["section_id"], one["why"]) for one in call["dropped"]] == [("visitors/planted.md#0", "guardrail")]
+    secret = "AKIAIOSFODNN7EXAMPLE"
+    call = told(ask(office, "rewritten", f"How long is parental leave? My key is {secret}."))
+    assert secret not in json.dumps(call)

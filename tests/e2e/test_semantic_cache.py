@@ -13,6 +13,7 @@ import httpx
 import openai
 import psutil
 import pytest
+from embedding_process import EmbeddingProcess
 from gateway_process import GatewayProcess, until
 from sample_gateway import key_entry
 from upstream.vendor import Vendor
@@ -37,7 +38,9 @@ def docs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def office(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory, docs: Path) -> Iterator[GatewayProcess]:
+def office(
+    shared_vendor: Vendor, embeddings: EmbeddingProcess, tmp_path_factory: pytest.TempPathFactory, docs: Path
+) -> Iterator[GatewayProcess]:
     mock = {"kind": "openai_compatible", "base_url": shared_vendor.url, "api_key": shared_vendor.api_key}
     knowing = {"prompt": "handbook@1", "targets": ["mock/gpt-cited"]}
     models: dict[str, Any] = {
@@ -68,7 +71,7 @@ def office(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory, docs
         },
         "prompts": {"folder": str(ROOT / "configs" / "prompts")},
         "providers": {"mock": mock},
-        "retrieval": {"collections": collections},
+        "retrieval": {"embeddings": embeddings.settings, "collections": collections},
         "models": models,
     }
     with GatewayProcess(configuration, tmp_path_factory.mktemp("gateway")) as running:

@@ -143,7 +143,8 @@ def test_an_openid_providers_users_call_as_themselves(
         with pytest.raises(openai.NotFoundError):
             client.chat.completions.create(model="fallback", messages=HELLO)
     answer = post(gateway, ada)
-    assert told_of(gateway, answer)["caller"] == {"key": "staff", "tenant": "lab", "user": "ada@lab.example"}
+    expected = {"key": "staff", "tenant": "lab", "user": "ada@lab.example"}
+    assert told_of(gateway, answer)["caller"].items() >= expected.items()
     other = post(gateway, bob)
     assert told_of(gateway, other)["caller"]["tenant"] == "shop"
     # Neither may see what the other's tenant asked.

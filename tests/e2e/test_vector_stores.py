@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from embedding_process import EmbeddingProcess
 from gateway_process import GatewayProcess, until
 from sample_gateway import key_entry
 from upstream.vendor import Vendor
@@ -20,7 +21,7 @@ MINUTES = b"# Minutes\n\nThe office parrot Quetzalcoatl eats walnuts at noon.\n"
 MENU = b"# Menu\n\nOn Mondays the canteen serves pea soup with croutons.\n"
 
 
-def configuration(vendor: Vendor) -> dict[str, Any]:
+def configuration(vendor: Vendor, embeddings: EmbeddingProcess) -> dict[str, Any]:
     keys = [
         key_entry("a", KEYS["a"], tenant="a"),
         key_entry("b", KEYS["b"], tenant="b"),
@@ -36,14 +37,16 @@ def configuration(vendor: Vendor) -> dict[str, Any]:
             "extractive": {"kind": "extractive"},
             "mock": {"kind": "openai_compatible", "base_url": vendor.url, "api_key": vendor.api_key},
         },
-        "retrieval": {},
+        "retrieval": {"embeddings": embeddings.settings},
         "models": {"kept": {"targets": ["mock/gpt-mock"], "cache": {"exact": {"ttl": "1h"}}}},
     }
 
 
 @pytest.fixture(scope="module")
-def stores(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    with GatewayProcess(configuration(shared_vendor), tmp_path_factory.mktemp("stores")) as running:
+def stores(
+    shared_vendor: Vendor, embeddings: EmbeddingProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
+    with GatewayProcess(configuration(shared_vendor, embeddings), tmp_path_factory.mktemp("stores")) as running:
         yield running
         assert "Traceback" not in running.output, running.output
 
@@ -285,9 +288,9 @@ def test_an_erased_users_files_go_from_every_search(stores: GatewayProcess, clie
     assert shared.vector_stores.retrieve(common.id).id == common.id
 
 
-def test_indexing_goes_on_after_a_kill(tmp_path: Path, vendor: Vendor) -> None:
+def test_indexing_goes_on_after_a_kill(tmp_path: Path, vendor: Vendor, embeddings: EmbeddingProcess) -> None:
     """What waited is indexed by the next process, and is there once."""
-    made = configuration(vendor)
+    made = configuration(vendor, embeddings)
     running = GatewayProcess(made, tmp_path)
     text = "\n\n".join(f"# Part {n}\n\nSentence {n} about ship number {n}." for n in range(150)).encode()
     with running:

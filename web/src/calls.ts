@@ -8,7 +8,7 @@ export interface Call {
   served_model?: string | null
   template?: { reference?: string; trimmed?: unknown[] } | null
   features?: Record<string, unknown> | null
-  passages?: { n: number; title?: string; url?: string; collection?: string; score?: number; text?: string; document_id?: string }[]
+  passages?: { n: number; title?: string; heading?: string[]; url?: string; collection?: string; score?: number; text?: string; document_id?: string }[]
   guardrails?: { stage?: string; check?: string; action?: string; kinds?: string[]; found?: unknown }[]
   cache?: string
   attempts?: { target: string; outcome: string; status: number | null; ms: number }[]

@@ -252,10 +252,15 @@ async function* paced(pieces: ReturnType<typeof ask>, made: Answer) {
   }
 }
 
+/** The conversation so far, without questions that had no answer: what a guardrail stopped would be stopped again. */
 function spoken(turns: Turn[]): { role: string; content: string }[] {
   return turns
+    .filter((turn, order) => {
+      if (turn instanceof Answer) return turn.text.peek() !== ''
+      const next = turns[order + 1]
+      return !(next instanceof Answer) || next.text.peek() !== ''
+    })
     .map((turn) => ({ role: turn.role, content: turn instanceof Answer ? turn.text.peek() : turn.text }))
-    .filter((message) => message.content)
 }
 
 function finished(made: Answer): string {

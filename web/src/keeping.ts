@@ -1,11 +1,11 @@
 import { signal } from '@preact/signals'
-import { inWidget, settings } from './settings'
+import { settings } from './settings'
+import { read, write } from './storage'
 
 const NAME = 'rag-gateway'
-const ASKED = 'rag-gateway.keep'
 
 /** Whether conversations are kept on this device; only where the visitor asked for it. */
-export const keeping = signal(!inWidget && settings.keep && localStorage.getItem(ASKED) === 'yes')
+export const keeping = signal(settings.keep && read('device', 'keep') === 'yes')
 
 interface Kept {
   id: string
@@ -27,11 +27,10 @@ export async function forget(id: string): Promise<void> {
 /** With `false`, everything that was kept goes. */
 export async function setKeeping(wanted: boolean, now: Kept[]): Promise<void> {
   keeping.value = wanted
+  write('device', 'keep', wanted ? 'yes' : null)
   if (wanted) {
-    localStorage.setItem(ASKED, 'yes')
     for (const each of now) await keep(each)
   } else {
-    localStorage.removeItem(ASKED)
     await new Promise((resolve) => {
       const request = indexedDB.deleteDatabase(NAME)
       request.onsuccess = request.onerror = request.onblocked = resolve

@@ -71,7 +71,7 @@ function entry(name: string): Upload {
   return { name, share: signal(0), step: signal('uploading'), error: signal('') }
 }
 
-export async function textOf(store: string, file: string, abort: AbortSignal): Promise<string> {
-  const { data } = await get<{ data: { text: string }[] }>(`v1/vector_stores/${store}/files/${file}/content`, abort)
+export async function textOf(store: string, file: string): Promise<string> {
+  const { data } = await get<{ data: { text: string }[] }>(`v1/vector_stores/${store}/files/${file}/content`)
   return data.map((part) => part.text).join('\n')
 }

@@ -41,8 +41,8 @@ export function blocks(text: string): Token[] {
   return (marked.lexer(text) as TokensList).filter((token) => token.type !== 'space')
 }
 
-/** One block of the text; `[n]` marks up to `sources` become buttons (`data-source`), later ones stay text. */
-export function elements(block: Token, sources: number): DocumentFragment {
+/** One block of the text. `[n]` marks up to `sources` become buttons (`data-source`), later ones no more than marks; null: there are none. */
+export function elements(block: Token, sources: number | null): DocumentFragment {
   const html = marked.parser([block])
   const made = DOMPurify.sanitize(html, { ...ALLOWED, ALLOWED_TAGS: [...ALLOWED.ALLOWED_TAGS], ALLOWED_ATTR: [...ALLOWED.ALLOWED_ATTR] })
   for (const anchor of made.querySelectorAll('a')) {
@@ -52,7 +52,7 @@ export function elements(block: Token, sources: number): DocumentFragment {
   }
   for (const table of made.querySelectorAll('table')) table.replaceWith(scrolling(table.cloneNode(true) as HTMLElement, 'Table'))
   for (const pre of made.querySelectorAll('pre')) dress(pre)
-  cite(made, sources)
+  if (sources !== null) cite(made, sources)
   return made
 }
 

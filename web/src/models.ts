@@ -1,6 +1,7 @@
 import { signal } from '@preact/signals'
 import { get, type Refused } from './api'
 import { inWidget, settings } from './settings'
+import { read, write } from './storage'
 
 export interface Model {
   id: string
@@ -16,11 +17,9 @@ export const fault = signal<Refused | null>(null)
 /** Whether this gateway has documents of its visitors' own. */
 export const hasStores = signal(false)
 
-const NAME = 'rag-gateway.model'
-
 export function choose(id: string): void {
   chosen.value = id
-  if (!inWidget) sessionStorage.setItem(NAME, id)
+  write('tab', 'model', id)
 }
 
 export function description(): string {
@@ -33,7 +32,7 @@ export async function begin(wanted: string | null = settings.model): Promise<voi
   try {
     const { data } = await get<{ data: Model[] }>('v1/models')
     models.value = data.filter((model) => model.endpoints?.includes('chat.completions') ?? true)
-    const before = chosen.value || (inWidget ? null : sessionStorage.getItem(NAME))
+    const before = chosen.value || read('tab', 'model')
     const names = models.value.map((model) => model.id)
     chosen.value = [before, wanted, names[0]].find((name) => name && names.includes(name)) ?? ''
     standing.value = 'ready'

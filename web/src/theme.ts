@@ -1,10 +1,9 @@
 import { effect, signal } from '@preact/signals'
-import { inWidget } from './settings'
+import { read, write } from './storage'
 
 export type Theme = 'system' | 'light' | 'dark'
 
-const NAME = 'rag-gateway.theme'
-const written = inWidget ? null : localStorage.getItem(NAME)
+const written = read('device', 'theme')
 
 export const theme = signal<Theme>(written === 'light' || written === 'dark' ? written : 'system')
 
@@ -15,7 +14,5 @@ effect(() => {
 
 export function setTheme(wanted: Theme): void {
   theme.value = wanted
-  if (inWidget) return
-  if (wanted === 'system') localStorage.removeItem(NAME)
-  else localStorage.setItem(NAME, wanted)
+  write('device', 'theme', wanted === 'system' ? null : wanted)
 }

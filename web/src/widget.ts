@@ -22,7 +22,7 @@ interface Widget {
   const right = data.position !== 'left'
 
   const host = document.createElement('div')
-  const root = host.attachShadow({ mode: 'closed' })
+  const root = host.attachShadow({ mode: 'open' })
   const style = new CSSStyleSheet()
   style.replaceSync(`
     :host { all: initial; position: fixed; z-index: 2147483000; inset: auto ${right ? '20px' : 'auto'} 20px ${right ? 'auto' : '20px'}; }

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import pandas as pd
 import pytest
+from click.testing import CliRunner
 from gateway_process import free_port, until
 from redis_process import RedisProcess
 
@@ -20,9 +25,8 @@ from features.repository import Repository, WrongDefinitions, environment
 from features.rows import RowFault
 from features.store import FeastStore
 from features.vector import FeaturesUnavailable, WrongEntity
+from gateway.cli import main
 
-STAFF = Path("features/repo")
-SAMPLES = Path("features/sample_users.csv")
 SHOP = Path("tests/samples/shop")
 ADA = {
     "user_id": "ada",
@@ -45,10 +49,13 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def applied(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """Feast is started once for all of these tests: what it has applied lies in this folder."""
-    repository = Repository(SHOP, tmp_path_factory.mktemp("shop"))
-    repository.definitions(apply=True)
-    return repository
+    """Feast is started once for all of these tests, which open copies of what it has applied.
+
+    The registry knows its tables' file by name, and who applies a copy of it removes them from that: it is moved.
+    """
+    folder = tmp_path_factory.mktemp("shop")
+    Repository(SHOP, folder / "first").definitions(apply=True)
+    return Repository(SHOP, (folder / "first").rename(folder / "applied"))
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +87,14 @@ def server(applied: Repository, tmp_path_factory: pytest.TempPathFactory) -> Ite
             running.wait(30)
 
 
-def opened_over(applied: Repository, folder: Path, online: str) -> Repository:
+def elsewhere(applied: Repository, folder: Path, online: str = "repo", repo: Path = SHOP) -> Repository:
+    """What is applied, for another online store, without another start of Feast."""
     shutil.copytree(applied.data_dir, folder, dirs_exist_ok=True)
-    repository = Repository(SHOP, folder, online)
-    (folder / "applied").write_text(repository.fingerprint())
-    repository.definitions(apply=True)
+    repository = Repository(repo, folder, online)
+    fingerprint = repository.fingerprint()
+    known = (folder / "definitions.json").read_bytes().partition(b"\n")[2]
+    (folder / "definitions.json").write_bytes(fingerprint.encode() + b"\n" + known)
+    (folder / "applied").write_text(fingerprint)
     return repository
 
 
@@ -95,12 +105,7 @@ def shop(request: pytest.FixtureRequest, applied: Repository, tmp_path_factory: 
     if kind == "redis":
         online = request.getfixturevalue("redis_server").url[:-1] + "3"
     online = online or request.getfixturevalue("server")
-    folder = tmp_path_factory.mktemp(kind)
-    shutil.copytree(applied.data_dir, folder, dirs_exist_ok=True)
-    repository = Repository(SHOP, folder, online)
-    known = (folder / "definitions.json").read_bytes().partition(b"\n")[2]
-    (folder / "definitions.json").write_bytes(repository.fingerprint().encode() + b"\n" + known)
-    (folder / "applied").write_text(repository.fingerprint())
+    repository = elsewhere(applied, tmp_path_factory.mktemp(kind), online)
 
     async def fill() -> None:
         store = FeastStore.open(repository, deadline=20)
@@ -273,9 +278,9 @@ async def test_the_age_of_a_view_is_that_of_its_newest_value(store: FeastStore) 
     ],
 )
 async def test_a_row_that_does_not_fit_is_told_before_any_is_written(
-    applied: Repository, row: object, name: str | None, message: str
+    applied: Repository, row: object, name: str | None, message: str, tmp_path: Path
 ) -> None:
-    store = FeastStore.open(applied)
+    store = FeastStore.open(elsewhere(applied, tmp_path))
     with pytest.raises(RowFault) as told:
         await store.push("buyers_now", [{"user_id": "first", "tier": "gold"}, row])
     assert (told.value.row, told.value.name) == (1, name)
@@ -287,9 +292,8 @@ async def test_a_row_that_does_not_fit_is_told_before_any_is_written(
 async def test_what_the_registry_learns_is_known_after_a_look(applied: Repository, tmp_path: Path) -> None:
     """Somebody else applies another definition: reads go on, and a refresh brings it."""
     repo, data = tmp_path / "repo", tmp_path / "data"
-    shutil.copytree(SHOP, repo)
-    shutil.copytree(applied.data_dir, data)
-    store = FeastStore.open(Repository(repo, data))
+    shutil.copytree(SHOP, repo, ignore=shutil.ignore_patterns("__pycache__"))
+    store = FeastStore.open(elsewhere(applied, data, repo=repo))
     assert await store.refresh() is False
     await store.push("buyers_now", [ADA])
     text = (repo / "shop.py").read_text()
@@ -302,25 +306,28 @@ async def test_what_the_registry_learns_is_known_after_a_look(applied: Repositor
     assert {(await read).values["tier"] for read in reads} == {"gold"}
     assert (await store.read("extra", {"user_id": "ada"})).values == {"tier": "gold"}
     await store.aclose()
+    assert sorted(file.name for file in repo.iterdir()) == ["feature_store.yaml", "shop.py"], "definitions stay clean"
 
 
-async def test_samples_are_loaded_once_and_definitions_stay_clean(tmp_path: Path) -> None:
-    repo = tmp_path / "repo"
-    shutil.copytree(STAFF, repo, ignore=shutil.ignore_patterns("__pycache__"))
-    before = sorted(file.name for file in repo.iterdir())
-    repository = Repository(repo, tmp_path / "data")
+async def test_samples_are_loaded_once(applied: Repository, tmp_path: Path) -> None:
+    samples = tmp_path / "users.csv"
+    samples.write_text("user_id,tier,spent,orders,trusted\nkim,gold,12.5,3,true\nlee,,,,false\n")
+    repository = elsewhere(applied, tmp_path / "data")
     counts = []
     for _ in range(2):
         store = FeastStore.open(repository)
-        counts.append(await store.load_samples(SAMPLES))
-    assert counts == [3, 0]
-    assert (await store.read("staff_profile", {"user_id": "carla"})).values == {
-        "plan": "team",
-        "language": "de",
-        "expertise": "practitioner",
-    }
+        counts.append(await store.load_samples(samples))
+        told = await store.read("shop", {"user_id": "kim"})
+        lee = await store.read("shop", {"user_id": "lee"})
+        await store.aclose()
+    assert counts == [2, 0]
+    assert [told.values[name] for name in ("tier", "spent", "orders", "trusted")] == ["gold", 12.5, 3, True]
+    assert {name for name, value in lee.values.items() if value is not None} == {"trusted"}
+    samples.write_text("user,plan\nkim,gold\n")
+    store = FeastStore.open(repository)
+    with pytest.raises(FeaturesUnavailable, match="columns should be those of one push source"):
+        await store.load_samples(samples)
     await store.aclose()
-    assert sorted(file.name for file in repo.iterdir()) == before
 
 
 def test_a_repository_that_is_not_one_is_told(tmp_path: Path) -> None:
@@ -339,7 +346,7 @@ async def test_a_redis_that_hangs_or_is_gone_is_waited_for_no_longer_than_allowe
     applied: Repository, tmp_path: Path
 ) -> None:
     with RedisProcess(tmp_path / "redis") as redis:
-        store = FeastStore.open(opened_over(applied, tmp_path / "data", redis.url), deadline=0.3)
+        store = FeastStore.open(elsewhere(applied, tmp_path / "data", redis.url), deadline=0.3)
         await store.push("buyers_now", [ADA])
         assert (await store.read("shop", {"user_id": "ada"})).values["tier"] == "gold"
         redis.hang()
@@ -348,19 +355,14 @@ async def test_a_redis_that_hangs_or_is_gone_is_waited_for_no_longer_than_allowe
                 await store.read("shop", {"user_id": "ada"})
         finally:
             redis.wake()
-    with pytest.raises(FeaturesUnavailable, match="did not answer"):
+    with pytest.raises(FeaturesUnavailable):
         await store.read("shop", {"user_id": "ada"})
     await store.aclose()
 
 
 async def test_an_sqlite_file_that_somebody_holds_blocks_no_loop(applied: Repository, tmp_path: Path) -> None:
     """A reader of a locked file would wait for five seconds in its thread; who asks waits for the deadline alone."""
-    import sqlite3
-
-    shutil.copytree(applied.data_dir, tmp_path / "data")
-    repository = Repository(SHOP, tmp_path / "data")
-    (tmp_path / "data" / "applied").write_text(repository.fingerprint())
-    store = FeastStore.open(repository, deadline=0.2)
+    store = FeastStore.open(elsewhere(applied, tmp_path / "data"), deadline=0.2)
     holder = sqlite3.connect(tmp_path / "data" / "online.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:
@@ -370,3 +372,70 @@ async def test_an_sqlite_file_that_somebody_holds_blocks_no_loop(applied: Reposi
         holder.execute("COMMIT")
         holder.close()
         await store.aclose()
+
+
+@pytest.fixture(scope="module")
+def configured(applied: Repository, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration file whose data folder holds ada."""
+    folder = tmp_path_factory.mktemp("configured")
+    repository = elsewhere(applied, folder / "data" / "features", repo=SHOP.resolve())
+
+    async def fill() -> None:
+        store = FeastStore.open(repository)
+        await store.push("buyers_now", [ADA])
+        await store.aclose()
+
+    asyncio.run(fill())
+    file = folder / "gateway.yaml"
+    file.write_text(f"providers: {{extractive: {{kind: extractive}}}}\nfeatures: {{repo: {SHOP.resolve()}}}\n")
+    return file
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(main, ["features", *arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_the_command_line_lists_what_is_defined(configured: Path) -> None:
+    told = run("list", "--config", str(configured))
+    assert "shop: about user_id, product_id" in told
+    assert "push source talks_now: user_id, last_topics, questions, unhappy, last_model" in told
+    spent = next(line for line in told.splitlines() if line.split()[:1] == ["spent"])
+    assert spent.split()[1:4] == ["Float64", "EUR", "30d"]
+    assert json.loads(run("list", "--json", "--config", str(configured)))["project"] == "shop"
+
+
+def test_the_command_line_shows_somebodys_values(configured: Path) -> None:
+    told = run("show", "shop", "user_id=ada", "--config", str(configured))
+    assert next(line for line in told.splitlines() if line.startswith(" tier")).split()[:2] == ["tier", '"gold"']
+    assert "missing" in next(line for line in told.splitlines() if line.startswith(" price"))
+    values = json.loads(run("show", "shop", "user_id=ada", "--json", "--config", str(configured)))["values"]
+    assert values["spent"] == 1234.5
+    for wrong, said in ((("shop", "ada"), "is no JOIN_KEY=VALUE"), (("nope", "user_id=ada"), "no feature service")):
+        done = CliRunner().invoke(main, ["features", "show", *wrong, "--config", str(configured)])
+        assert (done.exit_code, said in done.output) == (1, True)
+
+
+async def test_the_command_line_brings_batch_values_online(applied: Repository, tmp_path: Path) -> None:
+    """The batch source's file has a newer row than what was pushed."""
+    repo = tmp_path / "repo"
+    shutil.copytree(SHOP, repo, ignore=shutil.ignore_patterns("__pycache__"))
+    at = datetime.now(UTC) - timedelta(minutes=5)
+    row = {name: [value] for name, value in ADA.items() if name != "joined"}
+    frame = pd.DataFrame({**row, "joined": [at], "event_timestamp": [at], "tier": ["platinum"]})
+    frame.to_parquet(repo / "buyers_now.parquet")
+    repository = elsewhere(applied, tmp_path / "data" / "features", repo=repo)
+    file = tmp_path / "gateway.yaml"
+    file.write_text("providers: {extractive: {kind: extractive}}\nfeatures: {repo: repo}\n")
+    command = [sys.executable, "-c", "from gateway.cli import main; main()", "features", "materialize"]
+    done = await asyncio.to_thread(
+        subprocess.run, [*command, "--config", str(file), "--view", "buyers"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    store = FeastStore.open(repository)
+    told = await store.read("shop", {"user_id": "ada"})
+    await store.aclose()
+    assert (told.values["tier"], told.values["likes"]) == ("platinum", ["tea", "books"])
+    wrong = CliRunner().invoke(main, ["features", "materialize", "--config", str(file), "--view", "byers"])
+    assert (wrong.exit_code, wrong.output.startswith("there is no feature view `byers`; there are buyers")) == (1, True)

@@ -42,9 +42,7 @@ class Filled:
         assert self.lake.open()
 
     def fill(self, **more: Any) -> int:
-        filling = Filling(
-            self.database, self.lake, self.contents, Signals(), keep_contents=self.keep_contents, **more
-        )
+        filling = Filling(self.database, self.lake, self.contents, Signals(), keep_contents=self.keep_contents, **more)
         total = 0
         while (filled := filling.step()) is not None:
             total += filled.calls

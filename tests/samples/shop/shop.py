@@ -74,7 +74,7 @@ talks = FeatureView(
 )
 
 
-@on_demand_feature_view(
+@on_demand_feature_view(  # type: ignore[untyped-decorator]  # Feast's has no types
     sources=[products, RequestSource(name="basket", schema=[Field(name="amount", dtype=Float64)])],
     schema=[Field(name="total", dtype=Float64)],
     mode="python",

@@ -23,7 +23,7 @@ function told({ status, code }: Fault): Told {
   if (code === 'model_not_found') {
     return { title: 'This model is not there for you', advice: 'Choose another one above.', icon: Alert, again: true }
   }
-  if (code === 'broken_off') {
+  if (code === 'broken_off' || status === 200) {
     return { title: 'The answer broke off', advice: 'What came before is above, as far as it came.', icon: Alert, again: true }
   }
   if (status === 0) return { title: 'No answer', advice: 'Check your connection, then try again.', icon: Alert, again: true }
@@ -38,7 +38,7 @@ export function FaultCard({ answer, fault, last }: { answer: Answer; fault: Faul
   const { title, advice, icon: Icon, again } = told(fault)
   const left = useSecondsUntil(fault.retryAt)
   return (
-    <div class="fault" role="alert">
+    <div class={Icon === Alert ? 'fault' : 'fault mild'} role="alert">
       <Icon size={20} />
       <div>
         <h3>{title}</h3>

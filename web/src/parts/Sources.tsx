@@ -1,8 +1,10 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import type { ComponentChildren } from 'preact'
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { explain, type Call } from '../calls'
 import type { Answer } from '../conversations'
-import { claims, evidence, located } from '../evidence'
+import { claims, highlight, located } from '../evidence'
 import { textOf } from '../knowledge'
+import { blocks, elements } from '../markdown'
 import { inWidget } from '../settings'
 import type { Source } from '../stream'
 
@@ -34,21 +36,27 @@ interface CardProps {
 
 function Card({ source, n, opened, passage, claim }: CardProps) {
   const place = useRef<HTMLLIElement>(null)
+  const [whole, setWhole] = useState(opened)
   useEffect(() => {
     if (!opened) return
-    place.current!.scrollIntoView({ block: 'start', behavior: matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth' })
-    place.current!.querySelector<HTMLElement>('h3')!.focus({ preventScroll: true })
+    setWhole(true)
+    const card = place.current!
+    const still = matchMedia('(prefers-reduced-motion: reduce)').matches
+    card.closest('.scroll')!.scrollTo({ top: card.offsetTop - 8, behavior: still ? 'auto' : 'smooth' })
+    card.querySelector('button')!.focus({ preventScroll: true })
   }, [opened])
   const heading = (source.title || source.document_id).split(' > ')
   const web = /^https?:\/\//.test(source.url ?? '')
   return (
-    <li ref={place} class={opened ? 'source opened' : 'source'}>
-      <h3 tabIndex={-1}>
-        <b aria-hidden="true">{n}</b>
-        <span>
-          <span class="hidden">Source {n}: </span>
-          {heading.at(-1)}
-        </span>
+    <li ref={place} class={`source${whole ? ' whole' : ''}${opened ? ' opened' : ''}`}>
+      <h3>
+        <button type="button" aria-expanded={whole} onClick={() => setWhole(!whole)}>
+          <b aria-hidden="true">{n}</b>
+          <span>
+            <span class="hidden">Source {n}: </span>
+            {heading.at(-1)}
+          </span>
+        </button>
       </h3>
       <p class="where">
         {heading.length > 1 && <>{heading.slice(0, -1).join(' › ')} · </>}
@@ -61,37 +69,40 @@ function Card({ source, n, opened, passage, claim }: CardProps) {
         )}{' '}
         · match {score(source.score)}
       </p>
-      <Passage text={passage ?? source.quote} claim={claim} cut={passage === null && source.quote.length >= 300} />
-      {!inWidget && <WholeDocument source={source} passage={passage ?? source.quote} />}
+      <Document source={source} passage={passage ?? source.quote}>
+        <Passage text={passage ?? source.quote} claim={claim} cut={passage === null && source.quote.length >= 300} />
+      </Document>
     </li>
   )
 }
 
 function Passage({ text, claim, cut }: { text: string; claim: string; cut: boolean }) {
-  return (
-    <blockquote class="passage">
-      {evidence(text.trim(), claim).map((part, order) => (part.marked ? <mark key={order}>{part.text}</mark> : part.text))}
-      {cut && '…'}
-    </blockquote>
-  )
+  const place = useRef<HTMLQuoteElement>(null)
+  useLayoutEffect(() => {
+    const shown = blocks(cut ? `${text.trim()}…` : text.trim())
+    if (shown[0]?.type === 'heading' && shown.length > 1) shown.shift() // it stands above
+    place.current!.replaceChildren(...shown.map((block) => elements(block, null)))
+    highlight(place.current!, claim)
+  }, [text, claim, cut])
+  return <blockquote class="passage prose" ref={place} />
 }
 
-/** A file of a vector store can be read whole; its passage stands out in it. */
-function WholeDocument({ source, passage }: { source: Source; passage: string }) {
+/** The passage (`children`); a file of a vector store can be read whole, and the passage stands out in it. */
+function Document({ source, passage, children }: { source: Source; passage: string; children: ComponentChildren }) {
   const [text, setText] = useState<string | null>(null)
   const [fault, setFault] = useState('')
-  const mark = useRef<HTMLElement>(null)
+  const box = useRef<HTMLDivElement>(null)
   const [store, file] = source.document_id.split('/')
-  useEffect(() => mark.current?.scrollIntoView({ block: 'center' }), [text])
-  if (!store?.startsWith('vs_') || !file) return null
+  useEffect(() => {
+    const mark = box.current?.querySelector('mark')
+    if (mark) box.current!.scrollTop = mark.offsetTop - 40
+  }, [text])
+  if (inWidget || !store?.startsWith('vs_') || !file) return <>{children}</>
   if (text === null) {
     return (
       <>
-        <button
-          type="button"
-          class="link"
-          onClick={() => textOf(store, file, new AbortController().signal).then(setText, (failure: Error) => setFault(failure.message))}
-        >
+        {children}
+        <button type="button" class="link" onClick={() => textOf(store, file).then(setText, (failure: Error) => setFault(failure.message))}>
           Show it in the document
         </button>
         {fault && <p class="field-fault">{fault}</p>}
@@ -100,9 +111,9 @@ function WholeDocument({ source, passage }: { source: Source; passage: string })
   }
   const [from, to] = located(text, passage)
   return (
-    <div class="document" tabIndex={0} role="region" aria-label="The document">
+    <div class="document" ref={box} tabIndex={0} role="region" aria-label="The document">
       {text.slice(0, from)}
-      <mark ref={mark}>{text.slice(from, to)}</mark>
+      <mark>{text.slice(from, to)}</mark>
       {text.slice(to)}
     </div>
   )

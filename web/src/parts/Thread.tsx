@@ -1,5 +1,5 @@
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
-import { Answer, current, running, say, told, type Turn } from '../conversations'
+import { Answer, current, say, told, type Turn } from '../conversations'
 import { chosen, description, models } from '../models'
 import { settings } from '../settings'
 import { Question } from './Question'
@@ -14,6 +14,7 @@ export function Thread({ greeting = settings.greeting }: { greeting?: string }) 
   const inner = useRef<HTMLDivElement>(null)
   const [away, setAway] = useState(false)
   const follows = useRef(true)
+  const top = useRef(0)
 
   useLayoutEffect(() => {
     follows.current = true
@@ -22,9 +23,10 @@ export function Thread({ greeting = settings.greeting }: { greeting?: string }) 
 
   useEffect(() => {
     const watcher = new ResizeObserver(() => {
-      const element = box.current!
-      if (follows.current && running.peek()) element.scrollTop = element.scrollHeight
-      setAway(left(element) > NEAR)
+      const element = box.current
+      if (!element) return // it has gone meanwhile
+      if (follows.current) element.scrollTop = element.scrollHeight
+      setAway(!follows.current && left(element) > NEAR)
     })
     watcher.observe(inner.current!)
     return () => watcher.disconnect()
@@ -37,11 +39,16 @@ export function Thread({ greeting = settings.greeting }: { greeting?: string }) 
         ref={box}
         tabIndex={-1}
         onScroll={() => {
-          follows.current = left(box.current!) <= NEAR
+          // Only who scrolls up leaves the end: what is written meanwhile may have made it distant by itself.
+          const up = box.current!.scrollTop < top.current
+          top.current = box.current!.scrollTop
+          if (left(box.current!) <= NEAR) follows.current = true
+          else if (up) follows.current = false
           setAway(!follows.current)
         }}
       >
         <div class="measure" ref={inner}>
+          {turns.length > 0 && <h1 class="hidden">{current.value.title.value}</h1>}
           {turns.length === 0 ? <Welcome greeting={greeting} /> : turns.map((turn, order) => <OneTurn key={turn.id} turns={turns} order={order} turn={turn} />)}
         </div>
       </div>

@@ -1,7 +1,7 @@
 import { choose, chosen, models } from '../models'
 import { begin } from '../conversations'
 import { sidebar } from '../panel'
-import { Menu, Plus } from './icons'
+import { Chevron, Menu, Plus } from './icons'
 
 export function TopBar() {
   return (
@@ -13,13 +13,16 @@ export function TopBar() {
         Model
       </label>
       {models.value.length > 0 && (
-        <select id="model" value={chosen.value} onChange={(event) => choose(event.currentTarget.value)}>
-          {models.value.map((model) => (
-            <option key={model.id} value={model.id}>
-              {model.id}
-            </option>
-          ))}
-        </select>
+        <span class="picker">
+          <select id="model" value={chosen.value} onChange={(event) => choose(event.currentTarget.value)}>
+            {models.value.map((model) => (
+              <option key={model.id} value={model.id}>
+                {model.id}
+              </option>
+            ))}
+          </select>
+          <Chevron size={16} />
+        </span>
       )}
       <span class="grow" />
       <button type="button" class="act narrow-only" aria-label="New conversation" onClick={begin}>

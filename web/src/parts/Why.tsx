@@ -46,7 +46,7 @@ export function Why({ answer }: { answer: Answer }) {
             {call.passages.map((passage) => (
               <li key={passage.n}>
                 <button type="button" class="given" onClick={() => show({ kind: 'sources', answer, n: passage.n, question: '' })}>
-                  <b aria-hidden="true">{passage.n}</b> <span>{passage.title || passage.document_id}</span>
+                  <b aria-hidden="true">{passage.n}</b> <span>{passage.heading?.at(-1) ?? passage.title ?? passage.document_id}</span>
                   {passage.score !== undefined && <span class="soft">{passage.score.toFixed(2)}</span>}
                 </button>
               </li>
@@ -102,7 +102,10 @@ function summary(call: Call): string {
 }
 
 function Times({ call }: { call: Call }) {
-  const stages = call.stages ?? []
+  const first = call.timings?.first_chunk_ms
+  const total = call.timings?.total_ms
+  const stages: { name: string; start_ms: number; ms: number; after?: boolean }[] = [...(call.stages ?? [])]
+  if (first && total && total - first >= 1) stages.push({ name: 'writing the answer', start_ms: first, ms: total - first, after: true })
   const whole = Math.max(call.timings?.total_ms ?? 0, ...stages.map((stage) => stage.start_ms + stage.ms), 0.001)
   if (stages.length === 0) return null
   return (
@@ -121,7 +124,10 @@ function Times({ call }: { call: Call }) {
             <tr key={order}>
               <th scope="row">{stage.name.replaceAll('_', ' ')}</th>
               <td class="track">
-                <i style={{ left: `${(stage.start_ms / whole) * 100}%`, width: `max(2px, ${(stage.ms / whole) * 100}%)` }} />
+                <i
+                  class={stage.after ? 'after' : ''}
+                  style={{ left: `${(stage.start_ms / whole) * 100}%`, width: `max(2px, ${(stage.ms / whole) * 100}%)` }}
+                />
               </td>
               <td>{duration(stage.ms)}</td>
             </tr>

@@ -14,9 +14,11 @@ from features.vector import FeatureValue, FeatureVector
 from gateway.cache.answers import AnswerCache
 from gateway.cache.memory import MemoryEntries
 from gateway.cache.protocol import Purge
+from gateway.entities import EntityTemplate
 from gateway.pipeline import Pipeline
 from gateway.prompts.library import TemplateLibrary
-from gateway.stages.preparation import FeatureStage, RetrievalStage
+from gateway.stages.features import FeatureStage
+from gateway.stages.preparation import RetrievalStage
 from gateway.stages.rendering import PromptStage
 from retrieval.passages import Passage
 
@@ -41,7 +43,7 @@ class Stores:
     documents: list[Passage] = field(default_factory=lambda: [LEAVE])
     readers: dict[str, set[str | None]] = field(default_factory=dict)
 
-    async def read(self, service: str, entity: Mapping[str, str]) -> FeatureVector:
+    async def read(self, service: str, entity: Mapping[str, str], max_age: object = None) -> FeatureVector:
         return FeatureVector(service, entity, self.values.get(entity["user_id"], {}), (), self.labels)
 
     async def find(self, query: str, *, user: str | None, **_: Any) -> list[Passage]:
@@ -67,7 +69,7 @@ class Model:
             "m",
             frozenset({"chat.completions"}),
             _Calls(self.upstream),
-            FeatureStage(self.stores, "staff", "user_id", 1.0, "continue"),
+            FeatureStage(self.stores, "staff", {"user_id": EntityTemplate.parse("{user}")}, 1.0, "continue"),
             RetrievalStage(self.stores, "handbook", 3, None, 1.0, "refuse"),
             prompt=self.prompt,
             cache=cache,

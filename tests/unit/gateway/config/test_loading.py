@@ -225,13 +225,13 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
         ),
         pytest.param(
             MOCK + "models: {a: {targets: [mock/x], prompt: handbook}}\n",
-            "2:33: models.a.prompt: should be NAME@VERSION, like handbook@1",
+            "2:33: models.a.prompt: should be NAME@VERSION or NAME@LABEL, like handbook@1 or handbook@production",
             id="a prompt without version",
         ),
         pytest.param(
-            MOCK + "models: {a: {targets: [mock/x], prompt: handbok@1}}\n",
-            "2:33: models.a.prompt: is not in the prompts folder; allowed: handbook@1; did you mean `handbook@1`?",
-            id="an unknown prompt",
+            MOCK + "models: {a: {targets: [mock/x], summary: {model: mock/x}}}\n",
+            "2:34: models.a.summary: sums up what has no room in a prompt template: name one with `prompt`",
+            id="a summary without prompt",
         ),
         pytest.param(
             MOCK + "models: {a: {targets: [mock/x], features: {service: s}}}\n",
@@ -279,7 +279,8 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
         ),
         pytest.param(
             MOCK + "features: {repo: x, online_store: mysql://h}\n",
-            "2:21: features.online_store: the online store is sqlite, or a redis:// URL",
+            "2:21: features.online_store: the online store is repo, sqlite, a redis:// URL, or a feature server's http:// URL "
+            "without credentials",
             id="an unknown store",
         ),
         pytest.param(

@@ -133,6 +133,9 @@ def test_what_is_told_of_a_call(begin: Begin) -> None:
             "ms": 12.346,
             "upstream_id": None,
             "residency": "external",
+            "start_ms": None,
+            "usage": told["usage"],
+            "cost": None,
         }
     ]
     assert told["guardrails"][0]["findings"] == [{"kind": "EMAIL_ADDRESS", "start": 1, "end": 5, "score": 1.0}]

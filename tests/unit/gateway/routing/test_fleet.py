@@ -62,3 +62,16 @@ def test_a_change_that_fails_leaves_all_as_it_was() -> None:
     assert again.line is first
     assert again.circuit is before.circuit
     assert fleet.retired() == []
+
+
+def test_names_that_callers_make_up_do_not_make_it_grow() -> None:
+    fleet, made = Fleet(), line()
+    fleet.prices.configure({"gpu": settings(1.0)})
+    for number in range(6_000):
+        target = Target("gpu", f"made-up-{number}")
+        fleet.candidate(target, made, Patience(), Traits(), named=False)
+        assert fleet.prices.known(target) is not None
+    assert len(fleet.circuits()) == 2_000
+    assert len(fleet.prices._known) == 5_000
+    fleet.candidate(TARGET, made, Patience(), Traits())
+    assert "gpu/tiny" in fleet.circuits()

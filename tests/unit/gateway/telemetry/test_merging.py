@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.telemetry.merging import How, Totals, snapshot
 
-HOW: dict[str, How] = {"dropped": "sum", "revision": "max", "memory": "each"}
+HOW: dict[str, How] = {"dropped": "sum", "revision": "max", "well": "min", "memory": "each"}
 
 
 class Process:
@@ -20,6 +20,7 @@ class Process:
         self.running = Gauge("running", "Now.", registry=registry)
         self.dropped = Gauge("dropped", "Lost.", registry=registry)
         self.revision = Gauge("revision", "The newest.", registry=registry)
+        self.well = Gauge("well", "Whether all is.", registry=registry)
         self.memory = Gauge("memory", "Bytes.", registry=registry)
 
     def told(self) -> object:
@@ -46,7 +47,7 @@ def test_counters_and_histograms_are_added_gauges_as_they_say() -> None:
     for process, count in ((one, 1), (two, 2)):
         process.calls.labels("a").inc(count)
         process.seconds.observe(count - 0.5)
-        for gauge in (process.running, process.dropped, process.revision, process.memory):
+        for gauge in (process.running, process.dropped, process.revision, process.well, process.memory):
             gauge.set(count)
     two.calls.labels("b").inc(7)
     put(totals, 1, one)
@@ -55,7 +56,7 @@ def test_counters_and_histograms_are_added_gauges_as_they_say() -> None:
         "calls_total model=a": 3, "calls_total model=b": 7,
         "seconds_bucket le=1.0": 1, "seconds_bucket le=2.0": 2, "seconds_bucket le=+Inf": 2,
         "seconds_count": 2, "seconds_sum": 2,
-        "running": 3, "dropped": 3, "revision": 2, "memory worker=1": 1, "memory worker=2": 2,
+        "running": 3, "dropped": 3, "revision": 2, "well": 1, "memory worker=1": 1, "memory worker=2": 2,
     }  # fmt: skip
 
 

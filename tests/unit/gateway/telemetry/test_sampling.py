@@ -1,0 +1,124 @@
+"""Which calls become spans."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.chat import ChatRequest
+from gateway.config.telemetry import Traces
+from gateway.exchange import Exchange
+from gateway.runtime import Gateway
+from gateway.telemetry.sampling import Sampler
+from gateway.values import Caller
+
+
+def sampler(**settings: Any) -> Sampler:
+    return Sampler(Traces.model_validate({"console": True, **settings}))
+
+
+def call(model: str = "plain", tenant: str = "a", key: str = "k", flags: str | None = None) -> Exchange:
+    exchange = Exchange("chat.completions")
+    exchange.model, exchange.caller = model, Caller(key, tenant, key_id="key_1")
+    if flags is not None:
+        exchange.trace_parent, exchange.trace_flags = "b7ad6b7169203331", flags
+    return exchange
+
+
+def ended(exchange: Exchange, outcome: str = "ok", seconds: float = 0.0) -> Exchange:
+    exchange.outcome = outcome
+    exchange.ended = exchange.started + int(seconds * 1e9)
+    return exchange
+
+
+def test_a_share_of_calls_is_kept() -> None:
+    quarter = sampler(sample=0.25)
+    kept = sum(quarter.flags(call()) == "01" for _ in range(2000))
+    assert 400 < kept < 600
+
+
+def test_every_process_decides_the_same_of_one_trace() -> None:
+    exchanges = [call() for _ in range(200)]
+    one, other = sampler(sample=0.5), sampler(sample=0.5)
+    assert [one.flags(exchange) for exchange in exchanges] == [other.flags(exchange) for exchange in exchanges]
+
+
+@pytest.mark.parametrize(
+    ("exchange", "flags"),
+    [
+        (call("handbook"), "01"),
+        (call("handbook", tenant="quiet"), "00"),
+        (call("other"), "00"),
+        (call("other", key="ci"), "01"),
+        (call("other", tenant="b", key="ci"), "00"),
+    ],
+)
+def test_the_first_rule_that_is_about_a_call_decides(exchange: Exchange, flags: str) -> None:
+    rules = [
+        {"when": {"tenant": "quiet"}, "sample": 0},
+        {"when": {"model": ["handbook", "guide"]}, "sample": 1},
+        {"when": {"key": "ci", "tenant": ["a", "c"]}, "sample": 1},
+    ]
+    assert sampler(sample=0.0, rules=rules).flags(exchange) == flags
+
+
+def test_a_key_is_named_by_its_id_too() -> None:
+    rules = [{"when": {"key": "key_1"}, "sample": 1}]
+    assert sampler(sample=0.0, rules=rules).flags(call()) == "01"
+
+
+@pytest.mark.parametrize(("parent", "flags"), [("honour", ("01", "00")), ("ignore", ("00", "00"))])
+def test_a_callers_own_decision_counts_where_it_is_honoured(parent: str, flags: tuple[str, str]) -> None:
+    made = sampler(sample=0.0, parent=parent)
+    assert (made.flags(call(flags="01")), made.flags(call(flags="00"))) == flags
+
+
+def test_what_went_wrong_or_took_long_is_kept_whatever_was_decided() -> None:
+    made = sampler(sample=0.0)
+    outcomes = [("ok", 0.0), ("cancelled", 0.0), ("error", 0.0), ("blocked", 0.0), ("ok", 11.0)]
+    assert [made.keeps(ended(call(flags="00"), *told)) for told in outcomes] == [False, False, True, True, True]
+    off = sampler(sample=0.0, keep={"errors": False, "blocked": False, "slow": "off"})
+    assert not any(off.keeps(ended(call(flags="00"), *told)) for told in outcomes)
+
+
+def test_a_flood_of_errors_is_not_kept_whole() -> None:
+    made = sampler(sample=0.0, keep={"a_second": 10})
+    first = call()
+    kept = []
+    for order in range(1000):
+        exchange = call()
+        exchange.outcome, exchange.ended = "error", first.started + order * 1_000_000  # a thousand in a second
+        kept.append(made.keeps(exchange))
+    assert all(kept[:10])
+    assert 18 <= sum(kept) <= 21
+
+
+def test_a_call_that_is_kept_keeps_the_settings_of_its_request_and_no_other_does() -> None:
+    made = sampler(sample=0.0)
+    given = ChatRequest(b'{"model":"m","messages":[{"role":"user","content":"secret"}],"temperature":0.5}').fields
+    good, bad = ended(call(flags="00")), ended(call(flags="00"), "error")
+    for exchange in (good, bad):
+        exchange.given = given
+        made.settled(exchange)
+    assert (good.parameters, good.given) == (None, None)
+    assert (bad.parameters, bad.given) == ({"temperature": b"0.5"}, None)
+
+
+@pytest.mark.parametrize(("sample", "flags"), [(1.0, "01"), (0.0, "00"), (None, "00")])
+def test_the_provider_is_told_of_a_span_that_will_be_exported(sample: float | None, flags: str) -> None:
+    made = sampler(sample=sample) if sample is not None else None
+    gateway = Gateway(None, SimpleNamespace(strict=False), None, None, 0, made)  # type: ignore[arg-type]  # play no part here
+    request = ChatRequest(b'{"model":"m","messages":[{"role":"user","content":"hi"}]}')
+    exchange = Exchange("chat.completions")
+    gateway.sample(request, exchange)
+    assert exchange.trace_flags == flags
+    called = call(flags="01")
+    own = called.span_id
+    gateway.sample(request, called)
+    assert called.trace_flags == "01"
+    assert called.span_id == ("b7ad6b7169203331" if sample is None else own)
+    # Where no span is made, each try is told of the caller's own.
+    first, second = (called.attempt(SimpleNamespace(label="x")).span_id for _ in range(2))  # type: ignore[arg-type]
+    assert (first == second == "b7ad6b7169203331") is (sample is None)
