@@ -145,8 +145,9 @@ def greet(gateway: Gateway, host: str, port: int) -> None:
     log.info("listening on %s, %d public models", url, len(names))
     if sys.stderr.isatty():
         first = names[0] if names else "provider/model"
+        page = f"  Chat in the browser: {url}/\n" if gateway.revision.configuration.page.enabled else ""
         print(
-            f"\n  rag-gateway answers at {url}/v1   (documentation: {url}/docs)\n\n"
+            f"\n  rag-gateway answers at {url}/v1   (documentation: {url}/docs)\n{page}\n"
             f'  .venv/bin/rag-gateway ask "How do I add a provider?"\n'
             f"  curl {url}/v1/chat/completions -H 'content-type: application/json' \\\n"
             f'    -d \'{{"model": "{first}", "messages": [{{"role": "user", "content": "What is a guardrail?"}}]}}\'\n\n'

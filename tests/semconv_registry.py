@@ -96,8 +96,8 @@ def faults(span: Any) -> list[str]:
     in_process = told.get("gen_ai.provider.name") in ("extractive", "local_embeddings")
     if kind is not None and span.kind != _KINDS[kind] and not in_process:
         found.append(f"is of kind {span.kind}, not {kind}")
-    if (name := _name(told)) is not None and span.name != name:
-        found.append(f"should be named {name!r}")
+    if (title := _name(told)) is not None and span.name != title:
+        found.append(f"should be named {title!r}")
     return [f"{span.name} ({group}): {fault}" for fault in found]
 
 

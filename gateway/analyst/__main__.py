@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -37,7 +38,12 @@ def main() -> None:
             ending.set()
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
-    Rounds(msgspec.json.decode(line, type=Settings), tell, ending).run()
+    try:
+        rounds = Rounds(msgspec.json.decode(line, type=Settings), tell, ending)
+    except (ValueError, ImportError) as fault:
+        logging.getLogger("gateway.analyst").error("the lake can't be filled: %s", fault)
+        sys.exit(1)
+    rounds.run()
 
 
 if __name__ == "__main__":

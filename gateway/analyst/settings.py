@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -55,6 +56,10 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def settings_of(configuration: Configuration) -> Settings:
+    """Raises ImportError for a library that is not installed: its process would only die of it, again and again."""
+    for library in ("pyarrow", "duckdb", "scipy") if configuration.drift is not None else ("pyarrow",):
+        if find_spec(library) is None:
+            raise ModuleNotFoundError(f"No module named {library!r}", name=library)
     records, lake, drift = configuration.records, configuration.lake, configuration.drift
     assert lake is not None, "asked only where there is a lake"
     assert records.url is not None, "loading fills in the default"

@@ -94,7 +94,7 @@ def router(
         partials = dict(shelf().partials) if not tenant else {}
 
         def make(version: int) -> tuple[str, str]:
-            whole = whole_source(source, partials)
+            whole = whole_source(source, partials, f"{name}@{version}")
             return whole, read_template(whole, name, version, f"{name}@{version}", {}, tenant=tenant).content_hash
 
         try:

@@ -309,7 +309,7 @@ def router(gateway: Gateway, knowledge: VectorStores) -> APIRouter:
             "id": store.id,
             "object": "vector_store",
             "created_at": store.created_at,
-            "name": store.name,
+            "name": store.name or "",  # OpenAI's type has no null here
             "usage_bytes": sum(each.usage_bytes for each in files),
             "file_counts": counts,
             "status": status,

@@ -69,6 +69,15 @@ def check_features(loaded: Loaded, *, apply: bool = False) -> None:
         raise ConfigError(sorted(faults, key=lambda fault: (fault.line, fault.column)))
 
 
+# What a template's front matter calls a type, as the beginnings of Feast's own names.
+_TYPES = {
+    "string": ("String", "UnixTimestamp", "Uuid"),
+    "number": ("Float", "Int", "Decimal"),
+    "integer": ("Int",),
+    "boolean": ("Bool",),
+}
+
+
 class _Anything(dict[str, str]):
     """The environment of a text that was expanded before: only its places are asked for now."""
 
@@ -161,13 +170,22 @@ class _Check:
             library = TemplateLibrary.load(folder)
         except TemplateFault:
             return  # whoever compiles it says so
-        features = {service.called(feature) for feature in service.features}
+        features = {service.called(feature): feature for feature in service.features}
         for reference in sorted(str(each) for each in references):
             template = library.templates.get(reference)
             for name in template.defaults if template is not None else ():
                 if name not in features:
                     said = f"the template {reference} uses `{name}`, which is no feature of `{service.name}`"
                     yield self._fault((*path, "service"), said, features)
+            for name, declared in template.front.features.items() if template is not None else ():
+                if (feature := features.get(name)) is None:
+                    continue
+                if declared.type is not None and not feature.type.startswith(_TYPES[declared.type]):
+                    said = f"the template {reference} takes `{name}` for {declared.type}, and it is {feature.type}"
+                    yield self._fault((*path, "service"), said)
+                elif declared.unit and feature.unit and declared.unit != feature.unit:
+                    said = f"the template {reference} takes `{name}` in {declared.unit}, and it is in {feature.unit}"
+                    yield self._fault((*path, "service"), said)
 
     def _from_calls(self, path: Path) -> Iterator[ConfigFault]:
         from gateway.feature_events import FITS

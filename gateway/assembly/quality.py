@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 class QualityService:
     """Judges nothing, and imports nothing for it, before `watch` is first asked for."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lake: bool = False) -> None:
+        """`lake`: what is judged is told to it."""
         self._database = database
+        self._lake = lake
         self._judges: QualityJudges | None = None
         self._wanted = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -44,7 +46,7 @@ class QualityService:
         }
         sampling = Sampling(asked.sample, {name: known[name]() for name in asked.measures}, by.name)
         if self._judges is None:
-            self._judges = QualityJudges(QualityStore(self._database))
+            self._judges = QualityJudges(QualityStore(self._database, lake=self._lake))
             if self._metrics is not None:
                 self._judges.tell(self._metrics)
             if self._loop is not None:  # a reload compiles in a thread

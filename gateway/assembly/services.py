@@ -115,7 +115,8 @@ def open_services(configuration: Configuration) -> Services:
     """Nothing is started or opened yet: `runs` does that, in the server's loop. Raises ValueError for a wrong URL."""
     assert configuration.records.url is not None, "loading fills in the default"
     database, state = Database(configuration.records.url), _state(configuration)
-    quality, prompts = QualityService(database), open_templates(configuration, database)
+    quality = QualityService(database, lake=configuration.lake is not None)
+    prompts = open_templates(configuration, database)
     keys = StoredKeys(KeyStore(database), grace=configuration.access.key_grace)
     counting, caches = open_counting(configuration, database, state), open_caches(configuration, state)
     if configuration.retrieval is None and configuration.features is None:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import datetime
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 
 from gateway.lake.filling import day_of
 from gateway.lake.lake import Lake
 from gateway.records.database import Database
-from gateway.records.lake_queue import tell_calls, tell_feedback
-from gateway.records.schema import calls, feedback, lake_queue
+from gateway.records.lake_queue import tell_again, tell_calls, tell_feedback
+from gateway.records.schema import calls, feedback, lake_queue, quality
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class CatchingUp:
         for day, tenant, count in self._days():
             if count != in_lake[day, tenant]:
                 found += self._catch_up(day, tenant)
-        found += self._catch_up_feedback()
+        found += self._catch_up_feedback() + self._catch_up_quality()
         if found:
             log.info("the lake catches up with %d records", found)
         return found
@@ -79,20 +80,36 @@ class CatchingUp:
         return len(ids)
 
     def _catch_up_feedback(self) -> int:
-        with self._database.reading() as connection:
-            missing = dict.fromkeys(connection.scalars(select(feedback.c.id).order_by(feedback.c.id)))
-        with self._database.reading() as connection:
-            for body in connection.scalars(select(lake_queue.c.body).where(lake_queue.c.kind == "feedback")):
-                for number in _decode(body):
-                    missing.pop(number, None)
-        for file in self._lake.manifest.live("feedback"):
-            for table in self._lake.read(file, ["feedback_id"]):
-                for number in table.column("feedback_id").to_pylist():
-                    missing.pop(number, None)
+        stored = select(feedback.c.id).order_by(feedback.c.id)
+        missing = self._missing("feedback", stored, "feedback_id", lambda row: row[0])
         for number in missing:
             with self._lake.manifest.holding() as connection:
                 tell_feedback(connection, number)
         return len(missing)
+
+    def _catch_up_quality(self) -> int:
+        stored = select(quality.c.call_id, quality.c.measure)
+        missing = self._missing("quality", stored, "call_id", lambda row: f"{row[0]} {row[1]}", "measure")
+        for start in range(0, len(missing), _GROUP):
+            with self._lake.manifest.holding() as connection:
+                tell_again(connection, "quality", missing[start : start + _GROUP])
+        return len(missing)
+
+    def _missing(
+        self, table: str, stored: Select[Any], column: str, name: Callable[[Any], Any], *more: str
+    ) -> list[Any]:
+        """What is stored, by its name in the queue, and neither waits there nor is in the lake."""
+        with self._database.reading() as connection:
+            missing = dict.fromkeys(name(row) for row in connection.execute(stored))
+        with self._database.reading() as connection:
+            for body in connection.scalars(select(lake_queue.c.body).where(lake_queue.c.kind == table)):
+                for one in _decode(body):
+                    missing.pop(one, None)
+        for file in self._lake.manifest.live(table):
+            for rows in self._lake.read(file, [column, *more]):
+                for row in zip(*[rows.column(one).to_pylist() for one in (column, *more)], strict=True):
+                    missing.pop(name(row), None)
+        return list(missing)
 
 
 def _begin_of(day: str) -> int:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime
 import logging
+import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, and_, delete, or_, select, update
 
 from gateway.lake.lake import Lake
 from gateway.lake.manifest import new_file
@@ -22,7 +23,7 @@ from gateway.lake.vectors import Sampler
 from gateway.records.calls import place_of
 from gateway.records.contents import Contents
 from gateway.records.database import Database
-from gateway.records.schema import calls, feedback, lake_queue
+from gateway.records.schema import calls, feedback, lake_queue, quality
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ _AS_OBJECTS = 2_000  # of them before they become columns
 _MOST_BYTES = 32_000_000  # of records, as the store has them, that one change holds in memory
 _PAGE = 200  # rows of one query: with recorded content, each may be megabytes
 _ENTRIES = 2_000  # of the queue, read at a time
+_JUDGED_AFTER = 60 * 10**9  # ns for which a judgement waits: whose call it is about is known once that is stored
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -121,7 +123,8 @@ class Filling:
 
     def _gathered(self) -> _Batch:
         batch = _Batch()
-        kinds = lake_queue.c.kind.in_(("calls", "feedback"))
+        settled = lake_queue.c.at < time.time_ns() - _JUDGED_AFTER
+        kinds = or_(lake_queue.c.kind.in_(("calls", "feedback")), and_(lake_queue.c.kind == "quality", settled))
         with self._database.reading() as connection:
             entries = connection.execute(
                 select(lake_queue.c.id, lake_queue.c.kind, lake_queue.c.body)
@@ -129,9 +132,11 @@ class Filling:
                 .order_by(lake_queue.c.id)
                 .limit(_ENTRIES)
             ).all()
+        takes: dict[str, Callable[[_Batch, Sequence[Any]], None]]
+        takes = {"calls": self._take_calls, "feedback": self._take_feedback, "quality": self._take_quality}
         for entry in entries:
             ids = list(dict.fromkeys(_decode(entry.body)))
-            take = self._take_calls if entry.kind == "calls" else self._take_feedback
+            take = takes[entry.kind]
             for begin in range(0, len(ids), _PAGE):
                 if batch.full:
                     batch.left[entry.id] = ids[begin:]
@@ -174,6 +179,19 @@ class Filling:
                 "call_user": kept["call_user"], "given_at": kept["at"] // 1000, "score": kept["score"],
                 "label": kept["label"], "commented": bool(kept["comment"]), "corrected": bool(kept["correction"]),
             })  # fmt: skip
+
+    def _take_quality(self, batch: _Batch, judged: Sequence[str]) -> None:
+        """`judged` are calls and measures, as `tell_quality` spells them."""
+        with self._database.reading() as connection:
+            joined = quality.outerjoin(calls, calls.c.call_id == quality.c.call_id)
+            query = select(quality, calls.c.user).select_from(joined)
+            ids = {one.partition(" ")[0] for one in judged}
+            found = [row._asdict() for row in connection.execute(query.where(quality.c.call_id.in_(ids)))]
+        wanted = set(judged)
+        for kept in found:
+            if f"{kept['call_id']} {kept['measure']}" in wanted:
+                row = {name: kept[name] for name in ("call_id", "tenant", "user", "measure", "score", "judged_by")}
+                batch.add("quality", day_of(kept["at"]), kept["tenant"], {**row, "judged_at": kept["at"] // 1000})
 
     def _said(self, kept: Mapping[str, Any]) -> Mapping[str, Any] | None:
         said = self._contents.read(kept["content"], place_of(kept["call_id"]))

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 ROW_GROUP = 65_536  # rows
 _MARK = "_lake.json"
-_OURS = re.compile(r"(calls|feedback|contents|vectors)/.*-[0-9a-f]{32}\.parquet(\.pending)?")
+_OURS = re.compile(r"(calls|feedback|quality|contents|vectors)/.*-[0-9a-f]{32}\.parquet(\.pending)?")
 
 
 class Lake:

@@ -48,7 +48,6 @@ def call_row(kept: Mapping[str, Any], said: Mapping[str, Any] | None, signals: S
     _add_features(row, detail.get("features"))
     row["guardrails"] = [_verdict(one) for one in detail.get("guardrails", ())]
     row["degraded"], row["left_out"] = detail.get("degraded", []), detail.get("left_out", [])
-    row["quality"] = _scores(detail.get("quality"))
     row |= signals.of(said, [one["n"] for one in row["passages"]])
     return row
 
@@ -89,10 +88,3 @@ def _verdict(told: Mapping[str, Any]) -> dict[str, Any]:
         "version": told.get("version"), "kinds": [one.get("kind") for one in told.get("findings", ())],
         "would": told.get("would"), "failure": told.get("failure"),
     }  # fmt: skip
-
-
-def _scores(told: Any) -> list[dict[str, Any]]:
-    """Of `[{"check": …, "score": …}]`; anything else is nothing that was measured."""
-    if not isinstance(told, list):
-        return []
-    return [{"check": one.get("check"), "score": one.get("score")} for one in told if isinstance(one, dict)]

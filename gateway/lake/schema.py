@@ -60,7 +60,7 @@ CALLS = LakeTable("calls", "started_at", (
     Column("key_id", _TEXT, "The key's id; NULL for keys of the configuration file."),
     Column("key_name", _TEXT, "The key's name."),
     _USER,
-    Column("endpoint", _TEXT, "The operation: `chat.completions`, `embeddings`, …"),
+    Column("endpoint", _TEXT, "The operation, like `chat.completions` or `embeddings`."),
     Column("requested_model", _TEXT, "The model as the client wrote it."),
     Column("model", _TEXT, "The public model."),
     Column("target", _TEXT, "Provider and model that answered."),
@@ -108,7 +108,6 @@ CALLS = LakeTable("calls", "started_at", (
     Column("answer_language", _TEXT, "Its language (ISO 639-1), where content is recorded."),
     Column("refused", pa.bool_(), "Whether the answer refuses or says that it knows nothing, where content is recorded."),
     Column("cited", pa.int32(), "How many passages the answer cites, where content is recorded."),
-    Column("quality", _structs(check=_TEXT, score=_NUMBER), "What online sampling measured, where it did before the row came here."),
 ))  # fmt: skip
 
 FEEDBACK = LakeTable("feedback", "given_at", (
@@ -122,6 +121,16 @@ FEEDBACK = LakeTable("feedback", "given_at", (
     Column("label", _TEXT, "One word on it."),
     Column("commented", pa.bool_(), "Whether there is a comment; its text stays in the record store."),
     Column("corrected", pa.bool_(), "Whether there is a correction; its text stays in the record store."),
+))  # fmt: skip
+
+QUALITY = LakeTable("quality", "judged_at", (
+    _CALL_ID,
+    _TENANT,
+    Column("user", _TEXT, "The user that the call was made for."),
+    Column("judged_at", _TIME, "When it was judged."),
+    Column("measure", _TEXT, "What was measured."),
+    Column("score", _NUMBER, "From 0, bad, to 1, good."),
+    Column("judged_by", _TEXT, "The embedder or model that judged."),
 ))  # fmt: skip
 
 CONTENTS = LakeTable("contents", "started_at", (
@@ -143,4 +152,4 @@ VECTORS = LakeTable("vectors", "started_at", (
     Column("vector", pa.list_(pa.float32()), "The last user message's embedding."),
 ))  # fmt: skip
 
-TABLES: Mapping[str, LakeTable] = {table.name: table for table in (CALLS, FEEDBACK, CONTENTS, VECTORS)}
+TABLES: Mapping[str, LakeTable] = {table.name: table for table in (CALLS, FEEDBACK, QUALITY, CONTENTS, VECTORS)}

@@ -81,9 +81,13 @@ class Storage:
         """All files of the lake, also those that are not finished."""
         with _faults():
             found = self.filesystem.get_file_info(pafs.FileSelector(self._root, allow_not_found=True, recursive=True))
+        root = self._root.lstrip("/") + "/"
         for info in found:
+            path = info.path.lstrip("/")  # some of fsspec's begin with one
             if info.type == pafs.FileType.File:
-                yield info.path[len(self._root) :].lstrip("/")
+                if not path.startswith(root):
+                    raise LakeUnavailable("the lake's storage lists files by names that can't be read")
+                yield path.removeprefix(root)
 
 
 def _filesystem(scheme: str, host: str, path: str, options: dict[str, Any]) -> tuple[pafs.FileSystem, str]:

@@ -108,7 +108,7 @@ class Keeping:
 
 def _kept(table: str, periods: Periods) -> float | None:
     """Seconds; None for ever."""
-    known = [periods.calls] if table in ("calls", "feedback") else [periods.calls, periods.content]
+    known = [periods.calls] if table in ("calls", "feedback", "quality") else [periods.calls, periods.content]
     ends = [float(one) for one in known if one != "forever"]
     return min(ends) if ends else None
 

@@ -112,9 +112,12 @@ def read_template(
     return template
 
 
-def whole_source(text: str, partials: Mapping[str, str]) -> str:
-    """The text with the shared partials that it names among its own, so that it says the same for good."""
-    front = Source(text, "template").front
+def whole_source(text: str, partials: Mapping[str, str], file: str = "template") -> str:
+    """The text with the shared partials that it names among its own, so that it says the same for good.
+
+    Raises TemplateFault.
+    """
+    front = Source(text, file).front
     known = {**partials, **front.partials}
     shared = {name: known[name] for name in sorted(known.keys() - front.partials.keys()) if _names(name, text, known)}
     if not shared:

@@ -77,6 +77,10 @@ class StoredTemplates:
                 if self._sequence == _NOTHING and not self.known.templates:
                     self.known = await asyncio.to_thread(self._from_snapshot)
                 return
+            except Exception:
+                log.exception("the store of prompt templates can't be read, the last known versions serve")
+                self.healthy = False
+                return
             if not self.healthy:
                 log.warning("the store of prompt templates is back")
             self.healthy = self.synced = True

@@ -32,7 +32,11 @@ _ATTEMPT = (
     "start_ms",
 )  # older rows have the first few
 
-_TOLD_ELSEWHERE = frozenset({"messages", "model", "stream", "stream_options", "user", "input", "query", "documents"})
+# The first are told elsewhere; the others don't change an answer, may name people, and no guardrail looks at them.
+_NOT_TOLD = frozenset({
+    "messages", "model", "stream", "stream_options", "user", "input", "query", "documents",
+    "metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
+})  # fmt: skip
 
 _LONGEST_NAME = 512  # characters
 
@@ -134,7 +138,7 @@ def _asked(request: Asked, said: Mapping[str, Any] | None) -> dict[str, Any]:
     asked: dict[str, Any] = {}
     # The event loop may set the target's model in the fields meanwhile: a copy is made in one step.
     given = said if said is not None else dict(request.fields)
-    fields = {name: value for name, value in given.items() if name not in _TOLD_ELSEWHERE}
+    fields = {name: value for name, value in given.items() if name not in _NOT_TOLD}
     if fields:
         asked["parameters"] = fields
     if request.rag is not None:

@@ -1,6 +1,6 @@
 """What the lake does not have yet: told in the transaction that stores it, so that neither knows more than the other.
 
-A row is a group of calls, a feedback, or an erasure. Whoever fills the lake deletes it in the transaction that says
+A row is a group of calls or judgements, a feedback, or an erasure. Whoever fills the lake deletes it in the transaction that says
 which files have come of it. Where no lake is configured, nothing is told.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 from sqlalchemy import Connection, insert, or_, select
 
-from gateway.records.schema import lake_files, lake_queue
+from gateway.records.schema import lake_files, lake_queue, quality
 
 _encode = msgspec.json.Encoder().encode
 
@@ -31,6 +31,20 @@ def tell_calls(connection: Connection, call_ids: Sequence[str]) -> None:
 
 def tell_feedback(connection: Connection, feedback_id: int) -> None:
     _tell(connection, "feedback", [feedback_id])
+
+
+def tell_quality(connection: Connection, judged: Sequence[tuple[str, str]]) -> None:
+    """(call, measure): told before they are stored, since what was judged before stays, and is there already."""
+    known = select(quality.c.call_id, quality.c.measure).where(quality.c.call_id.in_([call for call, _ in judged]))
+    there = {(row.call_id, row.measure) for row in connection.execute(known)}
+    new = [f"{call} {measure}" for call, measure in judged if (call, measure) not in there]
+    if new:
+        _tell(connection, "quality", new)
+
+
+def tell_again(connection: Connection, kind: str, names: Sequence[str]) -> None:
+    """What is stored and was never told, or came to a file that is gone."""
+    _tell(connection, kind, names)
 
 
 def tell_erasure(connection: Connection, tenant: str, user: str, before: int | None) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 
 from gateway.records.database import Database
+from gateway.records.lake_queue import tell_quality
 from gateway.records.schema import quality as table
 
 
@@ -25,13 +26,17 @@ class Judgement(NamedTuple):
 class QualityStore:
     """Over a prepared database. Blocking; any thread may. Raises StoreUnavailable."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, lake: bool = False) -> None:
+        """`lake`: what is kept is told to it."""
         self._database = database
+        self._lake = lake
 
     def add(self, judgements: Sequence[Judgement]) -> None:
         """All of them or none. What was judged of a call before stays."""
         mark = "?" if self._database.embedded else "%s"
         with self._database.writing() as connection:
+            if self._lake:
+                tell_quality(connection, [(one.call_id, one.measure) for one in judgements])
             connection.exec_driver_sql(
                 "INSERT INTO quality (call_id, tenant, measure, score, judged_by, at) "
                 f"VALUES ({', '.join([mark] * 6)}) ON CONFLICT DO NOTHING",

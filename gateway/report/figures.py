@@ -176,7 +176,8 @@ def _legend(axes: Axes, count: int) -> None:
 
 
 def _is_wide(axes: Axes) -> bool:
-    return bool(axes.figure.get_size_inches()[0] > _HALF)
+    figure = axes.get_figure(root=True)
+    return figure is not None and bool(figure.get_size_inches()[0] > _HALF)
 
 
 def _colours(series: Mapping[str, Any]) -> list[str]:

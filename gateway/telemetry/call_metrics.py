@@ -249,6 +249,8 @@ class CallMetrics:
         if passages:
             outcome = "found"
             self.scores.of(model).observe(max(passage.score for passage in passages))
+        elif exchange.status == 400 and not exchange.attempts:
+            return  # it was asked for wrongly, or broken off because the request was blocked
         else:
             away = name in exchange.degraded or exchange.error_code == "stage_unavailable"
             outcome = "unavailable" if away else "nothing"

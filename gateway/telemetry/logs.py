@@ -121,6 +121,8 @@ def configure_logging(worker: int | None = None, settings: Logs | None = None, s
     level = settings.level.upper() if settings is not None else "INFO"
     for ours in ("gateway", "retrieval", "guardrails", "features"):
         logging.getLogger(ours).setLevel(level)
+    for asked_for in ("gateway.spans", "gateway.calls"):  # by settings of their own
+        logging.getLogger(asked_for).setLevel(logging.INFO)
     for noisy in ("uvicorn.error", "opentelemetry", "faiss"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
 

@@ -486,17 +486,17 @@ made = server.create_app
 
 def told(*arguments, **more):
     front = made(*arguments, **more)
-    found, waiting = [], list(front._app.routes)
+    app = getattr(front._app, "_app", front._app)  # behind what answers browsers
+    found, waiting = [], list(app.routes)
     while waiting:
         route = waiting.pop()
         inner = getattr(route, "original_router", None) or getattr(route, "app", None)
         waiting += getattr(inner, "routes", None) or []
         found += [f"{method} {route.path}" for method in getattr(route, "methods", None) or ()]
-    documented = front._app.openapi()["paths"]
+    documented = app.openapi()["paths"]
     found += [f"{method.upper()} {path}" for path, methods in documented.items() for method in methods]
     found += [f"POST {path}" for path in front._doors]
-    print("ROUTES " + json.dumps(sorted(set(found))))
-    sys.stdout.flush()
+    print("ROUTES " + json.dumps(sorted(set(found))), file=sys.__stdout__, flush=True)
     raise SystemExit(0)
 
 server.create_app = told

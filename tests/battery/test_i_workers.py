@@ -91,6 +91,10 @@ def test_what_is_known_to_one_worker_alone_says_so(crew: GatewayProcess) -> None
     told = get(crew, "/metrics", KEY_ADMIN).decode()
     assert set(re.findall(r'^process_resident_memory_bytes\{worker="(\d)"\}', told, re.MULTILINE)) == {"1", "2"}
     assert "\nrag_gateway_workers 2.0\n" in told
+    assert set(re.findall(r'^rag_gateway_tasks\{worker="(\d)"\}', told, re.MULTILINE)) == {"1", "2"}
+    assert f'\nrag_gateway_config_info{{revision="{crew.revision()}"}} 2.0\n' in told
+    well = b'\nrag_gateway_component_up{component="records"} 1.0\n'
+    until(lambda: well in get(crew, "/metrics", KEY_ADMIN), 60, "the records of both")
 
 
 def test_a_key_that_is_revoked_at_one_worker_is_refused_by_both(crew: GatewayProcess) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import openai
 import psutil
 import pytest
 import yaml
-from gateway_process import GatewayProcess
+from gateway_process import GatewayProcess, until
 from upstream.vendor import Vendor
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +127,14 @@ def test_two_people_get_differently_framed_prompts(handbook: GatewayProcess, ask
         "render",
         "call",
     }
+
+
+def test_what_is_read_of_users_is_in_the_metrics(handbook: GatewayProcess, asking: openai.OpenAI) -> None:
+    ask(asking, user="ben")
+    well = 'rag_gateway_component_up{component="features"} 1.0'
+    told = until(lambda: well in (text := httpx.get(handbook.url + "/metrics").text) and text, 60, "that they are well")
+    assert 'rag_gateway_stage_duration_seconds_count{stage="features"}' in told
+    assert re.search(r'^rag_gateway_feature_age_seconds\{view="\w+"\} \d', told, re.MULTILINE)
 
 
 def test_an_erased_user_is_a_stranger_again(handbook: GatewayProcess, asking: openai.OpenAI) -> None:

@@ -100,9 +100,10 @@ def replayed(office: GatewayProcess, *arguments: str, status: int = 0) -> dict[s
 
 
 def test_a_call_is_run_again_at_another_target(office: GatewayProcess, vendor: Vendor) -> None:
-    call = ask(office, temperature=0.25, user="jo")
+    call = ask(office, temperature=0.25, user="jo", safety_identifier="jo-canary")
     kept(office, call)
-    spent = get(office, "/v1/limits")
+    spent = _spent(office, "a")
+    assert get(office, f"/v1/calls/{call}")["parameters"] == {"temperature": 0.25}
     vendor.requests.clear()
     told = replayed(office, call, "--target", "mock/new")
     assert [(seen.body["model"], seen.body["temperature"]) for seen in vendor.requests] == [("new", 0.25)]
@@ -117,7 +118,7 @@ def test_a_call_is_run_again_at_another_target(office: GatewayProcess, vendor: V
     assert record["made_for"] == {"purpose": "replay", "call_id": call}
     assert (record["caller"]["tenant"], record["caller"]["user"]) == ("a", "jo")
     assert record["answer"] == "The train leaves at ten. Bring a ticket."
-    assert get(office, "/v1/limits") == spent, "a replay is charged to nobody"
+    assert _spent(office, "a") == spent > 0, "a replay is charged to nobody"
     again = get(office, f"/v1/calls?made_for=replay&since={time.time() - 600}")["data"]
     assert one["again"]["call_id"] in [listed["id"] for listed in again]
     own = get(office, "/v1/calls?limit=100")["data"]

@@ -272,6 +272,10 @@ def test_a_record_tells_what_was_found_and_not_shown(office: GatewayProcess, ven
     assert call["rag"] == {"top_k": 1}
     call = told(ask(office, "leave", question, extra_body={"rag": {"min_score": 0.99}}))
     assert (call["passages"], {one["why"] for one in call["dropped"]}) == ([], {"min_score"})
+    shown = CliRunner().invoke(main, ["calls", "show", call["id"], "--config", str(office.file)]).output
+    assert f"asked: {question}" in shown
+    assert "leave/contractors.md#0" in shown
+    assert "handbook@1 (" in shown
     call = told(ask(office, "guarded", "What do visitors wear?"))
     assert [(one["section_id"], one["why"]) for one in call["dropped"]] == [("visitors/planted.md#0", "guardrail")]
     secret = "AKIAIOSFODNN7EXAMPLE"

@@ -113,7 +113,8 @@ def traced(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> I
     folder = tmp_path_factory.mktemp("traced")
     with contextlib.ExitStack() as stack:
         phoenix = PhoenixProcess(folder / "phoenix")
-        sink = stack.enter_context(Tee(phoenix.url))
+        sink = Tee(phoenix.url)
+        stack.enter_context(sink)
         gateway = GatewayProcess(
             configuration(shared_vendor, sink.url, folder), folder, {"COLLECTOR_KEY": COLLECTOR_KEY}
         )
@@ -203,7 +204,7 @@ def file_search(traced: Traced) -> httpx.Response:
 
 def test_every_span_is_as_the_conventions_registry_says(traced: Traced, vendor: Vendor) -> None:
     post = traced.http.post
-    settings = {
+    settings: dict[str, Any] = {
         "temperature": 0.2, "top_p": 0.9, "max_tokens": 50, "frequency_penalty": 0.1, "presence_penalty": 0.1, "seed": 3,
         "n": 2, "stop": ["END"], "response_format": {"type": "json_object"}, "user": "ada",
     }  # fmt: skip

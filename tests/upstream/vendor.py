@@ -26,6 +26,11 @@ from typing import Any
 
 import httptools
 
+MODERATED = (
+    "harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent", "self-harm",
+    "self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence", "violence/graphic",
+)  # fmt: skip
+
 KNOWN_FIELDS = {
     "model", "messages", "stream", "stream_options", "n", "temperature", "top_p", "frequency_penalty",
     "presence_penalty", "max_tokens", "max_completion_tokens", "seed", "stop", "logprobs", "top_logprobs",
@@ -384,7 +389,7 @@ class Answer:
         of_one = isinstance(given, str) or isinstance(given[0], dict)
         results = []
         for text in [str(given)] if of_one else given:
-            held = {"harassment": False, "violence": "violence" in text}
+            held = {**dict.fromkeys(MODERATED, False), "violence": "violence" in text}
             scores = {category: 0.97 if yes else 0.001 for category, yes in held.items()}
             types = {category: ["text"] for category in held}
             results.append({

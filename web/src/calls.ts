@@ -11,6 +11,9 @@ export interface Call {
   passages?: { n: number; title?: string; heading?: string[]; url?: string; collection?: string; score?: number; text?: string; document_id?: string }[]
   guardrails?: { stage?: string; check?: string; action?: string; kinds?: string[]; found?: unknown }[]
   cache?: string
+  searched?: { collection?: string | null; queries?: string[]; rewritten?: boolean | string | null } | null
+  dropped?: { why?: string }[]
+  quality?: { measure?: string; score?: number | null }[]
   attempts?: { target: string; outcome: string; status: number | null; ms: number }[]
   cost?: number | null
   usage?: { prompt_tokens: number; completion_tokens: number; cached_tokens?: number; estimated?: boolean } | null

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import pytest
 from lake_calls import DAY, exchange_of, say, store
 
+from gateway.lake.lake import Lake
+from gateway.lake.manifest import Manifest
+from gateway.lake.storage import LakeUnavailable
 from gateway.lake.upkeep import Keeping
 from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.feedback import Feedback, FeedbackStore
+from gateway.records.quality import Judgement, QualityStore
 from gateway.records.retention import Periods
 from gateway.records.sealing import Seal
 from gateway.records.users import UserRecords
@@ -17,7 +23,10 @@ from gateway.values import Usage
 
 from .conftest import Filled
 
+both = pytest.mark.parametrize("database", ["sqlite", "postgresql"], indirect=True)
 
+
+@both
 def test_calls_come_once_each_in_partitions(database: Database, filled: Filled) -> None:
     old = store(database, *(exchange_of("a", age=3 * DAY) for _ in range(3)))
     new = store(database, exchange_of("a/../b", "jo", usage=Usage(7, 5), cost=0.25), exchange_of("a"))
@@ -32,6 +41,7 @@ def test_calls_come_once_each_in_partitions(database: Database, filled: Filled) 
     assert len({file.path.rsplit("/", 1)[0] for file in filled.manifest.live()}) == 3
 
 
+@both
 def test_what_was_recorded_before_there_was_a_lake_comes_too(database: Database, filled: Filled) -> None:
     before = store(database, *(exchange_of("a", age=age * DAY) for age in (0, 1, 1)), lake=False)
     FeedbackStore(database).add(Feedback(before[0], "a", score=1.0))
@@ -42,6 +52,23 @@ def test_what_was_recorded_before_there_was_a_lake_comes_too(database: Database,
     assert filled.ids() == sorted(before + told)
     assert filled.catch_up() == 0
     assert [row["score"] for row in filled.rows("SELECT score FROM feedback")] == [1.0]
+
+
+@both
+def test_judgements_come_too_and_go_with_their_user(
+    database: Database, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = store(database, exchange_of("a", "jo"), exchange_of("a", "max"))
+    quality = QualityStore(database, lake=True)
+    monkeypatch.setattr("gateway.lake.filling._JUDGED_AFTER", -(10**9))  # as if a minute had passed
+    quality.add([Judgement(call, "a", "relevance", 0.5, "e", time.time_ns()) for call in (mine, other)])
+    quality.add([Judgement(mine, "a", "relevance", 0.9, "e", time.time_ns())])  # what was judged before stays
+    filled.fill()
+    assert [row["score"] for row in filled.rows("FROM quality")] == [0.5, 0.5]
+    assert filled.catch_up() == 0
+    UserRecords(database).erase("a", "jo")
+    assert filled.erase() == 2
+    assert [row["call_id"] for row in filled.rows("FROM quality")] == [other]
 
 
 def test_files_that_are_gone_are_written_again(database: Database, filled: Filled) -> None:
@@ -72,6 +99,7 @@ def test_small_files_are_merged_and_nothing_is_lost(database: Database, filled: 
     assert sorted(row["call_id"] for row in filled.globbed()) == sorted(ids)
 
 
+@both
 def test_an_erased_user_goes_from_every_file(database: Database, filled: Filled) -> None:
     filled.keep_contents = True
     mine = store(database, *(exchange_of("a", "jo", age=age * DAY, **say("Where is Jo?", "Here.")) for age in (0, 5)))
@@ -95,6 +123,7 @@ def test_an_erased_user_goes_from_every_file(database: Database, filled: Filled)
     assert filled.erase() == 0
 
 
+@both
 def test_without_a_lake_an_erasure_leaves_no_name_behind(database: Database) -> None:
     store(database, exchange_of("a", "jo"), lake=False)
     UserRecords(database).erase("a", "jo")
@@ -142,10 +171,8 @@ def test_content_comes_only_where_it_is_asked_for_and_sealed_where_the_store_sea
     assert "canary" not in filled.everything()
 
 
+@both
 def test_a_second_process_waits_for_the_first(database: Database, filled: Filled, tmp_path: Path) -> None:
-    from gateway.lake.lake import Lake
-    from gateway.lake.manifest import Manifest
-
     other = Lake(filled.storage, Manifest(database))
     assert not other.open()
     filled.manifest.release()
@@ -154,10 +181,6 @@ def test_a_second_process_waits_for_the_first(database: Database, filled: Filled
 
 
 def test_a_folder_of_another_store_is_left_alone(database: Database, filled: Filled, tmp_path: Path) -> None:
-    import pytest
-
-    from gateway.lake.storage import LakeUnavailable
-
     store(database, exchange_of("a"))
     filled.fill()
     stranger = Database(f"sqlite:///{tmp_path / 'stranger.db'}")

@@ -48,9 +48,10 @@ def test_each_filter_finds_its_calls(database: Database) -> None:
         settled(record_content=True, user="kim", model="n"),
     )
     queries = CallQueries(database)
+    made = [plain, other, of_two, of_twelve, canary, failed, replay, kept]
 
     def found(**wanted: Any) -> list[str]:
-        return [call["id"] for call in queries.page(CallFilter(**wanted), 100).calls][::-1]
+        return sorted((call["id"] for call in queries.page(CallFilter(**wanted), 100).calls), key=made.index)
 
     every = [plain, other, of_two, of_twelve, canary, failed, kept]
     assert found() == every
@@ -83,8 +84,10 @@ def test_calls_are_found_by_what_was_said_of_them(database: Database) -> None:
     assert store.add(Feedback(bad, "a", user="jo", score=0.25, label="wrong"))
     queries = CallQueries(database)
 
+    made = [good, bad, commented, unrated]
+
     def found(**wanted: Any) -> list[str]:
-        return [call["id"] for call in queries.page(CallFilter(**wanted), 100).calls][::-1]
+        return sorted((call["id"] for call in queries.page(CallFilter(**wanted), 100).calls), key=made.index)
 
     assert found(label="wrong") == found(max_score=0.5) == [bad]
     assert found(label="wrong", max_score=0.1) == []
@@ -100,14 +103,17 @@ def test_pages_hold_each_call_once_though_some_began_at_once(database: Database)
     queries = CallQueries(database)
     pages, after = [], None
     while True:
-        page = queries.page(CallFilter(), 2, after)
+        page = queries.page(CallFilter(tenant="a"), 2, after)
         pages.append([call["id"] for call in page.calls])
         after = page.next
         if after is None:
             break
     assert [len(page) for page in pages] == [2, 2, 1]
     assert [call for page in pages for call in page] == [ids[4], *sorted(ids[1:4], reverse=True), ids[0]]
-    assert [told["id"] for told in queries.whole(CallFilter(), 3)] == [*pages[0], pages[1][0]]
+    assert [told["id"] for told in queries.whole(CallFilter(tenant="a"), 3)] == [*pages[0], pages[1][0]]
+    of_all = queries.page(CallFilter(), 3)
+    assert [call["id"] for call in of_all.calls] == sorted(ids, reverse=True)[:3]
+    assert [call["id"] for call in queries.page(CallFilter(), 3, of_all.next).calls] == sorted(ids)[1::-1]
     for wrong in ("", "x", "1.call_", "99999999999999999999.call_1", "1.call_1' OR 1=1"):
         with pytest.raises(BadCursor):
             queries.page(CallFilter(), 2, wrong)

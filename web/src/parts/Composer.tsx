@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { current, running, say, stop } from '../conversations'
 import { chosen, hasStores } from '../models'
 import { dialog } from '../panel'
@@ -11,11 +11,11 @@ export function Composer() {
   const busy = running.value !== null
   const stores = current.value.stores.value.length
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (matchMedia('(hover: hover)').matches) field.current!.focus()
   }, [current.value])
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     // As high as its text, within what the style allows.
     field.current!.style.height = 'auto'
     field.current!.style.height = `${field.current!.scrollHeight}px`

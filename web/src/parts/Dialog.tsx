@@ -1,12 +1,12 @@
 import type { ComponentChildren } from 'preact'
-import { useEffect, useRef } from 'preact/hooks'
+import { useLayoutEffect, useRef } from 'preact/hooks'
 import { dialog } from '../panel'
 import { Cross } from './icons'
 
 /** The browser's own modal dialog: it keeps the focus, closes with Escape, and gives the focus back. */
 export function Dialog({ title, children }: { title: string; children: ComponentChildren }) {
   const box = useRef<HTMLDialogElement>(null)
-  useEffect(() => {
+  useLayoutEffect(() => {
     const element = box.current!
     element.showModal()
     return () => element.close()

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { say, type Asked } from '../conversations'
 import { Pencil } from './icons'
 
@@ -26,7 +26,7 @@ export function Question({ asked, n }: { asked: Asked; n: number }) {
 function Editor({ asked, done }: { asked: Asked; done: () => void }) {
   const field = useRef<HTMLTextAreaElement>(null)
   const [text, setText] = useState(asked.text)
-  useEffect(() => {
+  useLayoutEffect(() => {
     field.current!.focus()
     field.current!.setSelectionRange(text.length, text.length)
   }, [])

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'preact/hooks'
+import { useLayoutEffect, useRef } from 'preact/hooks'
 import { close, panel } from '../panel'
 import { Sources } from './Sources'
 import { Why } from './Why'
@@ -9,7 +9,7 @@ export function SidePanel() {
   const shown = panel.value
   const title = shown?.kind === 'why' ? 'Why this answer' : 'Sources'
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     // What was asked for by keyboard is read from its top; a source that was named takes the focus itself.
     if (shown && !(shown.kind === 'sources' && shown.n !== null)) box.current?.querySelector('h2')?.focus()
   }, [shown])

@@ -1,4 +1,4 @@
-import { useEffect, useRef } from 'preact/hooks'
+import { useLayoutEffect, useRef } from 'preact/hooks'
 import { begin, current, drop, listed, open } from '../conversations'
 import { keeping } from '../keeping'
 import { dialog, sidebar } from '../panel'
@@ -8,7 +8,7 @@ import { Bin, Cross, Gear, Plus } from './icons'
 export function Sidebar() {
   const first = useRef<HTMLButtonElement>(null)
   const opened = sidebar.value
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (opened) first.current?.focus()
   }, [opened])
   function away() {

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
+import { useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { get, type Refused } from '../api'
 import { key, remembered, useKey } from '../key'
 import { begin, models, standing } from '../models'
@@ -11,7 +11,7 @@ export function SignIn() {
   const [busy, setBusy] = useState(false)
   const [fault, setFault] = useState(key.peek() ? 'That key is not accepted any more.' : '')
   const changing = models.value.length > 0
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (changing) setFault('')
     field.current!.focus()
   }, [])

@@ -37,7 +37,7 @@ interface CardProps {
 function Card({ source, n, opened, passage, claim }: CardProps) {
   const place = useRef<HTMLLIElement>(null)
   const [whole, setWhole] = useState(opened)
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!opened) return
     setWhole(true)
     const card = place.current!

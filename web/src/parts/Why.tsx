@@ -143,6 +143,13 @@ function Times({ call }: { call: Call }) {
   )
 }
 
+/** What was found and left out, by the reason. */
+function counted(dropped: { why?: string }[]): string {
+  const counts = new Map<string, number>()
+  for (const { why = 'other' } of dropped) counts.set(why, (counts.get(why) ?? 0) + 1)
+  return [...counts].map(([why, count]) => `${count} ${why.replaceAll('_', ' ')}`).join(', ')
+}
+
 function Facts({ call }: { call: Call }) {
   const facts: [string, string | undefined | null | false][] = [
     ['Model', call.model],
@@ -152,6 +159,9 @@ function Facts({ call }: { call: Call }) {
     ['Tokens', call.usage && `${tokens(call.usage.prompt_tokens, call.usage.completion_tokens)}${call.usage.estimated ? ', estimated' : ''}`],
     ['Cost', call.cost !== null && call.cost !== undefined && cost(call.cost)],
     ['Done without', call.degraded?.join(', ')],
+    ['Searched for', call.searched?.queries?.map((query) => `“${query}”`).join(', ')],
+    ['Found, not used', counted(call.dropped ?? [])],
+    ['Quality', call.quality?.map(({ measure, score }) => `${measure} ${score?.toFixed(2) ?? '–'}`).join(', ')],
     ['User features', call.features && Object.keys(call.features).join(', ')],
     ['Configuration', call.config_revision],
     ['Call', call.id],

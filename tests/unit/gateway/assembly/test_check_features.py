@@ -84,6 +84,20 @@ def test_a_template_s_features_are_those_of_the_service(tmp_path: Path, top: str
         check_features(loaded(tmp_path, top, model))
 
 
+def test_a_template_s_types_and_units_are_the_features_own(tmp_path: Path) -> None:
+    made = loaded(tmp_path, MAPPED, "service: shop")
+    for declared, fault in (
+        ("orders: {default: 0, type: integer}, price: {default: 0, type: number, unit: EUR}", None),
+        ("orders: {default: x, type: string}", "takes `orders` for string, and it is Int64"),
+    ):
+        (tmp_path / "prompts" / "shop@1.yaml").write_text(f"features: {{{declared}}}\nmessages: [conversation]\n")
+        if fault is None:
+            check_features(made)
+        else:
+            with pytest.raises(ConfigError, match=fault):
+                check_features(made)
+
+
 @pytest.mark.parametrize(
     ("top", "model", "expected"),
     [

@@ -41,8 +41,9 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
         ),
         pytest.param(
             "providers: {o: {kind: openai, api_key: k}}\nmodles: {}\n",
-            "2:1: modles: is not a setting; allowed: access, charging, data_dir, features, guardrails, limits, models, "
-            "prompts, providers, records, residency, retrieval, server, state, telemetry; did you mean `models`?",
+            "2:1: modles: is not a setting; allowed: access, charging, cors, data_dir, drift, features, guardrails, "
+            "lake, limits, models, page, prompts, providers, records, residency, retrieval, server, state, telemetry; "
+            "did you mean `models`?",
             id="an unknown section",
         ),
         pytest.param(
@@ -230,7 +231,7 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
         ),
         pytest.param(
             MOCK + "models: {a: {targets: [mock/x], summary: {model: mock/x}}}\n",
-            "2:34: models.a.summary: sums up what has no room in a prompt template: name one with `prompt`",
+            "2:33: models.a.summary: sums up what has no room in a prompt template: name one with `prompt`",
             id="a summary without prompt",
         ),
         pytest.param(
@@ -310,6 +311,20 @@ def test_a_fault_says_where_and_what(tmp_path: Path, text: str, expected: str | 
         assert all(line[0].isdigit() for line in found)
     else:
         assert found == [expected]
+
+
+def test_a_template_that_is_no_file_may_be_in_the_record_store(tmp_path: Path) -> None:
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "handbook@1.yaml").touch()
+    targets = "[{provider: mock, model: x, arm: a}, {provider: mock, model: x, arm: b, prompt: handbook@next}]"
+    text = MOCK + f"models: {{a: {{targets: {targets}, strategy: ab, prompt: handbok@1}}}}\n"
+    first, second = load_text(tmp_path, text).awaited
+    assert first[0] == "handbok@1"
+    assert str(first[1]).endswith(
+        "models.a.prompt: is neither in the prompts folder nor in the record store; allowed: handbook@1; "
+        "did you mean `handbook@1`?"
+    )
+    assert (second[0], second[1].key) == ("handbook@next", "models.a.targets[1].prompt")
 
 
 def test_all_faults_come_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:

@@ -178,6 +178,10 @@ def test_what_is_no_suite_is_told_before_anything_is_asked(tmp_path: Path, text:
     assert str(raised.value) == fault
 
 
+def test_the_shipped_suite_is_one() -> None:
+    assert len(read_suite(Path(__file__).parents[4] / "configs" / "prompts" / "suites" / "handbook.yaml").cases) == 2
+
+
 def test_every_kind_is_either_judged_or_refused_with_a_reason() -> None:
     assert not KINDS.keys() & NOT_SUPPORTED.keys()
     assert all(reason for reason in NOT_SUPPORTED.values())

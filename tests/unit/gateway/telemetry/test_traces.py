@@ -297,3 +297,18 @@ def test_whose_spans_these_are_can_be_said_in_the_usual_places() -> None:
     configured = Telemetry(service_name="gw", resource={"team": "c"})
     told = resource_attributes(configured, environment)
     assert (told["service.name"], told["team"]) == ("gw", "c")
+
+
+def test_spans_can_be_log_lines(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "gateway.spans")
+    console = Telemetry.model_validate({"traces": {"console": True}})
+    traces = Traces(console, RESOURCE, FACTS)
+    traces.export([streamed_call()])
+    traces.close()
+    lines = [record for record in caplog.records if record.name == "gateway.spans"]
+    assert len(lines) == 8
+    told = vars(lines[0])["span"]
+    assert (told["name"], told["kind"], told["parent_span_id"]) == (
+        "POST /v1/chat/completions", "SERVER", "b7ad6b7169203331",
+    )  # fmt: skip
+    assert traces.exported == traces.dropped == 0
