@@ -5,7 +5,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run test test-vllm test-openwebui bench bench-peers lint format lock env clean
+.PHONY: run test test-vllm test-openwebui web bench bench-peers lint format lock env clean
 
 run: .venv/ready
 	$(BIN)/rag-gateway serve
@@ -22,6 +22,10 @@ test-vllm: .venv/ready
 test-openwebui: .venv/ready
 	bash tests/openwebui/setup.sh
 	$(BIN)/pytest tests/openwebui
+
+# The chat page's files in gateway/web/, from their source; needs Node 20 or newer.
+web:
+	cd web && npm ci --ignore-scripts --no-audit --no-fund && npm run --silent check && npm run --silent build
 
 bench: .venv/ready
 	$(BIN)/python benchmarks/run.py

@@ -1,9 +1,4 @@
-"""Feast's objects as plain definitions; as a program, a repository's, for processes that do without Feast.
-
-    python -m features.describing REPO SETTINGS.yaml [--apply]
-
-prints them as JSON. Status 3: the definitions are wrong, standard error says what; 4: Feast can't say now.
-"""
+"""Feast's objects as plain definitions; `main` is the program that `features.program` runs."""
 
 from __future__ import annotations
 
@@ -138,6 +133,10 @@ def _sensitive(tags: Mapping[str, str] | None) -> bool:
 
 
 def main() -> int:
+    """Print a repository's definitions as JSON.
+
+    Status 3: the definitions are wrong, standard error says what; 4: Feast can't say now.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("repo", type=Path)
     parser.add_argument("settings", type=Path)
@@ -174,7 +173,3 @@ def main() -> int:
             return 4
     sys.stdout.buffer.write(to_json(described))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -108,7 +108,7 @@ class Repository:
 
     def _asked(self, settings: dict[str, Any], applies: bool) -> Definitions:
         resolved = self.write_settings(settings)
-        command = [sys.executable, "-m", "features.describing", str(self.folder), str(resolved)]
+        command = [sys.executable, "-m", "features.program", str(self.folder), str(resolved)]
         command += ["--apply"] if applies else [] if self.apply else ["--registry"]
         try:
             done = subprocess.run(

@@ -60,6 +60,10 @@ class SdkStore:
         self._deadline = deadline
         # As if another thread refreshed it: Feast would otherwise look at the registry's file with each read.
         store.registry.cache_mode = "thread"
+        online = store.provider.online_store
+        if type(online).__name__ in ("SqliteOnlineStore", "RedisOnlineStore"):
+            # To find out whether a store knows versions, Feast would load the clients of all that do.
+            online._versioned_read_supported = True
         supported = store.provider.async_supported.online
         self._reads_async, self._writes_async = supported.read, supported.write
         self._connections = asyncio.Semaphore(_CONNECTIONS)

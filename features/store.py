@@ -17,6 +17,7 @@ from typing import Any
 
 from features.batching import Batcher
 from features.definitions import Definitions, Feature, Service, to_json
+from features.loading import without_torch
 from features.online import Cell, EntityRow, Erased, OnlineStore, Reading, TransformFailed
 from features.repository import Repository
 from features.rows import checked, read_csv
@@ -230,7 +231,8 @@ class FeastStore:
 
 def _opened(repository: Repository, deadline: float) -> tuple[Definitions, OnlineStore]:
     """Feast's own library, imported only here. Blocking. Raises FeaturesUnavailable."""
-    from features.sdk import open_store
+    with without_torch():
+        from features.sdk import open_store
 
     return open_store(repository, deadline=deadline)
 

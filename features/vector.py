@@ -61,7 +61,6 @@ class FeatureVector:
         hidden = frozenset(self.sensitive)
         return {name: MASKED if name in hidden and value is not None else value for name, value in self.values.items()}
 
-
     def masked(self, text: str) -> str:
         """A text that may repeat what is sensitive, as records and traces may show it.
 

@@ -11,7 +11,18 @@ from gateway.values import Attempt
 
 if TYPE_CHECKING:
     from features.vector import FeatureVector
-    from gateway.values import CacheKey, CacheWish, Caller, PromptPart, Residency, Searched, SemanticLook, SideCall, Target, Usage
+    from gateway.values import (
+        CacheKey,
+        CacheWish,
+        Caller,
+        PromptPart,
+        Residency,
+        Searched,
+        SemanticLook,
+        SideCall,
+        Target,
+        Usage,
+    )
     from guardrails.pseudonyms import Pseudonyms
     from guardrails.verdicts import Verdict
     from retrieval.passages import Dropped, Passage
@@ -85,6 +96,7 @@ class Exchange:
     trace_flags: str | None = None
     trace_state: str | None = None  # the caller's, passed on as it came
     given: Mapping[str, Any] | None = None  # the raw fields of its request, until it is settled, where spans are made
+    conversation: str | None = None  # that it is a part of, as its caller says, where spans are made
     parameters: Mapping[str, bytes] | None = None  # what spans tell of these; only of a call that becomes spans
     caller: Caller | None = None
     requested_model: str | None = None

@@ -102,6 +102,8 @@ class Gateway:
         else:
             exchange.trace_flags = self._sampler.flags(exchange)
             exchange.given = request.fields
+            if request.conversation is not None:
+                exchange.conversation = request.conversation
 
     def begin(self, exchange: Exchange) -> None:
         self.metrics.begin()

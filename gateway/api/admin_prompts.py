@@ -24,6 +24,16 @@ from gateway.api.prompt_requests import (
     Rendering,
     Why,
 )
+from gateway.api.prompt_views import (
+    check_collections,
+    event_of,
+    label_told,
+    listed,
+    models_of,
+    of_file,
+    overview,
+    rendered,
+)
 from gateway.config.access import TenantName
 from gateway.errors import BadRequest, Conflict, NotFound
 from gateway.prompt_versions import Move, PromptRefused, StoredVersion, SuiteResult
@@ -71,7 +81,7 @@ def router(
         if file is not None:
             folder = gateway.revision.configuration.prompts.folder
             source = await run_in_threadpool((folder / f"{file.reference}.yaml").read_text, "utf-8")
-            return {**_of_file(file.name, file.version, file.content_hash), "source": source}
+            return {**of_file(file.name, file.version, file.content_hash), "source": source}
         if stored is None:
             raise NotFound(f"There is no template {name}@{version}.", param="version")
         return stored.told()
@@ -118,7 +128,7 @@ def router(
         data = []
         for holder, name in sorted(names):
             mine = [version for version in versions if (version.tenant, version.name) == (holder, name)]
-            data.append(_overview(shelf(), holder, name, mine))
+            data.append(overview(shelf(), holder, name, mine))
         return {"object": "list", "data": data}
 
     @routes.get("/{name}", name="prompts.show")
@@ -129,9 +139,9 @@ def router(
         if not versions and not shelf().in_files(holder, name):
             raise NotFound(f"There is no template '{name}'.", param="name")
         return {
-            **_overview(shelf(), holder, name, versions),
-            "versions": _listed(shelf(), holder, name, versions),
-            "models": _models(gateway, name) if not holder else [],
+            **overview(shelf(), holder, name, versions),
+            "versions": listed(shelf(), holder, name, versions),
+            "models": models_of(gateway, name) if not holder else [],
         }
 
     @routes.get("/{name}/versions/{version}", name="prompts.version")
@@ -168,9 +178,9 @@ def router(
             raise NotFound(f"There is no template '{name}'.", param="name")
         events = [move.told() for move in moves]
         for version in versions:
-            events.append(_event(version, "create", version.created_at, version.created_by, version.notes))
+            events.append(event_of(version, "create", version.created_at, version.created_by, version.notes))
             if version.released_at is not None:
-                events.append(_event(version, "release", version.released_at, version.released_by, ""))
+                events.append(event_of(version, "release", version.released_at, version.released_by, ""))
         return {"object": "list", "data": sorted(events, key=lambda event: -float(event["at"]))}
 
     # -- what is done --------------------------------------------------------------------------------------
@@ -227,13 +237,13 @@ def router(
         if label == LATEST:
             raise BadRequest("`latest` is the newest version by itself: it can't be moved.", param="label")
         if version is not None:
-            _check_collections(gateway, shelf(), name, label, version, holder)
+            check_collections(gateway, shelf(), name, label, version, holder)
         files, now = frozenset(shelf().in_files(holder, name)), shelf().labelled(name, label, holder)
         made = await done(
             store.label, holder, name, label, version, files, now, expected, reason, administration.actor(request),
             request=request,
         )  # fmt: skip
-        return _label(name, label, made.version)
+        return label_told(name, label, made.version)
 
     @routes.put("/{name}/labels/{label}", name="prompts.label")
     async def put_label(
@@ -252,7 +262,7 @@ def router(
         holder = await owner(who, tenant)
         if shelf().labelled(name, label, holder) is None:
             raise NotFound(f"There is no label '{label}' of {name}.", param="label")
-        using = [model["model"] for model in _models(gateway, name) if model["prompt"] == f"{name}@{label}"]
+        using = [model["model"] for model in models_of(gateway, name) if model["prompt"] == f"{name}@{label}"]
         if using and not holder:
             raise Conflict(f"The model '{using[0]}' uses {name}@{label}: point it at another version.", param="label")
         return await move(holder, name, label, None, None, "", request)
@@ -269,7 +279,7 @@ def router(
             store.rollback, holder, name, label, files, asked_for.reason, administration.actor(request),
             request=request,
         )  # fmt: skip
-        return _label(name, label, made.version)
+        return label_told(name, label, made.version)
 
     @routes.post("/{name}/versions/{version}/render", name="prompts.render")
     async def render(
@@ -288,7 +298,7 @@ def router(
             raise Conflict(str(fault), param="version") from None
         if template is None:
             raise NotFound(f"There is no template {name}@{version}.", param="version")
-        return await run_in_threadpool(_rendered, template, asked_for)
+        return await run_in_threadpool(rendered, template, asked_for)
 
     @routes.post("/{name}/versions/{version}/results", name="prompts.result", status_code=201)
     async def add_result(
@@ -315,104 +325,3 @@ def router(
 async def asked_of(templates: StoredTemplates, holder: str, name: str, version: int) -> Any:
     """A version as the record store has it now. Raises StageFailed where that is away, and TemplateFault."""
     return await asked(templates.read_version, holder, name, version)
-
-
-def _overview(shelf: Shelf, holder: str, name: str, versions: list[StoredVersion]) -> dict[str, Any]:
-    files = shelf.in_files(holder, name)
-    drafts = [version.version for version in versions if version.status == "draft"]
-    released = {*files, *(version.version for version in versions if version.status == "released")}
-    newest = shelf.find(name, LATEST, holder)
-    return {
-        "object": "prompt",
-        "name": name,
-        "tenant": holder or None,
-        "description": newest.front.description if newest is not None else "",
-        "direct": newest.front.direct if newest is not None else False,
-        "latest": max(released, default=None),
-        "drafts": drafts,
-        "labels": shelf.labels_of(name, holder),
-    }
-
-
-def _listed(shelf: Shelf, holder: str, name: str, versions: list[StoredVersion]) -> list[dict[str, Any]]:
-    files = shelf.in_files(holder, name)
-    told = [_of_file(name, file.version, file.content_hash) for file in files.values()]
-    for version in versions:
-        # A file of the same number goes before what is stored.
-        told.append({**version.told(source=False), "shadowed": version.version in files})
-    return sorted(told, key=lambda each: (int(each["version"]), str(each["from"])))
-
-
-def _of_file(name: str, version: int, content_hash: str) -> dict[str, Any]:
-    return {
-        "object": "prompt.version", "name": name, "version": version, "tenant": None, "status": "released",
-        "hash": content_hash, "from": "file",
-    }  # fmt: skip
-
-
-def _models(gateway: Gateway, name: str) -> list[dict[str, str]]:
-    """The public models that use a template of the gateway's, and how they name it."""
-    using = []
-    for model, entry in gateway.revision.configuration.models.items():
-        for reference in dict.fromkeys([entry.prompt, *(target.prompt for target in entry.targets)]):
-            if reference is not None and reference.partition("@")[0] == name:
-                using.append({"model": model, "prompt": reference})
-    return using
-
-
-def _check_collections(gateway: Gateway, shelf: Shelf, name: str, label: str, version: int, holder: str) -> None:
-    """Raises Conflict where a model that names the label does not search what this version needs."""
-    template = shelf.find(name, str(version), holder)
-    wanted = template.front.collections if template is not None else []
-    for using in _models(gateway, name) if wanted and not holder else ():
-        if using["prompt"] == f"{name}@{label}":
-            retrieval = gateway.revision.configuration.models[using["model"]].retrieval
-            if retrieval is None or retrieval.collection not in wanted:
-                raise Conflict(
-                    f"{name}@{version} needs the collection {' or '.join(wanted)}, which the model '{using['model']}' "
-                    "does not search.",
-                    param="version",
-                )
-
-
-def _event(version: StoredVersion, action: str, at: float, actor: str | None, reason: str) -> dict[str, Any]:
-    return {
-        "object": "prompt.event", "at": at, "name": version.name, "action": f"prompts.{action}", "label": None,
-        "before": None, "after": version.version, "actor": actor, "reason": reason,
-    }  # fmt: skip
-
-
-def _label(name: str, label: str, version: int | None) -> dict[str, Any]:
-    return {"object": "prompt.label", "name": name, "label": label, "version": version}
-
-
-def _rendered(template: Any, asked_for: Rendering) -> dict[str, Any]:
-    """Raises BadRequest."""
-    from features.vector import FeatureVector
-    from gateway.prompts.template import BadInput, PromptTooLong, RenderingFailed
-    from retrieval.passages import Passage
-
-    passages = [
-        Passage(f"p{n}", "1", f"p{n}#0", "shown", 1.0, f"Passage {n}", "", text)
-        for n, text in enumerate(asked_for.passages, 1)
-    ]
-    try:
-        told = template.render(
-            asked_for.messages, FeatureVector("shown", {}, asked_for.features), passages, asked_for.variables
-        )
-    except BadInput as fault:
-        raise BadRequest(f"The variable '{fault.name}': {fault}.", param=f"variables.{fault.name}") from None
-    except (PromptTooLong, RenderingFailed) as fault:
-        raise BadRequest(f"{template.reference}: {fault}", param="variables") from None
-    return {
-        "object": "prompt.rendering",
-        "template": template.reference,
-        "hash": template.content_hash,
-        "messages": told.messages,
-        "tokens": told.tokens,
-        "tokens_estimated": told.tokens_estimated,
-        "trimmed": list(told.trimmed),
-        "parts": [
-            {"message": part.message, "origin": part.origin, "characters": part.characters} for part in told.parts
-        ],
-    }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from gateway.config.document import parse
 from gateway.config.faults import ConfigError, ConfigFault
 from gateway.prompts.shelf import Shelf
 from gateway.prompts.stored import StoredTemplates
@@ -70,9 +72,10 @@ def _unfit(loaded: Loaded, shelf: Shelf) -> Iterator[ConfigFault]:
             searched = model.retrieval.collection if model.retrieval is not None else None
             if wanted and searched not in wanted:
                 said = f"searches `{searched}`" if searched else "has no retrieval"
-                key = f"models.{model_name}.retrieval"
                 message = f"{said}; its template {reference} is for the collection {' or '.join(wanted)}"
-                yield ConfigFault(loaded.path.name, 1, 1, key, message)
+                # Only its places are asked for: what the environment says was read before.
+                document = parse(loaded.text, loaded.path.name, defaultdict(str))
+                yield document.fault(("models", model_name, "retrieval"), message)
 
 
 class TemplateTokens:

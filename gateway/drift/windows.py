@@ -23,13 +23,13 @@ from gateway.lake.query import Queries
 _MOST = 5_000  # calls of each model and window that are looked at, by chance of their ids
 _FEWEST_OF = 30  # values of each side, below which nothing is compared
 
-# A window's calls of callers, not of the gateway's own.
+# A window's calls of callers: not the gateway's own, nor what a front end asks for beside the conversation.
 _CALLS = """
     SELECT model, call_id, started_at >= $begin AS recent, outcome, prompt_tokens, completion_tokens, question_chars,
            question_language, answer_language, refused, finish_reason, passage_count, top_score, cited, features
     FROM calls
     WHERE started_at >= $from AND started_at < $until AND date >= CAST($from AS DATE) AND purpose IS NULL
-      AND model IS NOT NULL
+      AND task IS NULL AND model IS NOT NULL
     QUALIFY row_number() OVER (PARTITION BY model, recent ORDER BY hash(call_id)) <= $most
 """
 _VECTORS = """

@@ -48,7 +48,7 @@ class Queries:
                     found = connection.sql(sql, params=dict(parameters) if parameters else None)
                     return pa.table({}) if found is None else found.to_arrow_table()
             except (duckdb.Error, pa.ArrowException, OSError) as fault:
-                if last > 1 and "No such file" in str(fault):
+                if last > 1 and (isinstance(fault, FileNotFoundError) or "No such file" in str(fault)):
                     continue
                 raise WrongQuery(str(fault)) from None
         raise AssertionError("the last try returns or raises")

@@ -39,6 +39,7 @@ def call_row(kept: Mapping[str, Any], said: Mapping[str, Any] | None, signals: S
     row["arm"], row["propensity"] = arm.get("name"), arm.get("propensity")
     made = detail.get("made_for") or {}
     row["purpose"], row["made_for"] = made.get("purpose"), made.get("call_id")
+    row["task"] = (detail.get("side_call") or {}).get("task")
     row["attempts"] = [_attempt(one) for one in detail.get("attempts", ())]
     row["stages"] = [
         {"name": name, "start_ms": begin / 1000, "ms": length / 1000}

@@ -89,6 +89,7 @@ CALLS = LakeTable("calls", "started_at", (
     Column("propensity", _NUMBER, "How likely that arm was to be chosen."),
     Column("purpose", _TEXT, "What a call of the gateway's own was made for."),
     Column("made_for", _TEXT, "The caller's call that it was made for."),
+    Column("task", _TEXT, "What a front end asked for beside the conversation, like a title."),
     Column("attempts", _structs(target=_TEXT, outcome=_TEXT, status=pa.int32(), ms=_NUMBER, upstream_id=_TEXT,
                                 residency=_TEXT), "Each try at a target."),
     Column("stages", _structs(name=_TEXT, start_ms=_NUMBER, ms=_NUMBER), "Each stage's time."),

@@ -64,8 +64,7 @@ class PromptStage:
             if rendered.dropped and self.summary is not None:
                 summary = await self._summed_up(rendered, request, exchange)
                 if summary:
-                    rendered = _rendered(template, request, exchange, variables, summary)
-                    exchange.trimmed = ("early turns summed up",)
+                    rendered = self._with_summary(summary, template, request, exchange, variables) or rendered
         finally:
             exchange.stage("render", started)
         if left := exchange.passages[len(rendered.passages) :]:  # the worst-ranked go first
@@ -82,6 +81,24 @@ class PromptStage:
         exchange.prompt_parts = rendered.parts
         exchange.passages = rendered.passages
         exchange.trimmed = (*rendered.trimmed, *exchange.trimmed)
+
+    def _with_summary(
+        self,
+        summary: str,
+        template: Template,
+        request: Request,
+        exchange: Exchange,
+        variables: Mapping[str, Any] | None,
+    ) -> Rendered | None:
+        """The prompt with the summary, which has a quarter of it at most; None where there is no room even so."""
+        summary = summary[: template.max_prompt_tokens // 4 * 3]  # characters: of a token there are more than three
+        try:
+            rendered = _rendered(template, request, exchange, variables, summary)
+        except BadRequest:
+            exchange.degraded.append("summary")
+            return None
+        exchange.trimmed = ("early turns summed up",)
+        return rendered
 
     async def _summed_up(self, rendered: Rendered, request: Request, exchange: Exchange) -> str:
         """What the turns without room have said; "" where that can't be had: then they are left out as they are."""

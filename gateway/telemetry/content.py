@@ -52,6 +52,13 @@ class Contents:
         self._may_leave = may_leave
         self._shapes = shapes
 
+    def size(self, exchange: Exchange) -> int:
+        """About how many characters a call holds until they are told; masking them may take a while."""
+        if not exchange.keep_content or exchange.model not in self._models:
+            return 0
+        said = sum(_length(message.get("content")) for message in exchange.messages or ())
+        return said + len(exchange.answer_text or "")
+
     def add(self, exchange: Exchange, tree: Tree) -> None:
         if exchange.model not in self._models:
             return
@@ -149,6 +156,14 @@ def _part(part: Any, mask: Mask) -> dict[str, Any]:
         if url and not url.startswith("data:"):
             return {"type": "uri", "modality": "image", "uri": mask(url, False)}
     return {"type": kind or "unknown"}  # its bytes are no text, and not told
+
+
+def _length(content: Any) -> int:
+    if isinstance(content, str):
+        return len(content)
+    if isinstance(content, dict):
+        return sum(_length(part) for part in content.values())
+    return sum(_length(part) for part in content) if isinstance(content, list) else 0
 
 
 def _cut(value: Any, longest: int) -> Any:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _decode = msgspec.json.Decoder().decode
 _OUTPUTS = {"text": "text", "json_object": "json", "json_schema": "json"}
+_TALKS = frozenset({"chat", "text_completion"})
+_LONGEST_ID = 256
 _OURS = frozenset({"extractive", "local_embeddings"})  # they run in this process, or beside it
 
 
@@ -52,7 +54,11 @@ def inference_span(
         attributes[names.OPENAI_API] = "chat_completions"
     if exchange.stream and operation != "embeddings":
         attributes[names.REQUEST_STREAM] = True
+    if exchange.conversation is not None and operation in _TALKS:
+        attributes[names.CONVERSATION] = exchange.conversation[:_LONGEST_ID]
     _asked(attributes, exchange.parameters or {}, operation, provider, facts)
+    if exchange.template is not None and (name := facts.names.prompt_name) and facts.names.prompt_version:
+        attributes[name], _, attributes[facts.names.prompt_version] = exchange.template.partition("@")
     attributes[names.TARGET] = target.label
     attributes[names.ATTEMPTS] = len(attempts)
     failed = _fault(exchange, attempts, answered)

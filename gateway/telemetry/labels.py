@@ -25,6 +25,7 @@ STAGE_OF_TYPE = {
     "invalid_token": "authenticate",
     "ip_not_authorized": "authenticate",
     "forbidden": "authenticate",
+    "cross_origin": "authenticate",
     "keys_unavailable": "authenticate",
     "token_issuer_unavailable": "authenticate",
     "authentication_error": "authenticate",

@@ -67,7 +67,10 @@ class Traces:
                 return wire.trace_request(*head, schema, parts)
 
             self._sender = Sender(to, request, every=traces.every, most_bytes=traces.queue)
-        self._waiting: deque[Exchange] = deque()
+        self._waiting: deque[tuple[Exchange, int]] = deque()  # and how many characters were said in it
+        self._most_bytes = traces.queue
+        self._taken_in = 0  # characters that were to wait, by the journal's thread …
+        self._made = 0  # … and of these those that do not any more, by our own
         self._awake = threading.Event()
         self._closing = threading.Event()
         self._lost = 0
@@ -77,12 +80,14 @@ class Traces:
     def export(self, exchanges: Sequence[Exchange]) -> None:
         """Calls that have ended; those that become spans are kept for that."""
         kept = [exchange for exchange in exchanges if exchange.parameters is not None]
-        room = _MOST_CALLS - len(self._waiting)
-        if len(kept) > room:
-            self._lost += sum(_spans_of(exchange) for exchange in kept[room:])
-            del kept[room:]
+        for exchange in kept:
+            size = 0 if self._contents is None else self._contents.size(exchange)
+            if len(self._waiting) >= _MOST_CALLS or self._taken_in - self._made + size > self._most_bytes:
+                self._lost += _spans_of(exchange)
+                continue
+            self._taken_in += size
+            self._waiting.append((exchange, size))
         if kept:
-            self._waiting.extend(kept)
             self._awake.set()
 
     @property
@@ -121,7 +126,9 @@ class Traces:
             self._closing.wait(self._every)
             count = 0
             while self._waiting:
-                self._make(self._waiting.popleft())
+                exchange, size = self._waiting.popleft()
+                self._make(exchange)
+                self._made += size
                 count += 1
                 if count % _SLICE == 0:
                     time.sleep(0)

@@ -52,6 +52,10 @@ OPEN = {
     "GET /docs": "the API's documentation",
     "GET /docs/oauth2-redirect": "the API's documentation",
     "GET /openapi.json": "the API's documentation",
+    "GET /": "the chat page, whose visitors bring their key",
+    "GET /page/{name}": "its files, the same for everybody",
+    "GET /widget": "the page in a frame, for the sites that are named",
+    "GET /widget.js": "what such a site loads",
 }
 
 

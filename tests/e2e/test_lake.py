@@ -7,7 +7,6 @@ import json
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -118,12 +117,3 @@ def test_the_lakes_process_comes_back_and_an_erased_user_goes(vendor: Vendor, la
     assert "lake" in receipt["left"], receipt
     until(lambda: mine not in users(lake_gateway), what="the erasure")
     assert {kept, last} <= users(lake_gateway).keys()
-
-
-def test_when_the_gateway_is_killed_its_lakes_process_ends(shared_vendor: Vendor, tmp_path: Path) -> None:
-    configuration = {**plain_configuration(shared_vendor), "lake": {}}
-    gateway = GatewayProcess(configuration, tmp_path)
-    with pytest.raises(AssertionError, match="ended with status"), gateway:
-        analyst = analyst_of(gateway)
-        gateway.process.kill()
-        until(lambda: not analyst.is_running() or analyst.status() == psutil.STATUS_ZOMBIE, what="its end")

@@ -556,6 +556,12 @@ def test_the_widget_answers_on_a_known_site_and_its_page_can_not_look_in(
         assert not any(PUBLIC in request.url for request in visitor.requests)
         assert page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 0]
         assert page.frames[1].evaluate("[localStorage.length, sessionStorage.length]") == [0, 0]
+        reply.get_by_role("button", name="Source 1", exact=True).click()
+        panel = frame.get_by_role("complementary", name="Sources")
+        expect(panel.locator("mark").first).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(panel).to_have_count(0)
+        expect(frame.get_by_label("Your question")).to_be_visible()
         frame.get_by_label("Your question").press("Escape")
         expect(page.locator("iframe")).to_be_hidden()
         expect(page.get_by_role("button", name="Ask a question")).to_be_focused()

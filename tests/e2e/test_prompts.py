@@ -44,6 +44,12 @@ def place(
     folder = tmp_path_factory.mktemp("prompts")
     (folder / "prompts" / "suites").mkdir(parents=True)
     (folder / "prompts" / "support@1.yaml").write_text(SUPPORT)
+    (folder / "prompts" / "lone@1.yaml").write_text(
+        "direct: true\ninputs: {text: {}}\nmessages: [{role: user, content: 'Sum up: {{ text }}'}]\n"
+    )
+    (folder / "prompts" / "small@1.yaml").write_text(
+        "max_prompt_tokens: 110\nmessages: [{role: system, content: Hi}, conversation]\n"
+    )
     (folder / "prompts" / "inner@1.yaml").write_text(SUPPORT.replace("direct: true\n", ""))
     made = plain_configuration(shared_vendor)
     made["state"] = {"url": redis_server.url, "prefix": f"p{uuid4().hex[:8]}", "deadline": "2s"}
@@ -52,6 +58,11 @@ def place(
     made["models"]["kept"] = {
         "targets": ["patient/gpt-mock"], "prompt": "support@production", "cache": {"exact": {"ttl": "1h"}},
     }  # fmt: skip
+    made["models"]["summing"] = {
+        "targets": ["mock/gpt-mock"], "prompt": "small@1", "summary": {"model": "patient/summer", "budget": "20s"},
+    }  # fmt: skip
+    masking = {"input": [{"check": "secrets", "action": "mask"}]}
+    made["models"]["veiled"] = {"targets": ["mock/gpt-mock"], "guardrails": masking, "record_content": True}
     made["models"]["cautious"] = {"targets": ["mock/gpt-mock"], "guardrails": {"input": ["secrets"]}}
     made["access"]["keys"] += [
         key_entry("operator b", KEY_OPERATOR_B, tenant="b", role="operator", scope="tenant"),
@@ -96,6 +107,17 @@ def systems(place: GatewayProcess, vendor: Vendor, calls: int = 6, **body: Any) 
     return {seen.body["messages"][0]["content"] for seen in vendor.requests}
 
 
+def recorded(place: GatewayProcess, answer: httpx.Response) -> Any:
+    """The call's record, once it is in the store: another worker knows of a call a moment later."""
+    path = f"{place.url}/v1/calls/{answer.headers['x-gateway-call-id']}"
+
+    def found() -> Any:
+        told = httpx.get(path, headers={"authorization": f"Bearer {KEY_A}"}, timeout=30)
+        return told.json() if told.status_code == 200 else None
+
+    return until(found, 30, "the record")
+
+
 def names(answer: httpx.Response) -> tuple[int, str | None, str | None]:
     error = answer.json()["error"]
     return answer.status_code, error["param"], error["code"]
@@ -119,6 +141,15 @@ def test_the_sdks_name_a_template(place: GatewayProcess, vendor: Vendor) -> None
     expected = [{"role": "system", "content": "Support for Moon {{ 7*7 }}, 14 days."}, *ASKED]
     assert [seen.body["messages"] for seen in vendor.requests] == [expected] * 4
     assert all("prompt" not in seen.body for seen in vendor.requests)
+
+
+def test_a_template_may_be_filled_by_variables_alone(place: GatewayProcess, vendor: Vendor) -> None:
+    prompt: Any = {"id": "lone", "variables": {"text": "a\nb"}}
+    with Client(place.url, api_key=KEY_A) as ours:
+        assert ours.ask([], model="plain", prompt=prompt).text == "echo: Sum up: a\nb"
+        assert ours.responses.create(model="plain", prompt=prompt).output_text == "echo: Sum up: a\nb"
+    assert names(chat(place, prompt=prompt))[:2] == (400, "messages")
+    assert names(chat(place, messages=[])) == (400, "messages", None)
 
 
 @pytest.mark.parametrize(
@@ -154,14 +185,7 @@ def test_a_model_keeps_its_own_template(place: GatewayProcess, vendor: Vendor) -
     for prompt in ({}, {"id": "support"}, {"id": "support", "version": 1}):
         answer = chat(place, model="labelled", prompt={**prompt, "variables": {"product": "Sun"}})
         assert answer.status_code == 200, answer.text
-    path = f"{place.url}/v1/calls/{answer.headers['x-gateway-call-id']}"
-
-    def recorded() -> Any:
-        """Another worker knows of a call a moment later."""
-        told = httpx.get(path, headers={"authorization": f"Bearer {KEY_A}"})
-        return told.json() if told.status_code == 200 else None
-
-    assert until(recorded, 20, "the record")["template"]["reference"] == "support@1"
+    assert recorded(place, answer)["template"]["reference"] == "support@1"
 
 
 def test_a_key_may_be_bound_to_some_templates(place: GatewayProcess) -> None:
@@ -171,9 +195,27 @@ def test_a_key_may_be_bound_to_some_templates(place: GatewayProcess) -> None:
 
 def test_guardrails_screen_what_fills_a_template(place: GatewayProcess, vendor: Vendor) -> None:
     secret = "AKIAIOSFODNN7EXAMPLE"
-    answer = chat(place, model="cautious", prompt={"id": "support", "variables": {"product": f"key {secret}"}})
-    assert names(answer)[2] == "content_filter" or secret not in json.dumps([s.body for s in vendor.requests])
-    assert all(secret not in json.dumps(seen.body) for seen in vendor.requests)
+    prompt = {"id": "support", "variables": {"product": f"key {secret}"}}
+    assert names(chat(place, model="cautious", prompt=prompt)) == (400, "prompt", "content_filter")
+    assert vendor.requests == []
+    answer = chat(place, model="veiled", prompt=prompt)
+    assert answer.status_code == 200, answer.text
+    told = vendor.requests[-1].body["messages"][0]["content"]
+    assert told.startswith("Support for key ")
+    assert secret not in told
+    assert secret not in json.dumps(recorded(place, answer))
+
+
+def test_turns_without_room_are_summed_up_by_a_call_of_its_own(place: GatewayProcess, vendor: Vendor) -> None:
+    turns = [{"role": "user", "content": "old " * 120}, {"role": "assistant", "content": "Fine."}, *ASKED]
+    answer = chat(place, model="summing", messages=turns)
+    assert answer.status_code == 200, answer.text
+    summing, asked = (seen.body for seen in vendor.requests)
+    assert (summing["model"], asked["model"]) == ("summer", "gpt-mock")
+    assert summing["messages"][0]["content"].endswith("assistant: Fine.")
+    first, summary, last = asked["messages"]
+    assert (first["role"], summary["role"], last) == ("system", "user", ASKED[0])
+    assert summary["content"].startswith("What was said before in this conversation, summed up by a model:\n\necho: ")
 
 
 # --- drafts, releases, labels ---------------------------------------------------------------------------
@@ -352,7 +394,9 @@ def test_a_suite_runs_against_several_targets_and_a_release_may_need_it(place: G
 def test_two_versions_are_compared_on_recorded_calls(place: GatewayProcess, vendor: Vendor) -> None:
     draft = admin(place, "POST", "/support/versions", json={"source": SUPPORT.replace("Support", "Other")}).json()
     for product in ("Sun", "Moon"):
-        assert chat(place, model="labelled", prompt={"variables": {"product": product}}).status_code == 200
+        answer = chat(place, model="labelled", prompt={"variables": {"product": product}})
+        assert answer.status_code == 200
+        recorded(place, answer)
     run = ("compare", "support@1", f"support@{draft['version']}", "--on", "last:2,model:labelled", "--no-embeddings")
     told = cli(place, *run, "--judge", "mock/judge", "--json")
     assert told.exit_code == 0, told.output
@@ -362,3 +406,14 @@ def test_two_versions_are_compared_on_recorded_calls(place: GatewayProcess, vend
     assert found["verdict"].startswith("No difference between")
     words = {seen.body["messages"][0]["content"] for seen in vendor.requests}
     assert {"Support for Sun, 14 days.", "Other for Moon, 14 days."} <= words
+
+
+def test_a_template_that_nobody_has_stops_the_start(shared_vendor: Vendor, tmp_path: Path) -> None:
+    configuration = plain_configuration(shared_vendor)
+    configuration["models"]["m"] = {"targets": ["mock/gpt-mock"], "prompt": "nowhere@production"}
+    walked = GatewayProcess(configuration, tmp_path / "gateway")
+    checked = CliRunner().invoke(main, ["check", str(walked.file)])
+    assert checked.exit_code == 1
+    assert "models.m.prompt: is neither in the prompts folder nor in the record store" in checked.output
+    with pytest.raises(AssertionError, match=r"models\.m\.prompt: is neither in the prompts folder"), walked:
+        pass

@@ -206,7 +206,7 @@ def test_every_span_is_as_the_conventions_registry_says(traced: Traced, vendor: 
     post = traced.http.post
     settings: dict[str, Any] = {
         "temperature": 0.2, "top_p": 0.9, "max_tokens": 50, "frequency_penalty": 0.1, "presence_penalty": 0.1, "seed": 3,
-        "n": 2, "stop": ["END"], "response_format": {"type": "json_object"}, "user": "ada",
+        "n": 2, "stop": ["END"], "response_format": {"type": "json_object"}, "user": "ada", "metadata": {"conversation_id": "c-1"},
     }  # fmt: skip
     answers = [
         traced.chat("openai/gpt-mock", **settings, service_tier="default"),
@@ -235,6 +235,9 @@ def test_every_span_is_as_the_conventions_registry_says(traced: Traced, vendor: 
             found += faults(span)
     assert found == []
     told = {span.name.split(" ")[0] for span in traced.sink.spans}
+    asked = attributes_of(named(traced.trace(answers[0]))["chat gpt-mock"])
+    assert asked["gen_ai.conversation.id"] == "c-1"
+    assert asked["openai.request.service_tier"] == "default"
     assert told >= {"chat", "embeddings", "retrieval", "execute_tool", "rerank", "text_completion", "POST", "guardrail"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from gateway.lake.lake import Lake
 from gateway.lake.manifest import Manifest
 from gateway.lake.storage import LakeUnavailable
 from gateway.lake.upkeep import Keeping
+from gateway.lake.vectors import Sampler
 from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.feedback import Feedback, FeedbackStore
@@ -189,3 +191,33 @@ def test_a_folder_of_another_store_is_left_alone(database: Database, filled: Fil
         Filled(stranger, filled.url)
     stranger.close()
     assert len(filled.globbed()) == 1
+
+
+def test_a_share_of_recorded_questions_becomes_vectors(database: Database, filled: Filled) -> None:
+    asked: list[str] = []
+
+    def embed(texts: Sequence[str]) -> list[list[float]]:
+        asked.extend(texts)
+        return [[float(len(text)), 0.5] for text in texts]
+
+    said = [exchange_of("a", "jo", **say(f"Question {number}?", "So.")) for number in range(40)]
+    store(database, *said, exchange_of("a", "jo"))
+    filled.fill(sampler=Sampler(0.5, "small", embed))
+    assert 5 < len(asked) < 35
+    assert len(set(asked)) == len(asked)
+    vectors = filled.rows("FROM vectors")
+    assert sorted(row["vector"][0] for row in vectors) == sorted(float(len(text)) for text in asked)
+    assert {(row["embedder"], row["model"], row["user"]) for row in vectors} == {("small", "handbook", "jo")}
+    UserRecords(database).erase("a", "jo")
+    filled.erase()
+    assert filled.rows("FROM vectors") == []
+
+
+def test_an_embedder_that_is_away_holds_up_no_row(database: Database, filled: Filled) -> None:
+    def away(texts: Sequence[str]) -> list[list[float]]:
+        raise ConnectionError
+
+    (call,) = store(database, exchange_of("a", **say("What?", "That.")))
+    assert filled.fill(sampler=Sampler(1.0, "small", away)) == 1
+    assert filled.ids() == [call]
+    assert filled.rows("FROM vectors") == []

@@ -36,6 +36,7 @@ export function Composer() {
         </label>
         <textarea
           id="question"
+          dir="auto"
           ref={field}
           rows={1}
           placeholder="Ask something"
@@ -44,7 +45,10 @@ export function Composer() {
           onInput={(event) => setText(event.currentTarget.value)}
           onKeyDown={(event) => {
             if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) ask(event)
-            if (event.key === 'Escape' && busy) stop()
+            if (event.key === 'Escape' && busy) {
+              event.preventDefault()
+              stop()
+            }
           }}
         />
         <div class="row">

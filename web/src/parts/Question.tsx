@@ -11,7 +11,7 @@ export function Question({ asked, n }: { asked: Asked; n: number }) {
         <Editor asked={asked} done={() => setEditing(false)} />
       ) : (
         <>
-          <div class="bubble">{asked.text}</div>
+          <div class="bubble" dir="auto">{asked.text}</div>
           <div class="acts">
             <button type="button" class="act" onClick={() => setEditing(true)} aria-label="Edit this question" title="Edit">
               <Pencil size={16} />
@@ -45,7 +45,10 @@ function Editor({ asked, done }: { asked: Asked; done: () => void }) {
         value={text}
         onInput={(event) => setText(event.currentTarget.value)}
         onKeyDown={(event) => {
-          if (event.key === 'Escape') done()
+          if (event.key === 'Escape') {
+            event.preventDefault()
+            done()
+          }
           if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) ask(event)
         }}
       />

@@ -61,8 +61,13 @@ function Comment({ answer, done }: { answer: Answer; done: (said: string) => voi
       setFault((failure as Refused).message)
     }
   }
+  function leave(event: KeyboardEvent) {
+    if (event.key !== 'Escape') return
+    event.preventDefault()
+    done('Thank you.')
+  }
   return (
-    <form class="comment" onSubmit={(event) => void send(event)} onKeyDown={(event) => event.key === 'Escape' && done('Thank you.')}>
+    <form class="comment" onSubmit={(event) => void send(event)} onKeyDown={leave}>
       <label>
         {answer.rating.value === 1 ? 'What was good about it?' : 'What was wrong, or missing?'} <span class="soft">Optional</span>
         <textarea ref={field} rows={2} maxLength={10_000} />

@@ -15,8 +15,13 @@ export function SidePanel() {
   }, [shown])
 
   if (!shown) return null
+  function leave(event: KeyboardEvent) {
+    if (event.key !== 'Escape') return
+    event.preventDefault() // it closes this, not the widget around it
+    close()
+  }
   return (
-    <aside class="panel" ref={box} aria-label={title} onKeyDown={(event) => event.key === 'Escape' && close()}>
+    <aside class="panel" ref={box} aria-label={title} onKeyDown={leave}>
       <header>
         <h2 tabIndex={-1}>{title}</h2>
         <button type="button" class="act" onClick={close} aria-label="Close" title="Close (Esc)">

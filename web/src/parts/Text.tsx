@@ -40,6 +40,6 @@ class Block extends Component<BlockProps> {
   }
 
   override render() {
-    return <div class="block" ref={this.place} />
+    return <div class="block" dir="auto" ref={this.place} />
   }
 }

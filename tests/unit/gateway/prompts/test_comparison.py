@@ -39,7 +39,7 @@ def test_a_difference_is_shown_where_its_interval_leaves_nothing_out(capsys: pyt
     assert grounded["p"] < 0.01
     assert told["cost"]["ratio"] == pytest.approx(0.5)
     assert told["cost"]["interval"] == [pytest.approx(-0.001)] * 2
-    assert told["verdict"] == "t@2 does better in groundedness" or "judge" in told["verdict"]
+    assert "t@2 does better in groundedness" in told["verdict"]
     print_comparison(told)
     assert "t@2 is better in 30, t@1 in 10, 0 alike" in capsys.readouterr().out
 

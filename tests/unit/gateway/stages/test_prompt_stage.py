@@ -130,6 +130,17 @@ async def test_a_summary_that_can_not_be_had_leaves_turns_out_and_says_so() -> N
     assert (told.trimmed, told.degraded) == (("2 messages of an early turn",), ["summary"])
 
 
+async def test_a_summary_that_says_too_much_is_cut_and_one_without_room_is_left_out() -> None:
+    asked, told = request(messages=LONG), exchange()
+    await stage(SHORT, summary=Helper("word " * 500)).render(asked, told)
+    assert len(asked.messages[1]["content"]) < 75 + 70
+    full = [*LONG[:2], {"role": "user", "content": "x" * 340}]
+    asked, told = request(messages=full), exchange()
+    await stage(SHORT, summary=Helper("word " * 500)).render(asked, told)
+    assert [message["role"] for message in asked.messages] == ["system", "user"]
+    assert told.degraded == ["summary"]
+
+
 async def test_where_all_has_room_nobody_is_asked() -> None:
     helper = Helper("x")
     await stage(SHORT, summary=helper).render(request(messages=LONG[1:]), exchange())

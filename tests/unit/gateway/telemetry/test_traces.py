@@ -276,9 +276,12 @@ def test_a_stream_that_breaks_off_is_the_models_error() -> None:
 
 def test_the_names_to_come_are_told_where_the_environment_asks() -> None:
     facts = Facts(LATEST, lambda name: name)
-    told = spans_of(streamed_call(), facts)["retrieval handbook"].attributes
+    spans = spans_of(streamed_call(), facts)
+    told = spans["retrieval handbook"].attributes
     assert told["gen_ai.retrieval.top_k"] == 6
     assert "gen_ai.request.top_k" not in told
+    asked = spans["chat gpt-x"].attributes
+    assert (asked["gen_ai.prompt.name"], asked["gen_ai.prompt.version"]) == ("handbook", "1")
     assert chosen({"OTEL_SEMCONV_STABILITY_OPT_IN": "http, gen_ai_latest_experimental"}) is LATEST
     assert chosen({"OTEL_SEMCONV_STABILITY_OPT_IN": "http"}) is V1_41
 
