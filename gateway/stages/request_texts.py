@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.chat import ChatRequest, Request
 from gateway.stages.fragments import fragments, is_json, texts
+from gateway.stages.variables import strings_of
 
 _decode = msgspec.json.Decoder().decode
 _TOOLS = ("tools", "functions")
@@ -69,6 +70,9 @@ def places_of(messages: list[dict[str, Any]], fields: dict[str, Any]) -> Iterabl
     for name, value in fields.items():
         if isinstance(value, str):
             yield Place(fields, name, name, "text", "")
+        elif name == "prompt" and isinstance(value, dict):
+            for holder, key in strings_of(value.get("variables"), names=False):
+                yield Place(holder, key, name, "text", "", content=True)
         elif name in _TOOLS and isinstance(value, list):
             for order, item in enumerate(value):
                 for holder, key, _ in fragments(item) if isinstance(item, dict) else ():

@@ -82,6 +82,9 @@ class Contents:
             messages = [message for message in messages if message["role"] not in _INSTRUCTIONS]
             if instructions:
                 span.attributes[names.SYSTEM_INSTRUCTIONS] = self._json(instructions)
+        stops = stop_sequences(exchange.parameters or {})
+        if stops:
+            span.attributes[names.STOP_SEQUENCES] = [mask(stop, False) for stop in stops]
         if messages:
             span.attributes[names.INPUT_MESSAGES] = self._json(messages)
         if exchange.answer_text:
@@ -109,6 +112,16 @@ class Contents:
             value = [_cut(item, longest) for item in value]
             encoded = _encode(value)
         return encoded.decode() if len(encoded) <= self._most else "[]"
+
+
+def stop_sequences(given: Mapping[str, bytes]) -> list[str]:
+    """Those of the request: a caller's own words, and told as such."""
+    try:
+        asked = _decode(given.get("stop", b"[]"))
+    except msgspec.DecodeError:  # cut short, since it was long
+        return []
+    texts = [asked] if isinstance(asked, str) else asked
+    return [one for one in texts if isinstance(one, str)] if isinstance(texts, list) else []
 
 
 def _masked_before(exchange: Exchange) -> frozenset[str]:

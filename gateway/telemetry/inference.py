@@ -5,6 +5,7 @@ https://github.com/open-telemetry/semantic-conventions/blob/v1.41.0/docs/gen-ai/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _decode = msgspec.json.Decoder().decode
 _OUTPUTS = {"text": "text", "json_object": "json", "json_schema": "json"}
 _TALKS = frozenset({"chat", "text_completion"})
-_LONGEST_ID = 256
+_WORD = re.compile(r"[A-Za-z0-9_.:-]{1,128}").fullmatch
 _OURS = frozenset({"extractive", "local_embeddings"})  # they run in this process, or beside it
 
 
@@ -54,8 +55,8 @@ def inference_span(
         attributes[names.OPENAI_API] = "chat_completions"
     if exchange.stream and operation != "embeddings":
         attributes[names.REQUEST_STREAM] = True
-    if exchange.conversation is not None and operation in _TALKS:
-        attributes[names.CONVERSATION] = exchange.conversation[:_LONGEST_ID]
+    if exchange.conversation is not None and operation in _TALKS and _word(exchange.conversation):
+        attributes[names.CONVERSATION] = exchange.conversation
     _asked(attributes, exchange.parameters or {}, operation, provider, facts)
     if exchange.template is not None and (name := facts.names.prompt_name) and facts.names.prompt_version:
         attributes[name], _, attributes[facts.names.prompt_version] = exchange.template.partition("@")
@@ -124,18 +125,14 @@ def _asked(
         elif name == "n":
             if _number(value) and value != 1:
                 attributes[names.CHOICE_COUNT] = int(value)
-        elif name == "stop":
-            texts = [value] if isinstance(value, str) else value
-            if isinstance(texts, list) and texts and all(isinstance(one, str) for one in texts):
-                attributes[names.STOP_SEQUENCES] = texts
         elif name == "response_format":
             if (kind := _OUTPUTS.get(_format(raw, value))) is not None:
                 attributes[names.OUTPUT_TYPE] = kind
         elif name == "service_tier":
-            if provider == "openai" and isinstance(value, str) and value != "auto":
+            if provider == "openai" and _word(value) and value != "auto":
                 attributes[names.OPENAI_TIER] = value
         elif name == "reasoning_effort":
-            if facts.names.reasoning_level is not None and isinstance(value, str):
+            if facts.names.reasoning_level is not None and _word(value):
                 attributes[facts.names.reasoning_level] = value
         elif name == "dimensions" and operation == "embeddings":
             if _number(value):
@@ -155,6 +152,11 @@ def _format(raw: bytes, value: Any) -> str:
     if isinstance(value, dict):
         return str(value.get("type"))
     return "json_schema" if b'"json_schema"' in raw else ""
+
+
+def _word(value: Any) -> bool:
+    """Whether this is an id or a setting's value: a caller may write anything there, and it is told unmasked."""
+    return isinstance(value, str) and _WORD(value) is not None
 
 
 def _number(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,13 +23,13 @@ ROOT = Path(__file__).parents[2]
 QUESTION = "How do I add a provider?"
 
 
-def shipped(vendor: Vendor) -> dict[str, Any]:
+def shipped(vendor: Vendor, docs: Path) -> dict[str, Any]:
     """`configs/gateway.yaml`, its paths made absolute, and OpenAI's address that of the mock."""
     configuration: dict[str, Any] = yaml.safe_load((ROOT / "configs/gateway.yaml").read_text())
     del configuration["data_dir"], configuration["server"]
     configuration["providers"]["openai"]["base_url"] = vendor.url
     configuration["prompts"]["folder"] = str(ROOT / "configs/prompts")
-    configuration["retrieval"]["collections"]["handbook"]["load"] = [str(ROOT / "docs")]
+    configuration["retrieval"]["collections"]["handbook"]["load"] = [str(docs)]
     configuration["features"] = {
         "repo": str(ROOT / "features/repo"),
         "sample_users": str(ROOT / "features/sample_users.csv"),
@@ -39,7 +40,11 @@ def shipped(vendor: Vendor) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def handbook(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     folder = tmp_path_factory.mktemp("handbook")
-    configuration, users = shipped(shared_vendor), folder / "users.csv"
+    docs = folder / "docs"
+    docs.mkdir()
+    for name in ("access", "configuration", "features", "retrieval"):  # all of them take a minute to embed
+        shutil.copy(ROOT / "docs" / f"{name}.md", docs)
+    configuration, users = shipped(shared_vendor, docs), folder / "users.csv"
     samples = Path(configuration["features"]["sample_users"]).read_text()
     users.write_text(samples.rstrip("\n") + "\ndora,enterprise,de,beginner\n")  # who will be erased
     configuration["features"]["sample_users"] = str(users)
@@ -215,7 +220,7 @@ def test_with_a_vendors_key_the_same_model_answers_through_it(
     shared_vendor: Vendor, tmp_path: Path, handbook: GatewayProcess
 ) -> None:
     """Its data folder is the first one's: knowledge is shared with the process that owns it."""
-    configuration = shipped(shared_vendor)
+    configuration = shipped(shared_vendor, handbook.folder / "docs")
     configuration["data_dir"] = str(handbook.folder / "data")
     configuration["records"] = {"url": f"sqlite:///{tmp_path}/records.db"}
     with GatewayProcess(configuration, tmp_path, {"OPENAI_API_KEY": shared_vendor.api_key}) as second:

@@ -48,6 +48,23 @@ async def test_variables_are_screened_with_the_rest_and_gone_before_a_provider_s
     assert [(part.origin, part.characters) for part in told.prompt_parts] == [("template", 6), ("input", 8)]
 
 
+def test_no_string_of_the_variables_escapes_the_guardrails() -> None:
+    """Whatever a variable or a value within it is called, and however deep it lies."""
+    variables = {"type": "s1", "id": "s2", "role": ["s3", ["s4", {"index": "s5"}]], "o": {"s6": {"type": "s7"}}}
+    asked = request(prompt={"id": "t", "variables": variables})
+    fields = fields_of(asked)
+    found = list(places_of(asked.messages, fields))
+    said = {str(place.holder[place.key]) for place in found}
+    assert {f"s{n}" for n in range(1, 8)} <= said
+    for place in found:
+        text = place.holder[place.key]
+        if text.startswith("s"):
+            place.holder[place.key] = text.replace("s", "*")
+    assert fields["prompt"]["variables"] == {
+        "type": "*1", "id": "*2", "role": ["*3", ["*4", {"index": "*5"}]], "o": {"*6": {"type": "*7"}},
+    }  # fmt: skip
+
+
 async def test_hints_fill_in_what_the_request_does_not_say() -> None:
     text = "hints: {parameters: {temperature: 0.2, max_completion_tokens: 9, seed: 1}}\n" + ASKS
     asked = request(prompt={"variables": {"product": "x"}}, temperature=1, max_tokens=5)

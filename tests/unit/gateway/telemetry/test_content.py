@@ -97,6 +97,19 @@ def test_a_conversation_in_the_conventions_shapes() -> None:
     assert answers == [{"role": "assistant", "parts": [{"type": "text", "content": "yes"}], "finish_reason": "stop"}]
 
 
+def test_stop_sequences_are_a_callers_words_too() -> None:
+    exchange = talk(CONVERSATION)
+    for given, told_ in (
+        (b'["END", "SECRETS"]', ["END", "***"]),
+        (b'"END"', ["END"]),
+        (b'["cut of', None),
+        (b"[]", None),
+    ):
+        exchange.parameters = {"stop": given}
+        assert told(exchange, contents()).get(names.STOP_SEQUENCES) == told_
+    assert names.STOP_SEQUENCES not in told(talk(CONVERSATION, model="x"), contents())
+
+
 def test_instructions_stand_apart_where_the_vendor_takes_them_apart() -> None:
     attributes = told(talk(CONVERSATION), contents(), "anthropic")
     assert json.loads(attributes[names.SYSTEM_INSTRUCTIONS]) == [{"type": "text", "content": "Be brief."}]

@@ -131,7 +131,6 @@ def test_the_tree_of_a_call_as_a_collector_sees_it() -> None:
         "gen_ai.request.max_tokens": 100,
         "gen_ai.request.seed": 7,
         "gen_ai.request.choice.count": 2,
-        "gen_ai.request.stop_sequences": ["END"],
         "gen_ai.output.type": "json",
         "gen_ai.response.time_to_first_chunk": 0.004,
         "gen_ai.response.model": "gpt-x-2026",
@@ -272,6 +271,17 @@ def test_a_stream_that_breaks_off_is_the_models_error() -> None:
     tree = call_spans(exchange, FACTS)
     failed = [span.name for span in tree.spans if span.failed]
     assert failed == ["POST /v1/chat/completions", "chat gpt-x", "POST", "POST"]
+
+
+def test_what_a_caller_may_have_written_anything_in_is_not_told() -> None:
+    exchange = streamed_call()
+    exchange.conversation = "ada.lovelace@example.com"
+    exchange.parameters = {"service_tier": b'"Ada Lovelace"', "reasoning_effort": b'"Ada Lovelace"', "stop": b'"Ada"'}
+    told = spans_of(exchange, Facts(LATEST, lambda name: name))["chat gpt-x"].attributes
+    assert "Ada" not in str(told)
+    assert "ada" not in str(told)
+    exchange.conversation = "thread_01"
+    assert spans_of(exchange)["chat gpt-x"].attributes["gen_ai.conversation.id"] == "thread_01"
 
 
 def test_the_names_to_come_are_told_where_the_environment_asks() -> None:
