@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from gateway.chat import ChatRequest
 
 if TYPE_CHECKING:
-    from gateway.api.inbound import Told
     from gateway.chat import Request
     from gateway.exchange import Exchange
+    from gateway.front_ends.open_webui import OpenWebui
     from gateway.values import FrontEnd
 
 
 def dialect(
     front_end: FrontEnd, request: Request, lines: Sequence[tuple[bytes, bytes]], exchange: Exchange
-) -> Told | None:
+) -> OpenWebui | None:
     """What answers in this dialect; None where it is the API's own. Raises BadRequest.
 
     `request` gets the user and the conversation that the headers name: whether such a user is believed is for the key

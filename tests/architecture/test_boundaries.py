@@ -24,6 +24,10 @@ HEAVY = (
     "pandas",
     "grpc",
     "jwt",
+    "pyarrow",
+    "duckdb",
+    "matplotlib",
+    "scipy",
 )
 
 

@@ -26,8 +26,8 @@ _KINDS = {
 class Objects:
     """A file, in a vector store by a batch, and a response; each made when it is first asked for."""
 
-    def __init__(self) -> None:
-        self._client = httpx.Client(base_url=os.environ["TEST_API_BASE_URL"], timeout=60, trust_env=False)
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
 
     def _made(self, answer: httpx.Response) -> str:
         assert answer.status_code == 200, answer.text
@@ -58,7 +58,8 @@ class Objects:
 
 class _Ids:
     def __init__(self) -> None:
-        self._objects = Objects()
+        self.client = httpx.Client(base_url=os.environ["TEST_API_BASE_URL"], timeout=60, trust_env=False)
+        self._objects = Objects(self.client)
 
     def of(self, name: str) -> str:
         if _KINDS[name] in ("file", "vector_store"):
@@ -78,7 +79,7 @@ class _Ids:
         if isinstance(options.json_data, dict):
             options.json_data = self.filled(options.json_data)
         if options.method == "delete":
-            self._objects = Objects()
+            self._objects = Objects(self.client)
 
 
 _IDS = _Ids()
@@ -100,3 +101,7 @@ def pytest_configure() -> None:
         return build(self, options, retries_taken=retries_taken)
 
     _base_client.BaseClient._build_request = with_real_ids  # type: ignore[method-assign]  # one place for all clients
+
+
+def pytest_unconfigure() -> None:
+    _IDS.client.close()

@@ -68,6 +68,8 @@ def _run(suite: Path, gateway: GatewayProcess, report: Path, *plugins: str) -> d
         "TEST_API_BASE_URL": gateway.url + "/v1",
     }
     options = ["-q", "-p", "pytest_asyncio.plugin", *plugins, "-p", "no:cacheprovider", "--tb=short"]
+    # A socket that the garbage collector closes is told in whichever test runs just then.
+    options += ["-W", "default::pytest.PytestUnraisableExceptionWarning"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "-o", "addopts=", f"--junitxml={report}", *paths],
         cwd=suite, env=environment, capture_output=True, text=True, timeout=1_800,

@@ -335,7 +335,10 @@ def test_nothing_that_is_emitted_holds_a_secret_or_personal_data(traced: Traced,
     vendor.behaviours["gpt-mock"] = {"status": 401, "message": f"Incorrect API key provided: {{key}} {said}"}
     errors = [traced.chat(model, said) for model in ("plain", "screened", "rag", "retrying/gpt-mock", "nobody/x")]
     vendor.behaviours["gpt-mock"] = {"text": said}
-    answers = [traced.chat(model, said, stream=stream) for model in ("plain", "rag") for stream in (False, True)]
+    elsewhere: dict[str, Any] = {"user": MAIL, "stop": [CARD], "metadata": {"conversation_id": MAIL, "note": TOKEN}}
+    answers = [
+        traced.chat(model, said, stream=stream, **elsewhere) for model in ("plain", "rag") for stream in (False, True)
+    ]
     for answer in (*errors, *answers):
         traced.trace(answer)
     http = traced.http
