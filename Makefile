@@ -5,13 +5,14 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: run test test-vllm test-openwebui web bench bench-peers lint format lock env clean
+.PHONY: run test test-vllm test-openwebui conformance web bench bench-peers soak lint format lock env clean
 
 run: .venv/ready
 	$(BIN)/rag-gateway serve
 
 # Two at a time, since most tests wait for a process of theirs; a file's tests stay together, with what they share.
 test: .venv/ready
+	-sh tests/services/install.sh
 	$(BIN)/pytest -n 2 --dist loadfile
 
 test-vllm: .venv/ready
@@ -23,6 +24,11 @@ test-openwebui: .venv/ready
 	bash tests/openwebui/setup.sh
 	$(BIN)/pytest tests/openwebui
 
+# What official clients' own suites say of the gateway; 220 MB of downloads, and npm.
+conformance: .venv/ready
+	bash tests/conformance/setup.sh
+	$(BIN)/pytest tests/conformance
+
 # The chat page's files in gateway/web/, from their source; needs Node 20 or newer.
 web:
 	cd web && npm ci --ignore-scripts --no-audit --no-fund && npm run --silent check && npm run --silent build
@@ -32,6 +38,10 @@ bench: .venv/ready
 
 bench-peers: .venv/ready
 	$(BIN)/python benchmarks/peers.py
+
+# Half an hour of load and faults: memory, descriptors and tasks have to stay flat.
+soak: .venv/ready
+	$(BIN)/python benchmarks/soak.py --minutes 30
 
 lint: .venv/ready
 	$(BIN)/ruff check .

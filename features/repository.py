@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ class Repository:
 
     def write_settings(self, settings: dict[str, Any]) -> Path:
         """The settings as a file for Feast's own programs."""
-        resolved = self.data_dir / f"feature_store.{os.getpid()}.yaml"
+        resolved = self.data_dir / f"feature_store.{os.getpid()}.{threading.get_ident()}.yaml"
         resolved.touch(mode=0o600)  # a Redis address may hold a password
         resolved.write_text(yaml.safe_dump(settings))
         return resolved
@@ -164,6 +165,6 @@ def _kept(file: Path, fingerprint: str) -> Definitions | None:
 
 
 def _keep(file: Path, fingerprint: str, definitions: Definitions) -> None:
-    new = file.with_suffix(f".{os.getpid()}")
+    new = file.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
     new.write_bytes(fingerprint.encode() + b"\n" + to_json(definitions))
     new.replace(file)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,6 +19,8 @@ EVENT_TIME = "event_timestamp"
 _AHEAD = 300.0  # seconds that another clock may be ahead of ours
 _WHOLE = {"Int32": 2**31, "Int64": 2**63, "INT32": 2**31, "INT64": 2**63}
 _ENTITY = 1024  # characters of an entity's value
+_CANONICAL = re.compile(r"0|-?[1-9][0-9]{0,18}").fullmatch
+_LARGEST = {"Float32": 3.4028234663852886e38, "Float64": sys.float_info.max}
 
 
 class RowFault(ValueError):
@@ -26,6 +30,15 @@ class RowFault(ValueError):
         super().__init__(message)
         self.row = row
         self.name = name
+
+
+def whole_number(text: str, kind: str) -> int | None:
+    """The number that a text is in the one way to write it; None for every other text, and for one out of range.
+
+    Python reads `7_0`, `+70` and `٧٠` as 70 too: who is called so would be somebody else.
+    """
+    bound = _WHOLE.get(kind, 2**63)
+    return int(text) if _CANONICAL(text) and -bound <= int(text) < bound else None
 
 
 def checked(definitions: Definitions, source: str, rows: Sequence[Any]) -> dict[str, list[PushedRow]]:
@@ -104,10 +117,12 @@ def _entity(row: Mapping[str, Any], key: str, kind: str) -> str | int:
         raise _Wrong(key, "is missing: it says whose features these are")
     value = row[key]
     if kind in _WHOLE:
-        return int(_whole(key, int(value) if isinstance(value, str) and value.isdecimal() else value, kind))
+        if isinstance(value, str) and (number := whole_number(value, kind)) is not None:
+            return number
+        return _whole(key, value, kind)
     if not isinstance(value, str) or not value or len(value) > _ENTITY:
         raise _Wrong(key, f"should be text of 1 to {_ENTITY} characters")
-    return value
+    return _text(key, value)
 
 
 def _value(name: str, value: Any, kind: str) -> FeatureValue:
@@ -127,18 +142,31 @@ def _one(name: str, value: Any, kind: str) -> FeatureScalar:
     if kind in ("Float32", "Float64"):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise _Wrong(name, "should be a number")
+        if not -_LARGEST[kind] <= value <= _LARGEST[kind]:  # which NaN is not either
+            raise _Wrong(name, f"should be a finite number, within what {kind} can hold")
         return float(value)
     if kind == "Bool":
         if not isinstance(value, bool):
             raise _Wrong(name, "should be true or false")
         return value
     if kind == "UnixTimestamp":
-        return datetime.fromtimestamp(_moment(name, value), UTC).isoformat()
+        try:
+            return datetime.fromtimestamp(_moment(name, value), UTC).isoformat()
+        except (ValueError, OverflowError):
+            raise _Wrong(name, "should be a time between the years 1 and 9999") from None
     if kind == "String":
         if not isinstance(value, str):
             raise _Wrong(name, "should be text")
-        return value
+        return _text(name, value)
     raise _Wrong(name, f"is of the type {kind}, which can't be pushed here: use Feast itself")
+
+
+def _text(name: str, value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _Wrong(name, "holds half a character (a lone surrogate)") from None
+    return value
 
 
 def _whole(name: str, value: Any, kind: str) -> int:
@@ -164,6 +192,8 @@ def _event_time(value: Any, now: float) -> float:
     if value is None:
         return now
     at = _moment(EVENT_TIME, value)
+    if at < 0:
+        raise _Wrong(EVENT_TIME, "is before 1970")
     if at > now + _AHEAD:
         raise _Wrong(EVENT_TIME, "is in the future")
     return at

@@ -146,11 +146,19 @@ class SdkStore:
             raise _unavailable(error) from error
 
     async def aclose(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
         online = self._store.provider.online_store
-        # Feast keeps its Redis clients to itself and never closes them.
+        # Feast keeps its clients to itself and never closes them.
         if (client := getattr(online, "_client_async", None)) is not None:
             await client.aclose()
+        if self._stuck:  # a connection that a thread waits in must not be taken from under it
+            threading.Thread(target=self._close, daemon=True).start()
+        else:
+            await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        """Blocking: when no thread reads any more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        online = self._store.provider.online_store
         for name in ("_client", "_conn"):
             if (held := getattr(online, name, None)) is not None:
                 setattr(online, name, None)

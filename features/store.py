@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from features.definitions import Definitions, Feature, Service, to_json
 from features.loading import without_torch
 from features.online import Cell, EntityRow, Erased, OnlineStore, Reading, TransformFailed
 from features.repository import Repository
-from features.rows import checked, read_csv
+from features.rows import checked, read_csv, whole_number
 from features.vector import FeaturesUnavailable, FeatureValue, FeatureVector, WrongEntity
 
 log = logging.getLogger(__name__)
@@ -288,13 +289,18 @@ def _too_old(age: float, feature: Feature, name: str, max_age: Mapping[str, floa
 
 def _typed(key: str, value: str, kind: str) -> str | int | float | bool:
     """What an entity or an input says, as its type. Raises WrongEntity."""
-    try:
-        if kind.startswith(("INT", "UNIX")):
-            return int(value)
-        if kind in ("FLOAT", "DOUBLE"):
-            return float(value)
-    except ValueError:
-        raise WrongEntity(key, "a whole number" if kind.startswith(("INT", "UNIX")) else "a number") from None
+    if kind.startswith(("INT", "UNIX")):
+        if (whole := whole_number(value, kind)) is None:
+            raise WrongEntity(key, "a whole number")
+        return whole
+    if kind in ("FLOAT", "DOUBLE"):
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise WrongEntity(key, "a number")
+        return number
     if kind == "BOOL":
         if value.lower() not in _TRUE + _FALSE:
             raise WrongEntity(key, "true or false")

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from gateway.routing.dispatch import Calls
     from gateway.routing.queues import Room
     from gateway.stages.choosing import PromptChoice
+    from gateway.stages.features import FeatureStage
     from gateway.stages.file_search import FileSearchStage
     from gateway.stages.guarding import InputGuard, OutputGuard
-    from gateway.stages.features import FeatureStage
     from gateway.stages.preparation import RetrievalStage
     from gateway.stages.rendering import PromptStage
 

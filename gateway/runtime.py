@@ -91,7 +91,9 @@ class Gateway:
         self.draining = False
         self.siblings: Siblings = Alone()
         self.reload: Callable[[], Awaitable[str]] = _not_yet
-        self.rated: Callable[[str, str | None, float | None], None] | None = None  # who hears of feedback on a user's call
+        self.rated: Callable[[str, str | None, float | None], None] | None = (
+            None  # who hears of feedback on a user's call
+        )
         self._sampler = sampler
 
     def sample(self, request: Request, exchange: Exchange) -> None:

@@ -25,7 +25,7 @@ from gateway.api.prompt_requests import (
     Why,
 )
 from gateway.api.prompt_views import (
-    check_collections,
+    check_label,
     event_of,
     label_told,
     listed,
@@ -38,7 +38,7 @@ from gateway.config.access import TenantName
 from gateway.errors import BadRequest, Conflict, NotFound
 from gateway.prompt_versions import Move, PromptRefused, StoredVersion, SuiteResult
 from gateway.prompts.differences import difference
-from gateway.prompts.shelf import LATEST, Shelf
+from gateway.prompts.shelf import Shelf
 from gateway.prompts.stored import StoredTemplates
 from gateway.records.keys import KeyStore
 from gateway.records.prompts import PromptStore
@@ -103,15 +103,13 @@ def router(
 
         partials = dict(shelf().partials) if not tenant else {}
 
-        def make(version: int) -> tuple[str, str]:
-            whole = whole_source(source, partials, f"{name}@{version}")
-            return whole, read_template(whole, name, version, f"{name}@{version}", {}, tenant=tenant).content_hash
-
         try:
-            make(1)
+            whole = whole_source(source, partials, f"{name}@1")
+            content_hash = read_template(whole, name, 1, f"{name}@1", {}, tenant=tenant).content_hash
         except TemplateFault as fault:
             raise BadRequest(str(fault).replace(f"{name}@1", "source", 1), param="source") from None
-        return make
+        # Whatever its number will be; the store is not kept from others while a text is compiled.
+        return lambda version: (whole, content_hash)
 
     # -- what there is -------------------------------------------------------------------------------------
     @routes.get("", name="prompts.list")
@@ -222,7 +220,15 @@ def router(
         tenant: _Tenant = None, who: Caller = works,
     ) -> dict[str, Any]:  # fmt: skip
         """Release a draft: it may be used from now on, and never changes."""
+        from gateway.prompts.library import TemplateFault
+
         holder, actor = await owner(who, tenant), administration.actor(request)
+        if asked_for.label is not None:
+            try:
+                draft = await asked_of(templates, holder, name, version)
+            except TemplateFault as fault:
+                raise Conflict(str(fault), param="version") from None
+            check_label(gateway, draft, name, asked_for.label, version, holder)
         needs_suite = gateway.revision.configuration.prompts.release_needs_suite
         made = await done(
             store.release, holder, name, version, asked_for.hash, needs_suite, asked_for.reason, actor, request=request
@@ -234,10 +240,8 @@ def router(
     async def move(
         holder: str, name: str, label: str, version: int | None, expected: int | None, reason: str, request: Request
     ) -> dict[str, Any]:
-        if label == LATEST:
-            raise BadRequest("`latest` is the newest version by itself: it can't be moved.", param="label")
-        if version is not None:
-            check_collections(gateway, shelf(), name, label, version, holder)
+        template = shelf().find(name, str(version), holder) if version is not None else None
+        check_label(gateway, template, name, label, version, holder)
         files, now = frozenset(shelf().in_files(holder, name)), shelf().labelled(name, label, holder)
         made = await done(
             store.label, holder, name, label, version, files, now, expected, reason, administration.actor(request),

@@ -102,11 +102,11 @@ def _of_tenant(
             )
         for order, row in enumerate(rows):
             value = row.get(join_key)
-            if not isinstance(value, str):
-                continue  # what is wrong with it is told with its type
-            if only is not None and template.of_user and value != only:
+            if only is not None and template.of_user and (isinstance(value, bool) or str(value) != only):
                 where = f"rows[{order}].{join_key}"
                 raise Forbidden(f"This key writes of its own user alone, '{where}' is another.", param=where)
+            if not isinstance(value, str):
+                continue  # a number, or what is told with its type
             stored = template.stored(tenant, value)
             if stored is None:
                 raise Forbidden(f"`{join_key}` is made of more than a tenant and one name.", param="push_source")

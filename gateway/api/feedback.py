@@ -11,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from gateway.access.roles import bound_to
 from gateway.api.identity import Identified
-from gateway.errors import NotFound
-from gateway.records.feedback import Feedback, FeedbackStore
+from gateway.errors import Conflict, NotFound
+from gateway.records.feedback import Feedback, FeedbackStore, TooMuchFeedback
 from gateway.routing.arms import Shared
 from gateway.runtime import Gateway
 from gateway.values import Caller
@@ -49,18 +49,21 @@ def router(identified: Identified, gateway: Gateway, store: FeedbackStore, routi
             raise NotFound(f"No call '{said.call_id}' is recorded for your tenant.", param="call_id")
         feedback = Feedback(call["id"], who.tenant, who.user, said.score, said.label, said.comment, said.correction)
         first = not await run_in_threadpool(store.rated, [call["id"]])
-        new = await run_in_threadpool(store.add, feedback)
+        try:
+            new = await run_in_threadpool(store.add, feedback)
+        except TooMuchFeedback:
+            raise Conflict("You have said all of this call that is kept of it.", param="call_id") from None
         if new and gateway.rated is not None:
             gateway.rated(who.tenant, call["caller"]["user"], said.score)
         if new and said.score is not None:
             gateway.metrics.rated(call["model"], said.score)
         shared = routing.get(call["model"])
-        if new and said.score is not None and call["arm"] is not None and shared is not None:
+        if new and first and said.score is not None and call["arm"] is not None and shared is not None:
             stats = shared.count(call["arm"]["name"])
             stats.rated += 1
             stats.feedback += said.score
             stats.feedback_squares += said.score**2
-            if first and shared.rewards is not None:
+            if shared.rewards is not None:
                 shared.rewards.rated(call, said.score, stats)
         return {"object": "feedback", "call_id": call["id"]}
 

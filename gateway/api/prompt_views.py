@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.api.prompt_requests import Rendering
 from gateway.errors import BadRequest, Conflict
 from gateway.prompt_versions import StoredVersion
 from gateway.prompts.shelf import LATEST, Shelf
 from gateway.runtime import Gateway
+
+if TYPE_CHECKING:
+    from gateway.prompts.template import Template
 
 
 def overview(shelf: Shelf, holder: str, name: str, versions: list[StoredVersion]) -> dict[str, Any]:
@@ -54,9 +57,16 @@ def models_of(gateway: Gateway, name: str) -> list[dict[str, str]]:
     return using
 
 
-def check_collections(gateway: Gateway, shelf: Shelf, name: str, label: str, version: int, holder: str) -> None:
-    """Raises Conflict where a model that names the label does not search what this version needs."""
-    template = shelf.find(name, str(version), holder)
+def check_label(
+    gateway: Gateway, template: Template | None, name: str, label: str, version: int | None, holder: str
+) -> None:
+    """Whether a label may point at a version, `template`, before anything is done.
+
+    Raises BadRequest for one that nobody moves, and Conflict where a model that names the label does not search what
+    the version needs.
+    """
+    if label == LATEST:
+        raise BadRequest("`latest` is the newest version by itself: it can't be moved.", param="label")
     wanted = template.front.collections if template is not None else []
     for using in models_of(gateway, name) if wanted and not holder else ():
         if using["prompt"] == f"{name}@{label}":

@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from gateway.access.roles import require_role
 from gateway.api.identity import Identified
 from gateway.runtime import Gateway
+from gateway.telemetry.metrics import CONTENT_TYPE
 from gateway.values import Caller
 
 Health = Callable[[], Awaitable[dict[str, str]]]
@@ -59,8 +60,9 @@ def router(gateway: Gateway, caller: Identified, health: Health) -> APIRouter:
         """Prometheus exposition; with a viewer's key once keys are configured."""
         require_role(who, "viewer")
         await run_in_threadpool(gateway.journal.flush)
-        content, content_type = gateway.metrics.exposition()
-        return Response(await gateway.siblings.metrics() or content, media_type=content_type)
+        together = await gateway.siblings.metrics()
+        own = together or await run_in_threadpool(gateway.metrics.exposition)  # calls need not wait for it
+        return Response(own, media_type=CONTENT_TYPE)
 
     return routes
 

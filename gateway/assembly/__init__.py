@@ -8,4 +8,12 @@ from gateway.assembly.prompts import check_templates
 from gateway.assembly.revision import compile_revision
 from gateway.assembly.services import Records, Services, has_admin_key, open_records, open_services
 
-__all__ = ["Records", "Services", "check_templates", "compile_revision", "has_admin_key", "open_records", "open_services"]
+__all__ = [
+    "Records",
+    "Services",
+    "check_templates",
+    "compile_revision",
+    "has_admin_key",
+    "open_records",
+    "open_services",
+]

@@ -61,7 +61,9 @@ def compile_revision(loaded: Loaded, services: Services, fleet: Fleet, *, loopba
             tokens=services.token_issuers.verifier(access.tokens),
         ),
         pipelines={name: compiler.pipeline(name, model) for name, model in configuration.models.items()},
-        plain=_plain(routes, compiler.file_search, guards, PromptChoice(shelf), configuration.telemetry.traces.content_of),
+        plain=_plain(
+            routes, compiler.file_search, guards, PromptChoice(shelf), configuration.telemetry.traces.content_of
+        ),
         user_header=user_header.lower().encode("ascii") if user_header else None,
         tightened=guards.tightener(),
         limits=limits,

@@ -209,6 +209,7 @@ def open_records(
         if database.embedded:
             raise
         log.error("the gateway starts without its record store and is not ready before it is there: %s", failure)
+
     def price(exchange: Exchange) -> None:
         if exchange.cost is None and exchange.usage is not None and exchange.target is not None:
             found = prices.price(exchange.target)

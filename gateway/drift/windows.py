@@ -23,24 +23,33 @@ from gateway.lake.query import Queries
 _MOST = 5_000  # calls of each model and window that are looked at, by chance of their ids
 _FEWEST_OF = 30  # values of each side, below which nothing is compared
 
+_MOST_MODELS = 50  # callers may name `provider/whatever`; the models of the configuration come first
+
 # A window's calls of callers: not the gateway's own, nor what a front end asks for beside the conversation.
-_CALLS = """
+_WITHIN = """
+    started_at >= $from AND started_at < $until AND date >= CAST($from AS DATE) AND purpose IS NULL
+    AND task IS NULL AND model IS NOT NULL
+"""
+_MODELS = f"""
+    SELECT model FROM calls WHERE {_WITHIN} GROUP BY model
+    HAVING count(*) FILTER (started_at < $begin) >= $fewest AND count(*) FILTER (started_at >= $begin) >= $fewest
+    ORDER BY contains(model, '/'), count(*) DESC, model LIMIT $most
+"""
+_CALLS = f"""
     SELECT model, call_id, started_at >= $begin AS recent, outcome, prompt_tokens, completion_tokens, question_chars,
            question_language, answer_language, refused, finish_reason, passage_count, top_score, cited, features
-    FROM calls
-    WHERE started_at >= $from AND started_at < $until AND date >= CAST($from AS DATE) AND purpose IS NULL
-      AND task IS NULL AND model IS NOT NULL
+    FROM calls WHERE {_WITHIN} AND list_contains($models, model)
     QUALIFY row_number() OVER (PARTITION BY model, recent ORDER BY hash(call_id)) <= $most
 """
 _VECTORS = """
     SELECT model, call_id, started_at >= $begin AS recent, vector, embedder FROM vectors
-    WHERE started_at >= $from AND started_at < $until
+    WHERE started_at >= $from AND started_at < $until AND list_contains($models, model)
     QUALIFY row_number() OVER (PARTITION BY model, recent ORDER BY hash(call_id)) <= 1000
 """
 _FEEDBACK = """
     SELECT c.model, c.call_id, f.given_at >= $begin AS recent, f.score, c.question_language, c.prompt_tokens, c.top_score
     FROM feedback f JOIN calls c USING (call_id)
-    WHERE f.score IS NOT NULL AND f.given_at >= $from AND f.given_at < $until AND c.model IS NOT NULL
+    WHERE f.score IS NOT NULL AND f.given_at >= $from AND f.given_at < $until AND list_contains($models, c.model)
     QUALIFY row_number() OVER (PARTITION BY c.model, recent ORDER BY hash(c.call_id)) <= $most
 """
 
@@ -75,7 +84,10 @@ class _Model:
 def compare(queries: Queries, windows: Windows, thresholds: Mapping[str, float], min_calls: int) -> list[Finding]:
     """Everything that can be compared, not yet judged; nothing of models with fewer than `min_calls` on a side."""
     models: dict[str, _Model] = {}
-    parameters = windows.parameters
+    asked = {**windows.parameters, "fewest": min_calls, "most": _MOST_MODELS}
+    parameters = {**windows.parameters, "models": queries.run(_MODELS, asked).column("model").to_pylist()}
+    if not parameters["models"]:
+        return []
     for name, sql in (("calls", _CALLS), ("vectors", _VECTORS), ("feedback", _FEEDBACK)):
         more = {"most": _MOST} if "$most" in sql else {}
         for batch in queries.run(sql, {**parameters, **more}).to_batches(1_000):

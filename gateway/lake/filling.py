@@ -6,13 +6,13 @@ import datetime
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-from sqlalchemy import Connection, and_, delete, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, or_, select, update
 
 from gateway.lake.lake import Lake
 from gateway.lake.manifest import new_file
@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 _MOST_ROWS = 20_000  # of one change
 _AS_OBJECTS = 2_000  # of them before they become columns
 _MOST_BYTES = 32_000_000  # of records, as the store has them, that one change holds in memory
-_PAGE = 200  # rows of one query: with recorded content, each may be megabytes
+_PAGE = 200  # rows of one query …
+_PAGE_BYTES = 8_000_000  # … of about so many bytes: with recorded content, each may be megabytes
 _ENTRIES = 2_000  # of the queue, read at a time
 _JUDGED_AFTER = 60 * 10**9  # ns for which a judgement waits: whose call it is about is known once that is stored
 
@@ -136,16 +137,35 @@ class Filling:
         takes = {"calls": self._take_calls, "feedback": self._take_feedback, "quality": self._take_quality}
         for entry in entries:
             ids = list(dict.fromkeys(_decode(entry.body)))
-            take = takes[entry.kind]
-            for begin in range(0, len(ids), _PAGE):
+            take, taken = takes[entry.kind], 0
+            for page in self._pages(ids) if entry.kind == "calls" else _by(ids, _PAGE):
                 if batch.full:
-                    batch.left[entry.id] = ids[begin:]
+                    batch.left[entry.id] = ids[taken:]
                     return batch
-                take(batch, ids[begin : begin + _PAGE])
+                take(batch, page)
+                taken += len(page)
             batch.done.append(entry.id)
             if batch.full:
                 break
         return batch
+
+    def _pages(self, ids: Sequence[str]) -> Iterator[Sequence[str]]:
+        """Calls in their order, of which each page can be held in memory."""
+        size = func.length(calls.c.detail) + func.coalesce(func.length(calls.c.content), 0)
+        for some in _by(ids, _PAGE):
+            with self._database.reading() as connection:
+                found = connection.execute(select(calls.c.call_id, size).where(calls.c.call_id.in_(some)))
+                sizes = {call_id: int(length) for call_id, length in found}
+            page: list[str] = []
+            held = 0
+            for call_id in some:
+                length = sizes.get(call_id, 0)
+                if page and held + length > _PAGE_BYTES:
+                    yield page
+                    page, held = [], 0
+                page.append(call_id)
+                held += length
+            yield page
 
     def _take_calls(self, batch: _Batch, ids: Sequence[str]) -> None:
         with self._database.reading() as connection:
@@ -196,6 +216,11 @@ class Filling:
     def _said(self, kept: Mapping[str, Any]) -> Mapping[str, Any] | None:
         said = self._contents.read(kept["content"], place_of(kept["call_id"]))
         return said if isinstance(said, Mapping) else None
+
+
+def _by(ids: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:
+    for begin in range(0, len(ids), most):
+        yield ids[begin : begin + most]
 
 
 def _settle(connection: Connection, batch: _Batch) -> None:

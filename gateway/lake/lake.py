@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -24,12 +25,17 @@ _MARK = "_lake.json"
 _OURS = re.compile(r"(calls|feedback|quality|contents|vectors)/.*-[0-9a-f]{32}\.parquet(\.pending)?")
 
 
+class UnreadableFile(LakeUnavailable):
+    """A file of the lake is damaged."""
+
+
 class Lake:
     """For the process that has the lease. Blocking. Raises StoreUnavailable, LakeUnavailable and LeaseLost."""
 
     def __init__(self, storage: Storage, manifest: Manifest) -> None:
         self.storage = storage
         self.manifest = manifest
+        self._told: set[str] = set()
 
     def open(self) -> bool:
         """Take the lease and clear up what a dead predecessor left; False while somebody else fills the lake.
@@ -102,11 +108,31 @@ class Lake:
         wanted = TABLES[file.table].schema
         if columns is not None:
             wanted = pa.schema([wanted.field(name) for name in columns])
-        with self.storage.opened(file.path) as source, pq.ParquetFile(source) as parquet:
+        with self.storage.opened(file.path) as source, self._damage(file), pq.ParquetFile(source) as parquet:
             there = set(parquet.schema_arrow.names)
             for group in range(parquet.num_row_groups):
                 found = parquet.read_row_group(group, columns=[name for name in wanted.names if name in there])
                 yield conformed(found, wanted)
+
+    def unreadable(self, fault: UnreadableFile) -> None:
+        """Say so, once of each."""
+        if str(fault) not in self._told:
+            self._told.add(str(fault))
+            log.error("%s", fault)
+
+    @contextlib.contextmanager
+    def _damage(self, file: LakeFile) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError) as fault:
+            if isinstance(fault, OSError) and self.storage.local is None:  # what was asked for may not have come
+                raise LakeUnavailable(f"the lake's storage: {type(fault).__name__}") from fault
+            raise UnreadableFile(
+                f"the lake's file {file.path} can't be read ({type(fault).__name__}): remove it and start the gateway "
+                "again, and what the record store still has is written anew"
+            ) from fault
 
     def _mark(self, lake: str) -> None:
         """The folder says whose it is, since what it has and the manifest does not know is removed."""

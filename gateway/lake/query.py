@@ -23,6 +23,8 @@ _LOCKED: dict[str, Any] = {
     "python_enable_replacements": "false",
     "allow_persistent_secrets": "false",
     "memory_limit": "2GB",
+    # A folder for what does not fit into memory would be one that queries may read and write, whatever stands above.
+    "temp_directory": "",
 }
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sqlalchemy import delete, select
 
 from gateway.lake.filling import day_of
-from gateway.lake.lake import Lake
+from gateway.lake.lake import Lake, UnreadableFile
 from gateway.lake.manifest import LakeFile
 from gateway.lake.schema import TABLES
 from gateway.records.database import Database
@@ -44,7 +44,12 @@ class Erasures:
             asked = connection.execute(query.order_by(lake_queue.c.id)).all()
         gone = 0
         for row in asked:
-            gone += self._erase(_erasure(row.body))
+            try:
+                gone += self._erase(_erasure(row.body))
+            except UnreadableFile as fault:
+                self._lake.unreadable(fault)  # this erasure waits, and holds up nothing else
+                continue
+            self._lake.clear_up()  # also what could not be removed when it was tried before
             with self._lake.manifest.holding() as connection:
                 connection.execute(delete(lake_queue).where(lake_queue.c.id == row.id))
         if asked:
@@ -131,7 +136,11 @@ class Compaction:
         for done, group in enumerate(self._groups()):
             if most is not None and done >= most:
                 break
-            self._lake.rewrite(group, lambda table: table)
+            try:
+                self._lake.rewrite(group, lambda table: table)
+            except UnreadableFile as fault:
+                self._lake.unreadable(fault)
+                continue
             merged += len(group)
         return merged
 

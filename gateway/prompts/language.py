@@ -19,20 +19,22 @@ from gateway.prompts.sandbox import (
     EACH,
     FILTERS,
     JOINED,
+    MADE,
     MOST_CHARACTERS,
     SAID,
     SCALAR,
-    Gauge,
     Piece,
     RenderingFailed,
     environment,
-    gauge,
+    gauged,
     piece,
 )
 
-_MOST_NODES = 3_000
+_MOST_NODES = 3_000  # of one text
+_MOST_OF_ALL = 12_000  # of all texts of a template
 _DEEPEST = 40
 _MOST_INCLUDED = 100
+_MOST_INCLUDED_CHARACTERS = 1_000_000
 _STATEMENTS = (nodes.Template, nodes.Output, nodes.If, nodes.For, nodes.Assign, nodes.Include)
 _EXPRESSIONS = (
     nodes.Add, nodes.And, nodes.Call, nodes.Compare, nodes.Concat, nodes.CondExpr, nodes.Const, nodes.Dict, nodes.Div,
@@ -53,6 +55,29 @@ class Wrong(Exception):
         self.line = line
 
 
+class Included:
+    """What the texts of one template are made of until now: of small parts, too much can be put together.
+
+    `nodes` and `times` are of one text, `before` counts the nodes of those before it.
+    """
+
+    __slots__ = ("before", "characters", "nodes", "times")
+
+    def __init__(self) -> None:
+        self.before = self.characters = self.nodes = self.times = 0
+
+    def next_text(self) -> None:
+        self.before += self.nodes
+        self.nodes = self.times = 0
+
+    def add(self, name: str, source: str, line: int) -> None:
+        """Raises Wrong."""
+        self.times += 1
+        self.characters += len(source)
+        if self.times > _MOST_INCLUDED or self.characters > _MOST_INCLUDED_CHARACTERS or self.nodes > _MOST_NODES:
+            raise Wrong(f"with the partial `{name}`, too much is included", line)
+
+
 class Text:
     """One compiled text of a template."""
 
@@ -65,31 +90,38 @@ class Text:
         """What it says with these values, in order. Raises RenderingFailed."""
         told: list[Piece] = []
         length = 0
-        token = gauge.set(Gauge())
-        try:
-            for written in self._template.root_render_func(self._template.new_context(dict(values))):
-                length += len(written)
-                if length > MOST_CHARACTERS:
-                    raise RenderingFailed(f"it writes more than {MOST_CHARACTERS} characters")
-                told.append(written if isinstance(written, Piece) else piece(written, "template"))
-        except RenderingFailed:
-            raise
-        except Exception as fault:  # a template is a program: whatever it raises with some values is its author's
-            raise RenderingFailed(str(fault) or type(fault).__name__) from None
-        finally:
-            gauge.reset(token)
+        with gauged() as gauge:
+            gauge.next_text()
+            try:
+                for written in self._template.root_render_func(self._template.new_context(dict(values))):
+                    length += len(written)
+                    if length > MOST_CHARACTERS:
+                        raise RenderingFailed(f"it writes more than {MOST_CHARACTERS} characters")
+                    told.append(gauge.made(written if isinstance(written, Piece) else piece(written, "template")))
+            except RenderingFailed:
+                raise
+            except Exception as fault:  # a template is a program: whatever it raises with some values is its author's
+                raise RenderingFailed(str(fault) or type(fault).__name__) from None
         return told
 
 
-def compiled(source: str, partials: Mapping[str, str], names: Mapping[str, Origin]) -> Text:
-    """`partials` are what `{% include "NAME" %}` may name; `names` what there are values of, and whose. Raises Wrong."""
+def compiled(
+    source: str, partials: Mapping[str, str], names: Mapping[str, Origin], included: Included | None = None
+) -> Text:
+    """`partials` are what `{% include "NAME" %}` may name; `names` what there are values of, and whose. `included` is one
+    for all texts of a template. Raises Wrong.
+    """
+    included = included or Included()
+    included.next_text()
     try:
-        tree = _parsed(source, partials, [0], ())
+        tree = _parsed(source, partials, included, ())
         unknown = meta.find_undeclared_variables(tree) - names.keys() - {"range"}
         if unknown:
             raise Wrong(f"there is nothing called `{min(unknown)}` here; there are {', '.join(sorted(names))}")
-        if sum(1 for _ in tree.find_all(nodes.Node)) > _MOST_NODES:
+        if included.nodes > _MOST_NODES:
             raise Wrong(f"it is made of more than {_MOST_NODES} parts: leave the work to whoever calls")
+        if included.before + included.nodes > _MOST_OF_ALL:
+            raise Wrong(f"the template is made of more than {_MOST_OF_ALL} parts: leave the work to whoever calls")
         _Rewriting(Origins(tree, names)).visit(tree)
         tree.set_environment(_environment)
         code = _environment.compile(tree)
@@ -102,15 +134,18 @@ def compiled(source: str, partials: Mapping[str, str], names: Mapping[str, Origi
         raise Wrong(str(error)) from None
 
 
-def compiled_condition(source: str, partials: Mapping[str, str], names: Mapping[str, Origin]) -> Text:
+def compiled_condition(
+    source: str, partials: Mapping[str, str], names: Mapping[str, Origin], included: Included | None = None
+) -> Text:
     """An expression, as a text that says something where it holds. Raises Wrong."""
-    return compiled("{% if (" + source + ") %}1{% endif %}", partials, names)
+    return compiled("{% if (" + source + ") %}1{% endif %}", partials, names, included)
 
 
-def _parsed(source: str, partials: Mapping[str, str], included: list[int], within: tuple[str, ...]) -> nodes.Template:
+def _parsed(source: str, partials: Mapping[str, str], included: Included, within: tuple[str, ...]) -> nodes.Template:
     """The tree with what it includes in it. Raises Wrong, and what Jinja raises."""
     tree = _environment.parse(source)
     _check(tree, 0)
+    included.nodes += sum(1 for _ in tree.find_all(nodes.Node))
     return _Including(partials, included, within).visit(tree)  # type: ignore[no-any-return]  # a tree stays one
 
 
@@ -135,7 +170,7 @@ def _check(node: nodes.Node, depth: int) -> None:
 class _Including(NodeTransformer):
     """Puts each partial's tree where it is included, so that what was compiled needs nothing more."""
 
-    def __init__(self, partials: Mapping[str, str], included: list[int], within: tuple[str, ...]) -> None:
+    def __init__(self, partials: Mapping[str, str], included: Included, within: tuple[str, ...]) -> None:
         self._partials = partials
         self._included = included
         self._within = within
@@ -147,9 +182,9 @@ class _Including(NodeTransformer):
         if name not in self._partials:
             known = ", ".join(sorted(self._partials)) or "none"
             raise Wrong(f"there is no partial `{name}`; there are: {known}", node.lineno)
-        self._included[0] += 1
-        if name in self._within or self._included[0] > _MOST_INCLUDED:
-            raise Wrong(f"the partial `{name}` includes itself, or too much is included", node.lineno)
+        if name in self._within:
+            raise Wrong(f"the partial `{name}` includes itself", node.lineno)
+        self._included.add(name, self._partials[name], node.lineno)
         try:
             return _parsed(self._partials[name], self._partials, self._included, (*self._within, name)).body
         except jinja2.TemplateSyntaxError as error:
@@ -191,6 +226,14 @@ class _Rewriting(NodeTransformer):
         return node
 
     visit_Tuple = visit_List
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:
+        self.generic_visit(node)
+        return _filtered(node, MADE) if isinstance(node.arg, nodes.Slice) else node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Filter:
+        self.generic_visit(node)
+        return _filtered(node, MADE)
 
     def visit_Pair(self, node: nodes.Pair) -> nodes.Pair:
         self.generic_visit(node)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from features.vector import FeatureVector
 from gateway.chat import JSON
 from gateway.prompts.front_matter import Example, FrontMatter, Part, Source, TemplateFault
 from gateway.prompts.inputs import BadInput, sample
-from gateway.prompts.language import Text, Wrong, compiled, compiled_condition
+from gateway.prompts.language import Included, Text, Wrong, compiled, compiled_condition
 from gateway.prompts.origins import Origin
 from gateway.prompts.sandbox import RenderingFailed
 from gateway.prompts.template import PromptTooLong, Template, TemplatePart, TextPart
@@ -28,6 +29,7 @@ __all__ = ["TemplateFault", "TemplateLibrary", "built_in", "read_template"]
 
 _NAME = re.compile(r"([a-z0-9][a-z0-9_-]{0,99})@([1-9]\d{0,8})")
 _PARTIAL = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
+_MOST_TRYING = 2.0  # seconds of the thread's CPU time for all examples of a template
 _GIVEN: dict[str, Origin] = {
     "facts": "feature", "passages": "passage", "passage_count": "template", "question": "conversation",
     "user": "feature",
@@ -91,6 +93,7 @@ def read_template(
     source = Source(text, file)
     front = source.front
     known = {**partials, **front.partials}
+    included = Included()
     used = sorted(name for name in known.keys() - front.partials.keys() if _names(name, text, known))
     # What is shared is part of what a version says: where it changes, so does the hash.
     said = "\0".join([text, *(f"{shared}\0{known[shared]}" for shared in used)])
@@ -99,7 +102,7 @@ def read_template(
         version=version,
         content_hash=hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()[:16],
         front=front,
-        parts=tuple(_part(source, order, known) for order in range(len(front.messages))),
+        parts=tuple(_part(source, order, known, included) for order in range(len(front.messages))),
         tenant=tenant,
         uses=frozenset(name for name in ("facts", "question") if re.search(rf"\b{name}\b", said)),
         parameters=tuple(
@@ -142,15 +145,15 @@ def _names(name: str, text: str, partials: Mapping[str, str]) -> bool:
     return name in reached
 
 
-def _part(source: Source, order: int, partials: Mapping[str, str]) -> TemplatePart:
+def _part(source: Source, order: int, partials: Mapping[str, str], included: Included) -> TemplatePart:
     part = source.front.messages[order]
     if not isinstance(part, Part):
         return part
     origins = names_of(source.front)
     return TextPart(
         part.role,
-        _compiled(source, order, "content", part.content, partials, origins),
-        _compiled(source, order, "when", part.when, partials, origins) if part.when is not None else None,
+        _compiled(source, order, "content", part.content, partials, origins, included),
+        _compiled(source, order, "when", part.when, partials, origins, included) if part.when is not None else None,
     )
 
 
@@ -160,11 +163,17 @@ def names_of(front: FrontMatter) -> dict[str, Origin]:
 
 
 def _compiled(
-    source: Source, order: int, key: str, text: str, partials: Mapping[str, str], origins: Mapping[str, Origin]
+    source: Source,
+    order: int,
+    key: str,
+    text: str,
+    partials: Mapping[str, str],
+    origins: Mapping[str, Origin],
+    included: Included,
 ) -> Text:
     try:
         make = compiled if key == "content" else compiled_condition
-        return make(text, partials, origins)
+        return make(text, partials, origins, included)
     except Wrong as fault:
         raise source.fault(("messages", order, key), f"Jinja: {fault}", fault.line) from None
 
@@ -180,7 +189,10 @@ def _try(template: Template, source: Source) -> None:
         tried += [((), Example(inputs=given, passages=count)) for count in (0, 1)]
     elif not front.examples:
         raise source.fault(("examples",), "a template with objects among its inputs needs an example to be tried with")
+    began = time.thread_time()
     for path, example in tried:
+        if time.thread_time() - began > _MOST_TRYING:
+            raise source.fault(path, f"to try its examples takes more than {_MOST_TRYING:g} s")
         values = {**front.defaults, **example.features}
         passages = [
             Passage(f"example{n}", "1", f"example{n}#0", "example", 1.0, "Example", "", "x")

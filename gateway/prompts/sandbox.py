@@ -1,14 +1,17 @@
 """Where a template's code runs: few filters and methods, none of which makes much of little, and a gauge of its work.
 
 Jinja's own sandbox keeps a template from reaching Python; it does not keep it from taking a minute or a gigabyte. So
-whatever multiplies is bounded here by what it makes, and each value written and each round of a loop is counted.
+whatever multiplies is bounded here by what it makes, each value written and each round of a loop is counted, and all
+that filters, methods, sums and slices make in one rendering is counted together.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import BuiltinMethodType
 from typing import Any
@@ -25,17 +28,20 @@ from gateway.prompts.origins import Origin
 MOST_STEPS = 20_000
 """Values written and rounds of loops, all together, in one rendering of one text."""
 MOST_CHARACTERS = 1_000_000
+MOST_MADE = 8_000_000
+"""Characters, all together, of what one rendering makes on its way; an item of a list counts for eight."""
 MOST_SECONDS = 0.25
-"""Of the rendering thread's own CPU time."""
+"""Of the rendering thread's own CPU time, for all texts of a template together."""
 
 _LARGEST = 10**15
 _LONGEST_LIST = 10_000
 _WIDEST = 40  # columns of an indent
+_DIGITS = 15  # before or behind the point, to round to
 _RANGE = 1_000
 _PLAIN = frozenset({
     "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "groupby", "int", "items", "last",
-    "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "round", "select", "selectattr",
-    "sort", "sum", "title", "trim", "truncate", "unique", "upper", "wordcount",
+    "length", "list", "lower", "map", "max", "min", "reject", "rejectattr", "reverse", "select", "selectattr", "sort",
+    "title", "trim", "truncate", "unique", "upper", "wordcount",
 })  # fmt: skip
 _METHODS = {
     str: frozenset({"endswith", "lower", "lstrip", "rstrip", "split", "startswith", "strip", "title", "upper"}),
@@ -43,7 +49,7 @@ _METHODS = {
 }
 
 # What the rewritten tree calls; no name that a template could write.
-SAID, EACH, JOINED, SCALAR = "said of", "each of", "joined of", "scalar of"
+SAID, EACH, JOINED, SCALAR, MADE = "said of", "each of", "joined of", "scalar of", "made of"
 
 
 class RenderingFailed(Exception):
@@ -69,17 +75,37 @@ def piece(text: str, origin: Origin) -> Piece:
 class Gauge:
     """What one rendering has used of what it may."""
 
-    __slots__ = ("_began", "_steps", "_used")
+    __slots__ = ("_began", "_room", "_steps", "_used")
 
     def __init__(self) -> None:
         self._steps = MOST_STEPS
+        self._room = MOST_MADE
         self._began = time.perf_counter()
         self._used = time.thread_time()
+
+    def next_text(self) -> None:
+        """Each text has steps of its own; time and room are one for all of them."""
+        self._steps = MOST_STEPS
 
     def step(self) -> None:
         self._steps -= 1
         if self._steps < 0:
             raise RenderingFailed(f"it writes more than {MOST_STEPS} values, or its loops go round too often")
+        self._look()
+
+    def made(self, value: Any) -> Any:
+        """The value, once it is counted."""
+        if isinstance(value, str):
+            self._room -= len(value)
+        elif isinstance(value, (list, tuple, dict)):
+            self._room -= 8 * len(value)
+        self._room -= 8
+        if self._room < 0:
+            raise RenderingFailed(f"what it makes on its way is more than {MOST_MADE} characters")
+        self._look()
+        return value
+
+    def _look(self) -> None:
         # The wall's clock is the cheaper one to ask, and what it has not shown the thread's own can't have used.
         if time.perf_counter() - self._began > MOST_SECONDS and time.thread_time() - self._used > MOST_SECONDS:
             raise RenderingFailed(f"it takes more than {MOST_SECONDS:g} s")
@@ -88,19 +114,46 @@ class Gauge:
 gauge: ContextVar[Gauge] = ContextVar("gauge")
 
 
+@contextmanager
+def gauged() -> Iterator[Gauge]:
+    """One gauge for all that is rendered within: the one that holds already, or a new one."""
+    known = gauge.get(None)
+    if known is not None:
+        yield known
+        return
+    token = gauge.set(made := Gauge())
+    try:
+        yield made
+    finally:
+        gauge.reset(token)
+
+
+def _counted(work: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter or a test whose results the gauge counts. Jinja's marks of what it is given stay on it."""
+
+    @functools.wraps(work)
+    def counting(*given: Any, **named: Any) -> Any:
+        return gauge.get().made(work(*given, **named))
+
+    return counting
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"*", "**", "+", "%"})
+    intercepted_binops = frozenset({"*", "**", "+", "-", "/", "//", "%"})
 
     def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "+" and type(left) is type(right) and isinstance(left, (str, list, tuple)):
             if len(left) + len(right) > (MOST_CHARACTERS if isinstance(left, str) else _LONGEST_LIST):
                 raise RenderingFailed("what it adds up grows too large")
-            return left + right
+            return gauge.get().made(left + right)
         if operator == "**" or not all(
             isinstance(side, (int, float)) and abs(side) < _LARGEST for side in (left, right)
         ):
             raise SecurityError(f"`{operator}` is for numbers below 10^15 here, and there are no powers")
         return super().call_binop(context, operator, left, right)
+
+    def call(__self, __context: jinja2.runtime.Context, __obj: Any, *given: Any, **named: Any) -> Any:  # noqa: N805
+        return gauge.get().made(super(Sandbox, __self).call(__context, __obj, *given, **named))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, dict) and attribute in obj:
@@ -197,15 +250,33 @@ def _json(value: Any, indent: int | None = None) -> str:
     return "".join(parts)
 
 
-_BOUNDED = {"indent": _indented, "join": _joined, "replace": _replaced, "tojson": _json}
+def _rounded(value: float, precision: int = 0, method: Any = "common") -> Any:
+    if not -_DIGITS <= precision <= _DIGITS:
+        raise RenderingFailed(f"it rounds to {_DIGITS} digits at most")
+    return JINJA_FILTERS["round"](value, precision, method)
+
+
+def _summed(values: Iterable[Any], attribute: str | None = None, start: float = 0) -> Any:
+    for value in values:
+        value = value[attribute] if attribute is not None else value
+        if not isinstance(value, (int, float)) or not isinstance(start, (int, float)):
+            raise RenderingFailed("it sums up numbers only")
+        start = start + value
+    return start
+
+
+_BOUNDED = {
+    "indent": _indented, "join": _joined, "replace": _replaced, "round": _rounded, "sum": _summed, "tojson": _json,
+}  # fmt: skip
 FILTERS = _PLAIN | _BOUNDED.keys()
 """Those that a template may name."""
 
 
 def environment() -> Sandbox:
     made = Sandbox(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False)
-    made.filters = {name: JINJA_FILTERS[name] for name in _PLAIN} | _BOUNDED
-    made.filters |= {SAID: _said, EACH: _each, JOINED: _joined, SCALAR: _scalar}
-    made.tests = dict(JINJA_TESTS)
+    given = {name: JINJA_FILTERS[name] for name in _PLAIN} | _BOUNDED | {JOINED: _joined, MADE: lambda value: value}
+    made.filters = {name: _counted(work) for name, work in given.items()}
+    made.filters |= {SAID: _said, EACH: _each, SCALAR: _scalar}
+    made.tests = {name: _counted(work) for name, work in JINJA_TESTS.items()}
     made.globals = {"range": _bounded_range}
     return made

@@ -115,12 +115,14 @@ class StoredTemplates:
             changes = self._store.changes(_NOTHING)
         if changes.sequence == self._sequence:
             return None
-        first, self._sequence = self._sequence == _NOTHING, changes.sequence
+        first = self._sequence == _NOTHING
         if first:
             self._sources, self._labels = {}, {}  # a file's word holds until the store is heard
         if not changes.versions and not changes.labels:
+            self._sequence = changes.sequence
             return Known() if first else None
         known = self._taken(self.known if not first else Known(), changes)
+        self._sequence = changes.sequence  # what could not be taken over is read again in the next round
         self._write()
         return known
 
@@ -152,7 +154,9 @@ class StoredTemplates:
             return _compiled(version)
         except TemplateFault as fault:  # a version of this program before understood it
             log.error("the released template %s can't be used by this version: %s", version.reference, fault)
-            return None
+        except Exception:  # whatever one tenant has written, the templates of the others are taken over
+            log.exception("the released template %s can't be compiled", version.reference)
+        return None
 
     def _write(self) -> None:
         if self._snapshot is None:

@@ -19,7 +19,7 @@ from gateway.prompts.front_matter import FrontMatter
 from gateway.prompts.inputs import BadInput, filled
 from gateway.prompts.language import Text
 from gateway.prompts.passages import described, fenced, one_line
-from gateway.prompts.sandbox import Piece, RenderingFailed
+from gateway.prompts.sandbox import Piece, RenderingFailed, gauged
 from gateway.prompts.tokens import TokenCounter
 from gateway.values import Origin, PromptPart
 from retrieval.passages import Passage
@@ -125,7 +125,8 @@ class Template:
             own[:] = self._own(values, room.passages)
             return sum(room.cost(part[0]) for part in own if not isinstance(part, str))
 
-        tokens = room.fit(front.max_prompt_tokens, front.trim, cost, conversation=front.takes_conversation)
+        with gauged():  # one for all of its texts, however often they are rendered until they fit
+            tokens = room.fit(front.max_prompt_tokens, front.trim, cost, conversation=front.takes_conversation)
         rendered: list[Message] = []
         parts: list[PromptPart] = []
         for part in own:

@@ -30,7 +30,8 @@ _MOST_WAITING = 100  # answers; what comes while so many wait is passed over, an
 _MOST_UNSTORED = 1_000  # judgements that wait for the record store
 _PATIENCE = 60.0  # seconds for one measure of one answer
 _RECENT = 200  # judgements whose mean the metrics tell
-_LONGEST = 20_000  # characters of an answer that is judged
+_MOST_BYTES = 50_000_000  # of requests that wait so: each is held until its answer is judged
+_LONGEST = 20_000  # characters of an answer that is judged, and of the question
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ class _Answer(NamedTuple):
     exchange: Exchange
     text: str
     context: Context
+    bytes: int
 
 
 class QualityJudges:
@@ -57,6 +59,7 @@ class QualityJudges:
         self._store = store
         self._chance = chance
         self._waiting: asyncio.Queue[_Answer] = asyncio.Queue(_MOST_WAITING)
+        self._bytes = 0
         self._unstored: deque[Judgement] = deque(maxlen=_MOST_UNSTORED)
         self._recent: dict[tuple[str, ...], deque[float]] = {}
         self._judged: dict[tuple[str, ...], float] = {}
@@ -98,9 +101,16 @@ class QualityJudges:
         if not text or not new or exchange.pseudonyms is not None or len(text) > _LONGEST:
             return
         question = last_question(exchange.asked if exchange.asked is not None else request.messages)
+        if len(question) > _LONGEST:  # a judge reads it too, and nobody is charged for that
+            return
+        size = sum(len(bytes(value)) for value in request.fields.values())
+        if self._bytes + size > _MOST_BYTES:
+            self.passed_over += 1
+            return
         context = Context("output", question, tuple(passage.text for passage in exchange.passages))
         try:
-            self._waiting.put_nowait(_Answer(sampling, request, exchange, text, context))
+            self._waiting.put_nowait(_Answer(sampling, request, exchange, text, context, size))
+            self._bytes += size
         except asyncio.QueueFull:
             self.passed_over += 1
 
@@ -116,6 +126,8 @@ class QualityJudges:
                 except Exception:
                     self.failures += 1
                     log.exception("the %s of an answer was not judged", name)
+            self._bytes -= answer.bytes
+            del answer  # or it is held until the next one comes
             await self._keep()
 
     async def _judge(self, name: str, measure: Measure, answer: _Answer) -> None:
@@ -149,3 +161,6 @@ class QualityJudges:
         except StoreUnavailable as failure:
             log.warning("%d judgements of answers wait for the record store: %s", len(rows), failure)
             self._unstored.extendleft(reversed(rows))
+        except Exception:  # whatever it is, the next answer is judged
+            self.failures += len(rows)
+            log.exception("%d judgements of answers are lost", len(rows))

@@ -7,11 +7,17 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from gateway.records.database import Database
 from gateway.records.lake_queue import tell_feedback
 from gateway.records.schema import feedback as table
+
+_MOST = 20  # things that one user may say of one call
+
+
+class TooMuchFeedback(Exception):
+    """The user has said all of this call that is kept: it is all shown with it, and each may be long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +42,16 @@ class FeedbackStore:
         self._lake = lake
 
     def add(self, feedback: Feedback) -> bool:
-        """Whether it is new: who says the same of the same call again has said nothing more."""
+        """Whether it is new: who says the same of the same call again has said nothing more. Raises TooMuchFeedback."""
         values = asdict(feedback)
         same = [table.c.call_id == values["call_id"]]
         same += [table.c[name].is_not_distinct_from(value) for name, value in values.items() if name != "call_id"]
         with self._database.writing() as connection:
             if connection.scalar(select(table.c.id).where(*same).limit(1)) is not None:
                 return False
+            theirs = (table.c.call_id == feedback.call_id, table.c.user.is_not_distinct_from(feedback.user))
+            if (connection.scalar(select(func.count()).select_from(table).where(*theirs)) or 0) >= _MOST:
+                raise TooMuchFeedback
             made = connection.execute(table.insert().values(at=time.time_ns(), **values)).inserted_primary_key
             if self._lake and made is not None:
                 tell_feedback(connection, made[0])

@@ -30,7 +30,7 @@ def run_then(call: StoredCall) -> Run:
         error=_error(error.get("code"), error.get("message")),
         target=call.target,
         template=call.template,
-        passages=tuple(f"{p['section_id']}@{p['version']}" for p in call.passages),
+        passages=tuple(f"{p['section_id']} ({p['version']})" for p in call.passages),
         verdicts=tuple(_verdict(v["stage"], v["check"], v["action"], (f["kind"] for f in v["findings"]))
                        for v in record.get("guardrails") or ()),
         finish_reason=record.get("finish_reason"),
@@ -51,7 +51,7 @@ def run_again(exchange: Exchange, answer: str | None) -> Run:
         error=_error(exchange.error_code, exchange.error_message),
         target=exchange.target.label if exchange.target is not None else None,
         template=exchange.template,
-        passages=tuple(f"{p.section_id}@{p.version}" for p in exchange.passages),
+        passages=tuple(f"{p.section_id} ({p.version})" for p in exchange.passages),
         verdicts=tuple(_verdict(stage, v.check, v.action, (f.kind for f in v.findings))
                        for stage, v in exchange.verdicts),
         finish_reason=exchange.finish_reason,

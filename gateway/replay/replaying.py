@@ -151,8 +151,11 @@ def _exchange(call: StoredCall, journey: Journey, bench: Bench) -> Exchange:
     exchange.revision = journey.revision.name
     exchange.trace_flags = "00"
     exchange.account = bench.account
-    if bench.configuration.residency is not None:
-        exchange.sensitivity = call.sensitivity  # it may have become stricter, and never less strict
+    residency = bench.configuration.residency
+    if residency is not None:
+        # It may have become stricter, and never less strict. What ended before a target was chosen for it, or while
+        # there was no such section, has no label: whether it may leave was never found, so it does not.
+        exchange.sensitivity = call.sensitivity if call.sensitivity is not None else residency.stays
     return exchange
 
 

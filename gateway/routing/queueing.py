@@ -37,12 +37,13 @@ _BESIDE = frozenset({"shadow"})  # own calls that nobody waits for
 class _Turn:
     """A call that waits. `told`: None when its turn has come, or why it never will."""
 
-    __slots__ = ("come", "flow", "told")
+    __slots__ = ("come", "flow", "left", "told")
 
     def __init__(self, flow: Flow[_Turn], told: asyncio.Future[Reason | None]) -> None:
         self.flow = flow
         self.told = told
         self.come = False
+        self.left = False
 
 
 class Slot:
@@ -179,7 +180,7 @@ class ServerQueue:
             if turn.come:
                 self._freed(flow, None)  # at the very moment at which its caller left
             elif turn.told.cancelled():
-                self._order.leave(flow, turn)
+                self._leave(turn)
             self._waited(exchange, began)
             raise
         finally:
@@ -212,6 +213,13 @@ class ServerQueue:
     def _turn_away(self, turn: _Turn, reason: Reason) -> None:
         if not turn.told.done():
             turn.told.set_result(reason)
+            self._leave(turn)
+        elif turn.told.cancelled() and not turn.come:
+            self._leave(turn)  # its caller is just leaving by itself
+
+    def _leave(self, turn: _Turn) -> None:
+        if not turn.left:
+            turn.left = True
             self._order.leave(turn.flow, turn)
 
     def _freed(self, flow: Flow[_Turn], seconds: float | None) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from gateway.values import Caller
 
 
+_DIGITS = 9  # of a version's number
+
+
 class PromptChoice:
     """Of one public model, `own` being its own template; of plain models, where it has none."""
 
@@ -66,7 +69,7 @@ class PromptChoice:
         for tenant in owners:
             operates = has_role(caller, "operator") and (caller.scope == "gateway" or tenant == caller.tenant)
             found = shelf.find(name, which, tenant) if which is not None else shelf.usual(name, tenant)
-            if found is None and operates and which is not None and which.isdecimal():
+            if found is None and operates and which is not None and which.isdecimal() and len(which) <= _DIGITS:
                 found = await self._draft(tenant, name, int(which))
             if found is not None and may_use(caller, found, operates=operates):
                 return found

@@ -24,6 +24,8 @@ _INSTRUCTIONS = frozenset({"system", "developer"})
 _APART = frozenset({"anthropic", "aws.bedrock", "gcp.gemini", "gcp.vertex_ai", "gcp.gen_ai"})
 _SAID = frozenset({"chat", "text_completion"})
 _CUT = " […]"
+_BUDGET = 8  # times the bytes of an attribute: so many characters of one call are looked at
+_LONGEST_SECRET = 4_096  # characters; a private key's, about
 
 Mask = Callable[[str, bool], str]
 """A text, and whether it is JSON that should stay so, to what may be told of it."""
@@ -56,7 +58,7 @@ class Contents:
         """About how many characters a call holds until they are told; masking them may take a while."""
         if not exchange.keep_content or exchange.model not in self._models:
             return 0
-        said = sum(_length(message.get("content")) for message in exchange.messages or ())
+        said = sum(_length(message) for message in exchange.messages or ())
         return said + len(exchange.answer_text or "")
 
     def add(self, exchange: Exchange, tree: Tree) -> None:
@@ -68,14 +70,16 @@ class Contents:
             for span in (*spans, *found):
                 span.attributes[names.CONTENT] = "withheld: may not leave the premises"
             return
-        mask = self._mask(self._masked | _masked_before(exchange))
+        mask = _Bounded(self._mask(self._masked | _masked_before(exchange)), self._most)
         if spans:
             self._conversation(exchange, spans[-1], mask)
         for span in found:
             self._search(exchange, span, mask)
 
     def _conversation(self, exchange: Exchange, span: Span, mask: Mask) -> None:
-        messages = [_message(message, mask) for message in exchange.messages or ()]
+        answered = mask(exchange.answer_text, False) if exchange.answer_text else ""
+        # The newest first, since what is said is looked at up to a bound.
+        messages = [_message(message, mask) for message in reversed(exchange.messages or ())][::-1]
         apart = span.attributes.get(names.PROVIDER) in _APART
         if apart:
             instructions = [part for m in messages if m["role"] in _INSTRUCTIONS for part in m["parts"]]
@@ -89,7 +93,7 @@ class Contents:
             span.attributes[names.INPUT_MESSAGES] = self._json(messages)
         if exchange.answer_text:
             answer: dict[str, Any] = {
-                "role": "assistant", "parts": [{"type": "text", "content": mask(exchange.answer_text, False)}],
+                "role": "assistant", "parts": [{"type": "text", "content": answered}],
             }  # fmt: skip
             if self._shapes.finish_reason_in_messages:
                 answer["finish_reason"] = exchange.finish_reason or "error"
@@ -112,6 +116,26 @@ class Contents:
             value = [_cut(item, longest) for item in value]
             encoded = _encode(value)
         return encoded.decode() if len(encoded) <= self._most else "[]"
+
+
+class _Bounded:
+    """A mask for one call, which looks at a bounded part of it: of megabytes, it would hold up the calls' own thread.
+
+    A secret that a cut goes through would not be known for one, so as much as one is long is not told before a cut.
+    """
+
+    def __init__(self, mask: Mask, most: int) -> None:
+        self._mask = mask
+        self._longest = most + _LONGEST_SECRET
+        self._left = _BUDGET * self._longest
+
+    def __call__(self, text: str, in_json: bool) -> str:
+        looked_at = min(self._longest, self._left)
+        self._left -= min(len(text), looked_at)
+        if len(text) <= looked_at:
+            return self._mask(text, in_json)
+        masked = self._mask(text[:looked_at], False) if looked_at > _LONGEST_SECRET else ""
+        return masked[: max(0, len(masked) - _LONGEST_SECRET)] + _CUT
 
 
 def stop_sequences(given: Mapping[str, bytes]) -> list[str]:
@@ -137,7 +161,7 @@ def _message(message: Mapping[str, Any], mask: Mask) -> dict[str, Any]:
         told = mask(content if isinstance(content, str) else _encode(content).decode(), False)
         return {
             "role": role,
-            "parts": [{"type": "tool_call_response", "id": message.get("tool_call_id"), "response": told}],
+            "parts": [{"type": "tool_call_response", "id": _id(message.get("tool_call_id"), mask), "response": told}],
         }
     parts: list[dict[str, Any]] = []
     if isinstance(content, str):
@@ -151,10 +175,14 @@ def _message(message: Mapping[str, Any], mask: Mask) -> dict[str, Any]:
             read: Any = _decode(arguments)
         except msgspec.DecodeError:  # a model may write anything there
             read = arguments
-        parts.append(
-            {"type": "tool_call", "id": call.get("id"), "name": str(function.get("name", "")), "arguments": read}
-        )
+        name = mask(str(function.get("name", "")), False)
+        parts.append({"type": "tool_call", "id": _id(call.get("id"), mask), "name": name, "arguments": read})
     return {"role": role, "parts": parts}
+
+
+def _id(value: Any, mask: Mask) -> str | None:
+    """A tool call's: a caller may write anything there."""
+    return mask(value, False) if isinstance(value, str) else None
 
 
 def _part(part: Any, mask: Mask) -> dict[str, Any]:
@@ -168,7 +196,7 @@ def _part(part: Any, mask: Mask) -> dict[str, Any]:
         url = str(image.get("url", "")) if isinstance(image, dict) else ""
         if url and not url.startswith("data:"):
             return {"type": "uri", "modality": "image", "uri": mask(url, False)}
-    return {"type": kind or "unknown"}  # its bytes are no text, and not told
+    return {"type": mask(kind, False) or "unknown"}  # its bytes are no text, and not told
 
 
 def _length(content: Any) -> int:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import CONTENT_TYPE_LATEST as CONTENT_TYPE
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gateway.exchange import Exchange
     from gateway.telemetry.labels import Configured
     from gateway.telemetry.merging import How, Snapshot
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
 
 _Counts = Callable[[], Mapping[tuple[str, ...], float]]
 
@@ -116,9 +118,9 @@ class Metrics:
         """All that is told, as of now."""
         return self._registry.collect()
 
-    def exposition(self) -> tuple[bytes, str]:
-        """The text format and its content type, of this process."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+    def exposition(self) -> bytes:
+        """Of this process, in Prometheus' text format. With many models it takes tens of milliseconds."""
+        return generate_latest(self._registry)
 
     async def snapshot_beside(self, _: object = None) -> Snapshot:
         """The same for what merges it with other processes', made in a thread: with many models it takes a while."""

@@ -72,5 +72,6 @@ class Distributions(Collector):
             for end, count in zip(self._ends, list(series.buckets), strict=True):
                 so_far += count
                 buckets.append((end, float(so_far)))
-            family.add_metric(values, buckets, series.total)
+            if so_far:  # what does not stream has no time to its first chunk
+                family.add_metric(values, buckets, series.total)
         yield family

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from struct import Struct
 from typing import TYPE_CHECKING
 
+from gateway.telemetry import names
 from gateway.telemetry.spans import SERVER
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ _fixed32 = Struct("<I").pack
 _LOCAL = b"\x85\x01" + _fixed32(0x101)
 _REMOTE = b"\x85\x01" + _fixed32(0x301)
 _SMALL = [bytes([n]) for n in range(128)]
+_TAGS = [bytes([number << 3 | 2]) for number in range(16)]  # of fields with a length
 _MOST_KNOWN = 4_096  # pairs of an attribute's name and text that are kept encoded
 _LONGEST_KNOWN = 128  # characters of such a text
+_EACH_ITS_OWN = frozenset({names.CALL_ID, names.RESPONSE_ID, names.UPSTREAM_ID, names.CONVERSATION})
 
 
 def varint(number: int) -> bytes:
@@ -42,7 +45,8 @@ def varint(number: int) -> bytes:
 
 def field(number: int, content: bytes) -> bytes:
     """A message, a text or bytes, with its length."""
-    return varint(number << 3 | 2) + varint(len(content)) + content
+    length = len(content)
+    return _TAGS[number] + (_SMALL[length] if length < 128 else varint(length)) + content
 
 
 def text(number: int, content: str) -> bytes:
@@ -75,30 +79,47 @@ def any_value(value: Value) -> bytes:
     return field(5, b"".join([field(1, any_value(item)) for item in value]))
 
 
+_Known = dict[tuple[str, "Value"], bytes]
+
+
+def _keep(known: _Known, pair: tuple[str, Value], part: bytes) -> None:
+    if len(known) >= _MOST_KNOWN:
+        known.clear()
+    known[pair] = part
+
+
 class Encoder:
     """Of one process's spans: what stays the same is encoded once."""
 
     def __init__(self) -> None:
         self._names: dict[str, bytes] = {}
-        self._known: dict[tuple[str, str], bytes] = {}
+        # By the field, texts and whole numbers apart: 1, 1.0 and True are one key of a dict, and three values here.
+        self._known: dict[int, tuple[_Known, _Known]] = {}
 
-    def pair(self, name: str, value: Value) -> bytes:
-        """opentelemetry.proto.common.v1.KeyValue, without what says that it is one."""
-        if type(value) is str and len(value) <= _LONGEST_KNOWN:
-            known = self._known.get((name, value))
-            if known is None:
-                if len(self._known) >= _MOST_KNOWN:
-                    self._known.clear()
-                known = self._known[name, value] = text(1, name) + field(2, any_value(value))
-            return known
+    def pairs(self, place: int, attributes: Mapping[str, Value]) -> bytes:
+        """Each an opentelemetry.proto.common.v1.KeyValue, as field `place` of what it belongs to."""
+        known = self._known.get(place)
+        if known is None:
+            known = self._known[place] = ({}, {})
+        texts, numbers = known
+        parts = []
+        for pair in attributes.items():
+            kind = type(pair[1])
+            part = texts.get(pair) if kind is str else numbers.get(pair) if kind is int else None
+            if part is None:
+                part = self._pair(place, *pair)
+                if kind is str and len(pair[1]) <= _LONGEST_KNOWN and pair[0] not in _EACH_ITS_OWN:  # type: ignore[arg-type]  # a text
+                    _keep(texts, pair, part)
+                elif kind is int:
+                    _keep(numbers, pair, part)
+            parts.append(part)
+        return b"".join(parts)
+
+    def _pair(self, place: int, name: str, value: Value) -> bytes:
         prefix = self._names.get(name)
         if prefix is None:
             prefix = self._names[name] = text(1, name)
-        return prefix + field(2, any_value(value))
-
-    def pairs(self, place: int, attributes: Mapping[str, Value]) -> bytes:
-        tag, pair = varint(place << 3 | 2), self.pair
-        return b"".join([tag + varint(len(one)) + one for one in [pair(n, v) for n, v in attributes.items()]])
+        return field(place, prefix + field(2, any_value(value)))
 
     def tree(self, tree: Tree) -> bytes:
         """All spans of a call, as the `spans` of a ScopeSpans."""

@@ -397,6 +397,7 @@ class Place:
 def place(
     shared_vendor: Vendor, embeddings: EmbeddingProcess, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
+    shared_vendor.clear()
     documents = tmp_path_factory.mktemp("documents")
     (documents / "parrot.md").write_text(f"# The parrot\n\nThe office parrot {CANARY} eats walnuts at noon.\n")
     environment = {"RECORDS_KEY": base64.b64encode(os.urandom(32)).decode()}

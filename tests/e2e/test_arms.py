@@ -192,7 +192,8 @@ def test_named_arms_keep_conversations_and_tell_their_results(two: list[GatewayP
         for name in conversations[:10]:
             assert one.arm("letters", metadata={"conversation_id": name}) == arms[name]
             score = 1.0 if arms[name] == "a" else 0.25
-            assert one.post("/v1/feedback", {"call_id": one.call_id, "score": score}).status_code == 201
+            for said in (score, 0.4, 0.41):  # the first counts: nobody outweighs the others by saying more
+                assert one.post("/v1/feedback", {"call_id": one.call_id, "score": said}).status_code == 201
 
         def counted() -> Any:
             told = other.get("/admin/routing/letters")["arms"]

@@ -298,6 +298,22 @@ def test_a_tenants_templates_are_its_own(place: GatewayProcess, vendor: Vendor) 
     assert admin(place, "GET", "", KEY_A).status_code == 403
 
 
+@pytest.mark.parametrize("label", ["latest", "production"])
+def test_a_release_whose_label_can_not_be_moved_is_no_release(place: GatewayProcess, label: str) -> None:
+    source = "collections: [manuals]\n" + SUPPORT
+    version = admin(place, "POST", "/support/versions", json={"source": source}).json()["version"]
+    answer = admin(place, "POST", f"/support/versions/{version}/release", json={"label": label})
+    assert answer.status_code == (400 if label == "latest" else 409), answer.text
+    assert admin(place, "GET", f"/support/versions/{version}").json()["status"] == "draft"
+    assert admin(place, "DELETE", f"/support/versions/{version}").status_code == 204
+
+
+@pytest.mark.parametrize("version", ["9" * 12, "9" * 30, "9" * 200])
+def test_a_version_that_no_number_is_is_none(place: GatewayProcess, version: str) -> None:
+    prompt = {"id": "support", "version": version, "variables": {"product": "x"}}
+    assert names(chat(place, KEY_ADMIN, prompt=prompt)) == (404, "prompt.version", "prompt_not_found")
+
+
 def test_of_releases_at_once_one_is_done(place: GatewayProcess) -> None:
     admin(place, "POST", "/raced/versions", json={"source": SUPPORT})
     with ThreadPoolExecutor(6) as pool:

@@ -507,7 +507,6 @@ def message(**more: Any) -> dict[str, Any]:
         ({"model": "plain", "input": "x", "background": True}, "background"),
         ({"model": "plain", "input": "x", "conversation": "c"}, "conversation"),
         ({"model": "plain", "prompt": {"id": "p", "variable": {}}}, "prompt.variable"),
-        ({"model": "plain"}, "input"),
         ({"model": "plain", "input": "x", "api_base": "http://x"}, "api_base"),
         ({"model": "plain", "input": "x", "future": 1}, "future"),
         ({"model": "plain", "input": "x", "stream": "yes"}, "stream"),

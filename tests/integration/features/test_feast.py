@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import shutil
 import sqlite3
@@ -24,7 +25,7 @@ from redis_process import RedisProcess
 from features.repository import Repository, WrongDefinitions, environment
 from features.rows import RowFault
 from features.store import FeastStore
-from features.vector import FeaturesUnavailable, WrongEntity
+from features.vector import FeaturesUnavailable, FeatureVector, WrongEntity
 from gateway.cli import main
 
 SHOP = Path("tests/samples/shop")
@@ -70,6 +71,7 @@ def server(applied: Repository, tmp_path_factory: pytest.TempPathFactory) -> Ite
     command += ["-f", str(settings), "serve", "--host", "127.0.0.1", "--port", str(port), "--no-access-log"]
     with (folder / "log").open("wb") as log:
         running = subprocess.Popen(command, env=environment(), stdout=log, stderr=log, cwd=folder)
+        atexit.register(running.terminate)  # should the test run itself break down
         url = f"http://127.0.0.1:{port}"
 
         def ready() -> bool:
@@ -83,8 +85,9 @@ def server(applied: Repository, tmp_path_factory: pytest.TempPathFactory) -> Ite
             until(ready, 90, "Feast's feature server")
             yield url
         finally:
+            atexit.unregister(running.terminate)
             running.terminate()
-            running.wait(30)
+            running.wait(60)
 
 
 def elsewhere(applied: Repository, folder: Path, online: str = "repo", repo: Path = SHOP) -> Repository:
@@ -204,9 +207,16 @@ async def test_one_entity_that_no_transform_fits_harms_nobody_else(store: FeastS
     assert unknown.missing == ("price", "stock", "total")
 
 
-async def test_an_entity_of_the_wrong_type_is_told(store: FeastStore) -> None:
-    with pytest.raises(WrongEntity, match="product_id should be a whole number"):
-        await store.read("shop", {"product_id": "five"})
+@pytest.mark.parametrize("value", ["five", "0_5", "+5", " 5", "05", "\u0665", "9" * 19, "9" * 5000])
+async def test_an_entity_of_the_wrong_type_is_told(store: FeastStore, value: str) -> None:
+    """What only Python reads as 5 is not product 5, and what no store can hold fails no other's read."""
+    known, told = await asyncio.gather(
+        store.read("shop", {"product_id": "5"}), store.read("shop", {"product_id": value}), return_exceptions=True
+    )
+    assert isinstance(told, WrongEntity)
+    assert str(told) == "product_id should be a whole number"
+    assert isinstance(known, FeatureVector)
+    assert known.values["price"] == 2.5
 
 
 async def test_an_unknown_service_is_named(store: FeastStore) -> None:
@@ -265,6 +275,13 @@ async def test_the_age_of_a_view_is_that_of_its_newest_value(store: FeastStore) 
         ({"user_id": "a", "orders": 2**63}, "orders", "is too large for Int64"),
         ({"user_id": "a", "spent": "much"}, "spent", "should be a number"),
         ({"user_id": "a", "trusted": 1}, "trusted", "should be true or false"),
+        ({"user_id": "a", "spent": float("nan")}, "spent", "should be a finite number"),
+        ({"user_id": "a", "spent": float("-inf")}, "spent", "should be a finite number"),
+        ({"user_id": "a", "spent": 10**400}, "spent", "should be a finite number"),
+        ({"user_id": "a", "tier": "\ud800"}, "tier", "lone surrogate"),
+        ({"user_id": "\ud800", "tier": "x"}, "user_id", "lone surrogate"),
+        ({"user_id": "a", "joined": "0001-01-01T00:00:00+23:59"}, "joined", "between the years 1 and 9999"),
+        ({"user_id": "a", "tier": "x", "event_timestamp": "1500-01-01"}, "event_timestamp", "is before 1970"),
         ({"user_id": "a", "tier": 1}, "tier", "should be text"),
         ({"user_id": "a", "likes": "tea"}, "likes", "should be a list, of String"),
         ({"user_id": "a", "likes": [1]}, "likes", "should be text"),

@@ -73,7 +73,7 @@ def stored(**more: Any) -> StoredCall:
             "answer": "The train leaves at nine [1].", "passages": passages,
             "features": {"service": "s", "entity": {"user_id": "jo"}, "values": {"plan": "team"}, "missing": []},
             "outcome": "ok", "timings": {"total_ms": 7.0}, "guardrails": [], "usage": None, "cost": None, "error": None,
-            **more,
+            "sensitivity": "public", **more,
         }
     )  # fmt: skip
 
@@ -132,6 +132,16 @@ async def test_passages_keep_their_label(bench: Bench, vendor: Vendor) -> None:
     inside = await replay(stored(passages=secret), Change(target="house/two"), bench)
     assert inside.again is not None
     assert (inside.again.outcome, inside.again.target) == ("ok", "house/two")
+
+
+async def test_a_call_whose_label_nobody_has_found_stays_here(bench: Bench, vendor: Vendor) -> None:
+    """`only-if-cached`, or a client that hangs up in the queue, ends a call before its label is looked for."""
+    refused = await replay(stored(sensitivity=None), Change(target="mock/two"), bench)
+    assert refused.again is not None
+    assert (refused.again.outcome, vendor.requests) == ("error", [])
+    inside = await replay(stored(sensitivity=None), Change(target="house/two"), bench)
+    assert inside.again is not None
+    assert inside.again.outcome == "ok"
 
 
 async def test_a_keys_own_guardrails_hold_unless_others_are_named(bench: Bench, vendor: Vendor) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lake_calls import DAY, exchange_of, say, store
 
+from gateway.lake import filling
 from gateway.lake.lake import Lake
 from gateway.lake.manifest import Manifest
 from gateway.lake.storage import LakeUnavailable
@@ -123,6 +125,72 @@ def test_an_erased_user_goes_from_every_file(database: Database, filled: Filled)
     assert mine[0] not in filled.everything()
     assert "Jo?" not in filled.everything()
     assert filled.erase() == 0
+
+
+def test_a_file_that_could_not_be_removed_is_before_the_erasure_is_done(
+    database: Database, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rows are gone from the lake with the transaction; the file that had them is only then."""
+    store(database, exchange_of("a", "jo-canary"), exchange_of("a", "max"))
+    filled.fill()
+    UserRecords(database).erase("a", "jo-canary")
+    with monkeypatch.context() as away:
+        away.setattr(filled.storage, "remove", _refuse)
+        with pytest.raises(LakeUnavailable):
+            filled.erase()
+        assert UserRecords(database).lake_waits()
+    filled.erase()
+    assert not UserRecords(database).lake_waits()
+    assert "jo-canary" not in filled.everything()
+
+
+def _refuse(path: str) -> None:
+    raise LakeUnavailable("the lake's storage: Access Denied")
+
+
+def test_a_damaged_file_holds_up_no_other(database: Database, filled: Filled, caplog: pytest.LogCaptureFixture) -> None:
+    store(database, exchange_of("a", "jo", age=3 * DAY))
+    filled.fill()
+    (damaged,) = filled.manifest.live("calls")
+    Path(filled.storage.full(damaged.path)).write_bytes(b"PAR1, and then a disk that fails. PAR1")
+    others = store(database, exchange_of("a", "max"), exchange_of("b", "jo"))
+    filled.fill()
+    UserRecords(database).erase("a", "jo")
+    UserRecords(database).erase("b", "jo")
+    for _ in range(3):
+        filled.erase()
+    filled.compact()
+    assert [record.levelname for record in caplog.records if damaged.path in record.getMessage()] == ["ERROR"]
+    assert "start the gateway again" in caplog.text
+    assert UserRecords(database).lake_waits(), "nobody knows whose rows are in it"
+    Path(filled.storage.full(damaged.path)).unlink()
+    assert filled.lake.open()
+    filled.catch_up()
+    filled.fill()
+    filled.erase()
+    assert not UserRecords(database).lake_waits()
+    assert filled.ids() == others[:1]
+
+
+def test_calls_of_megabytes_are_taken_a_few_at_a_time(
+    database: Database, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages: list[int] = []
+    take = filling.Filling._take_calls
+
+    def counted(self: filling.Filling, batch: Any, ids: Sequence[str]) -> None:
+        pages.append(len(ids))
+        take(self, batch, ids)
+
+    monkeypatch.setattr(filling.Filling, "_take_calls", counted)
+    monkeypatch.setattr(filling, "_PAGE_BYTES", 12_000)
+    monkeypatch.setattr(filling, "_MOST_BYTES", 30_000)
+    filled.keep_contents = True
+    ids = store(database, *(exchange_of("a", **say("x" * (5_000 if n else 50_000), "Yes.")) for n in range(12)))
+    assert filled.fill() == 12
+    assert max(pages) == 2
+    assert filled.ids() == sorted(ids)
+    assert len(filled.rows("SELECT * FROM contents")) == 12
 
 
 @both

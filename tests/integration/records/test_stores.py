@@ -15,7 +15,7 @@ from gateway.records.calls import CallLog
 from gateway.records.calls import row as row_of
 from gateway.records.contents import Contents
 from gateway.records.database import Database
-from gateway.records.feedback import Feedback, FeedbackStore
+from gateway.records.feedback import Feedback, FeedbackStore, TooMuchFeedback
 from gateway.records.pseudonyms import PseudonymStore, remove_expired
 from gateway.records.responses import ResponseStore, StoredResponse
 from gateway.records.routing import Event, RoutingStore
@@ -82,6 +82,19 @@ def test_labelled_calls_tell_where_each_try_went(database: Database) -> None:
 
     assert list(labelled(database, 0)) == [Sent(sent.call_id, sent.started_at, "internal", "gpu/q", "on_premises")]
     assert list(labelled(database, sent.started_at + 1)) == []
+
+
+def test_one_user_can_not_fill_the_store_with_feedback_on_one_call(database: Database) -> None:
+    store, made = FeedbackStore(database), call()
+    CallLog(database).write([row(made)])
+    for number in range(20):
+        assert store.add(Feedback(made.call_id, "a", "jo", score=number / 1_000))
+    assert not store.add(Feedback(made.call_id, "a", "jo", score=0.0)), "said before"
+    with pytest.raises(TooMuchFeedback):
+        store.add(Feedback(made.call_id, "a", "jo", comment="x" * 10_000))
+    assert store.add(Feedback(made.call_id, "a", "kim", score=0.5)), "others have a say"
+    assert store.add(Feedback(made.call_id, "a", None, score=0.5))
+    assert len(store.of(made.call_id, "a")) == 22
 
 
 def test_the_first_score_of_a_call_is_its_reward(database: Database) -> None:

@@ -22,7 +22,7 @@ def used(meters: Meters, dollars: float, *subject: str, **rule: object) -> None:
 def told(meters: Meters, now: float) -> dict[str, float]:
     metrics = Metrics(lambda: 0, lambda: 0)
     budgets_left.tell(metrics, meters, lambda: now)
-    lines = metrics.exposition()[0].decode().splitlines()
+    lines = metrics.exposition().decode().splitlines()
     return {line.split()[0]: float(line.split()[1]) for line in lines if line.startswith("rag_gateway_budget")}
 
 

@@ -13,7 +13,18 @@ from gateway.config.models import Configuration
 DOCS = Path(__file__).parents[4] / "docs"
 PIECES = [
     pytest.param(block, id=f"{file} {order}")
-    for file in ("configuration.md", "access.md", "providers.md", "routing.md", "vllm.md", "tokens.md", "queueing.md", "chat-page.md", "lake.md", "drift.md")
+    for file in (
+        "configuration.md",
+        "access.md",
+        "providers.md",
+        "routing.md",
+        "vllm.md",
+        "tokens.md",
+        "queueing.md",
+        "chat-page.md",
+        "lake.md",
+        "drift.md",
+    )
     for order, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", (DOCS / file).read_text("utf-8"), re.S | re.M))
 ]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
 import pytest
 from drift_traffic import NOW, SHIFTS, Shift, traffic
 
@@ -18,6 +20,7 @@ from gateway.drift.comparisons import (
 from gateway.drift.findings import Finding, judged, summaries
 from gateway.drift.settings import watching
 from gateway.drift.watch import Watch, look
+from gateway.lake.query import Queries
 
 SETTINGS = watching(Drift())
 
@@ -53,6 +56,23 @@ def test_without_a_change_nothing_is_flagged() -> None:
 
 def test_too_few_calls_are_not_compared() -> None:
     assert look(traffic(1, Shift(new_topic=1.0), calls=300, window=60), SETTINGS, NOW) == []
+
+
+def test_what_callers_name_makes_no_series_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each model is rows in memory and series in the metrics, and `provider/whatever` is a model that a caller names."""
+    monkeypatch.setattr("gateway.drift.windows._MOST_MODELS", 3)
+    looked = dict(traffic(2, Shift(), calls=300, window=150)._look())
+    calls = looked["calls"].to_table()
+    column = calls.schema.get_field_index("model")
+    named = [
+        calls.set_column(column, "model", pa.array([f"mock/made-up-{n}"] * calls.num_rows))
+        for n in (1, 1, 2, 2, 3, 3, 4, 4)
+    ]
+    looked["calls"] = ds.dataset(pa.concat_tables([calls, *named]))
+    found = look(Queries(lambda: looked, threads=1), SETTINGS, NOW)
+    assert {one.name.partition("/plan")[0].partition("/account")[0] for one in found} == {
+        "handbook", "mock/made-up-1", "mock/made-up-2",
+    }  # fmt: skip
 
 
 def test_the_watch_tells_each_kind_and_feature_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,24 @@ import pytest
 from gateway.lake.query import Queries, WrongQuery
 
 
+def test_no_folder_is_left_open_for_what_does_not_fit_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB's own default is `.tmp` where it was started, and queries may do there what they like."""
+    (tmp_path / ".tmp").mkdir()
+    (tmp_path / ".tmp" / "left.csv").write_text("a,b\n1,2\n")
+    monkeypatch.chdir(tmp_path)
+    for sql in (
+        "SELECT * FROM read_csv('.tmp/left.csv')",
+        "SELECT * FROM glob('.tmp/*')",
+        "COPY calls TO '.tmp/out.csv'",
+        "ATTACH '.tmp/out.db'",
+    ):
+        with pytest.raises(WrongQuery):
+            queries().run(sql)
+    assert [path.name for path in (tmp_path / ".tmp").iterdir()] == ["left.csv"]
+
+
 def queries() -> Queries:
     return Queries(lambda: {"calls": ds.dataset(pa.table({"x": [1, 2]}))}, threads=1)
 

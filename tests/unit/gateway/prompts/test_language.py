@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gateway.prompts.language import Wrong, compiled, compiled_condition
-from gateway.prompts.sandbox import MOST_CHARACTERS, RenderingFailed
+from gateway.prompts.sandbox import MOST_CHARACTERS, RenderingFailed, gauged
 from gateway.values import Origin
 
 NAMES: dict[str, Origin] = {
@@ -163,6 +163,43 @@ def test_a_template_can_neither_hang_nor_grow(source: str) -> None:
     with pytest.raises((RenderingFailed, Wrong)):
         said(source, question="x" * 60_000)
     assert time.thread_time() - began < 20  # without its bounds each of them would take minutes, or all memory
+
+
+_LONG = "{% set a = 'x,' %}" + "{% set a = a + a %}" * 18  # half a million characters
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ 1 | round(999999999, 'ceil') }}",  # 10 to the power of that
+        "{{ 7 | round(-999999999) }}",
+        "{{ range(3) | map('round', 999999999, 'floor') | list }}",
+        _LONG + "{% set b = a | replace(',', 'f') | replace('x', 'f') | int(base=16) %}{{ b // (b // 3) }}",
+        _LONG + "".join(f"{{% set l{n} = a.split(',') %}}" for n in range(100)),
+        _LONG + "".join(f"{{% set l{n} = a | list %}}" for n in range(100)),
+        _LONG + "".join(f"{{% set l{n} = a[{n}:] %}}" for n in range(100)),
+        _LONG + "{% set l = range(1000) | map('string') | list %}",
+        _LONG + "{% set l = range(1000) | map('tojson') | map('replace', '1', a) | list %}",
+        _LONG + "".join(f"{{% set l{n} = a | title | upper | lower %}}" for n in range(100)),
+        _LONG + "{{ a | list | map('list') | sum(start=[]) | length }}",
+        _LONG + "{{ range(1000) | map('default', a) | select('in', a) | list | length }}" * 100,
+    ],
+    ids=lambda source: str(source)[-60:],
+)
+def test_what_is_made_on_the_way_is_bounded_too(source: str) -> None:
+    before = time.thread_time()
+    with pytest.raises((RenderingFailed, Wrong)):
+        text(source)
+    assert time.thread_time() - before < 5
+
+
+def test_the_texts_of_a_template_share_what_they_may_use() -> None:
+    heavy = compiled(_LONG + "{{ a | length }}", {}, NAMES)
+    with pytest.raises(RenderingFailed, match="makes on its way"), gauged():
+        for _ in range(30):
+            heavy.pieces(VALUES)
+    with pytest.raises(Wrong, match="too much is included"):
+        compiled("{% include 'p' %}" * 90, {"p": "x" * 20_000}, NAMES)
 
 
 def test_what_is_written_is_bounded() -> None:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.prompt_versions import StoredVersion
+from gateway.prompts import stored
 from gateway.prompts.library import TemplateLibrary, read_template
 from gateway.prompts.shelf import Shelf
 from gateway.prompts.stored import StoredTemplates
+from gateway.prompts.template import Template
 from gateway.records.database import Database
 from gateway.records.prompts import PromptStore
 from gateway.tenancy import Actor
@@ -102,6 +105,41 @@ async def test_the_last_known_versions_serve_while_the_store_is_away(database: D
     await restarted.round()
     assert (restarted.healthy, says(Shelf(None, restarted), "latest")) == (True, "two")
     away.close()
+
+
+async def test_one_template_that_can_not_be_compiled_keeps_no_other_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PromptStore(database)
+    release(store, "poison", name="bad", tenant="acme")
+    label(store, release(store, "good"))
+    compiled = stored._compiled
+
+    def breaking(version: StoredVersion) -> Template:
+        if version.name == "bad":
+            raise MemoryError
+        return compiled(version)
+
+    monkeypatch.setattr(stored, "_compiled", breaking)
+    templates = StoredTemplates(store)
+    await templates.round()
+    assert templates.healthy
+    assert says(Shelf(None, templates), "production") == "good"
+
+
+async def test_changes_that_could_not_be_taken_over_are_taken_over_later(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = PromptStore(database)
+    templates = StoredTemplates(store)
+    await templates.round()
+    release(store, "one")
+    with monkeypatch.context() as broken:
+        broken.setattr(templates, "_taken", lambda *_: 1 / 0)
+        await templates.round()
+    assert not templates.healthy
+    await templates.round()
+    assert (templates.healthy, says(Shelf(None, templates), "latest")) == (True, "one")
 
 
 async def test_a_snapshot_that_is_broken_is_none(tmp_path: Path) -> None:

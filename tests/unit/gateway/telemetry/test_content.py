@@ -110,6 +110,42 @@ def test_stop_sequences_are_a_callers_words_too() -> None:
     assert names.STOP_SEQUENCES not in told(talk(CONVERSATION, model="x"), contents())
 
 
+def test_a_callers_words_are_masked_wherever_they_stand() -> None:
+    """G6: an id, a tool's name, the kind of a part are strings that a caller chooses."""
+    messages = [
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "id SECRETS", "function": {"name": "name SECRETS", "arguments": '{"a": "SECRETS"}'}},
+        ]},
+        {"role": "tool", "tool_call_id": "id SECRETS", "content": "SECRETS"},
+        {"role": "user", "content": [{"type": "kind SECRETS"}, "SECRETS", {"type": "text", "text": "SECRETS"}]},
+    ]  # fmt: skip
+    written = json.dumps(told(talk(messages, "SECRETS"), contents()))
+    assert "SECRETS" not in written
+    assert written.count("***") == 9
+
+
+def test_a_bounded_part_of_what_was_said_is_looked_at() -> None:
+    """Checks hold the interpreter for as long as they look: megabytes of it would be time of the calls."""
+    seen: list[int] = []
+
+    def counting(checks: frozenset[str]) -> Mask:
+        def mask(text: str, in_json: bool) -> str:
+            seen.append(len(text))
+            return text.replace("SECRET" * 10, "***")
+
+        return mask
+
+    by = Contents(frozenset({"m"}), counting, ["secrets"], 10_000, lambda _: True, names.V1_41)
+    long = "x" * 14_066 + "SECRET" * 10  # the cut goes through it
+    attributes = told(talk([{"role": "user", "content": long + "y" * 1_000_000} for _ in range(50)], long * 100), by)
+    assert "SECRET" not in attributes[names.OUTPUT_MESSAGES] + attributes[names.INPUT_MESSAGES]
+    assert attributes[names.OUTPUT_MESSAGES].count("xxx") > 1_000
+    assert sum(seen) < 200_000
+    arguments = {"id": "1", "function": {"name": "f", "arguments": "x" * 1_000_000}}
+    whole = talk([{"role": "assistant", "content": None, "tool_calls": [arguments]}])
+    assert by.size(whole) > 1_000_000, "what waits is bounded by it"
+
+
 def test_instructions_stand_apart_where_the_vendor_takes_them_apart() -> None:
     attributes = told(talk(CONVERSATION), contents(), "anthropic")
     assert json.loads(attributes[names.SYSTEM_INSTRUCTIONS]) == [{"type": "text", "content": "Be brief."}]

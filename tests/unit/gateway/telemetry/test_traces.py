@@ -19,6 +19,7 @@ from gateway.telemetry.resource import resource_attributes
 from gateway.telemetry.sampling import Sampler
 from gateway.telemetry.spans import Span
 from gateway.telemetry.traces import Traces
+from gateway.telemetry.wire import Encoder
 from gateway.values import Caller, Searched, Target, Usage
 from guardrails.verdicts import Finding, Verdict
 from retrieval.passages import Passage
@@ -282,6 +283,19 @@ def test_what_a_caller_may_have_written_anything_in_is_not_told() -> None:
     assert "ada" not in str(told)
     exchange.conversation = "thread_01"
     assert spans_of(exchange)["chat gpt-x"].attributes["gen_ai.conversation.id"] == "thread_01"
+
+
+@pytest.mark.parametrize("value", [b"1" + b"0" * 400, b"-1" + b"0" * 30, b"1e999", b"18446744073709551616"])
+def test_a_number_that_no_attribute_can_be_is_left_out_and_the_call_is_told(value: bytes) -> None:
+    """Or a caller could keep calls out of all traces, with a traceback in the log for each."""
+    exchange = streamed_call()
+    names_ = ("temperature", "top_p", "top_k", "seed", "n", "max_tokens", "frequency_penalty")
+    exchange.parameters = dict.fromkeys(names_, value)
+    attributes = next(span for span in call_spans(exchange, FACTS).spans if span.name == "chat gpt-x").attributes
+    assert not [
+        name for name in attributes if name.startswith("gen_ai.request.") and isinstance(attributes[name], float)
+    ]
+    Encoder().pairs(9, attributes)
 
 
 def test_the_names_to_come_are_told_where_the_environment_asks() -> None:

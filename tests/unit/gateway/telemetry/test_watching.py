@@ -24,7 +24,7 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 
 def told(metrics: Metrics, start: str) -> list[str]:
-    return [line for line in metrics.exposition()[0].decode().splitlines() if line.startswith(start)]
+    return [line for line in metrics.exposition().decode().splitlines() if line.startswith(start)]
 
 
 async def until(condition: Callable[[], Any]) -> None:
@@ -63,4 +63,5 @@ async def test_the_loops_tasks_and_its_lag_are_told() -> None:
         await until(lambda: told(metrics, "rag_gateway_tasks "))
         (line,) = told(metrics, "rag_gateway_tasks ")
         assert float(line.split()[1]) == len(asyncio.all_tasks())
-        await until(lambda: float(told(metrics, "rag_gateway_event_loop_lag_seconds_count")[0].split()[1]) >= 3)
+        lag = "rag_gateway_event_loop_lag_seconds_count "
+        await until(lambda: (lines := told(metrics, lag)) and float(lines[0].split()[1]) >= 3)
