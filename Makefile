@@ -56,10 +56,11 @@ format: .venv/ready
 env: .venv/ready
 
 # any-llm lies in a folder of its own, for its own tests: it asks for an older anthropic than the other tests do. So
-# does the Milvus server that some of them start: 58 MB, and 246 MB unpacked at its first start.
+# does the Milvus server that some of them start: 58 MB, and 246 MB unpacked at its first start; and Phoenix, which
+# reads the traces that are sent to it.
 # torch comes first and alone: the index that has CPU builds is asked for nothing else. All the rest is pinned by
 # hash in requirements.lock.
-.venv/ready: requirements.lock tests/any_llm.lock tests/milvus_server.lock pyproject.toml
+.venv/ready: requirements.lock tests/any_llm.lock tests/milvus_server.lock tests/phoenix.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rag-gateway needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Making the environment: about 2 GB, a few minutes the first time."
@@ -69,6 +70,7 @@ env: .venv/ready
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	$(PIP) install --quiet --require-hashes --no-deps --upgrade --target .venv/any-llm -r tests/any_llm.lock
 	$(PIP) install --quiet --require-hashes --no-deps --upgrade --target .venv/milvus-server -r tests/milvus_server.lock
+	$(PIP) install --quiet --require-hashes --no-deps --upgrade --target .venv/phoenix -r tests/phoenix.lock
 	touch .venv/ready
 
 # Needs `uv` on the path; run it after a change of pyproject.toml's dependencies.

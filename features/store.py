@@ -109,6 +109,10 @@ class FeastStore:
         cells = await self._cells(plan, row) if plan is not None else {}
         return self._vector(known, {key: row[key] for key in known.join_keys if key in row}, cells, max_age)
 
+    def unread(self, service: str) -> FeatureVector | None:
+        known = self.definitions.services.get(service)
+        return self._vector(known, {}, {}, None) if known is not None else None
+
     async def push(self, source: str, rows: Sequence[Any]) -> int:
         """Write rows into the online store; how many. Raises RowFault before any is written, and FeaturesUnavailable."""
         views = checked(self.definitions, source, rows)
@@ -141,16 +145,18 @@ class FeastStore:
         """All that is in the online store of an entity alone, as VIEW:FEATURE. Raises FeaturesUnavailable."""
         views = [view for view in self.definitions.views.values() if set(view.join_keys) == set(entity)]
         features = tuple(f"{view.name}:{feature.name}" for view in views for feature in view.features)
-        if not features:
+        row = self._typed_entity(entity)
+        if not features or row is None:
             return {}
-        (told,) = await self._online.read(Reading("", features, full_names=True), [self._typed_entity(entity)])
+        (told,) = await self._online.read(Reading("", features, full_names=True), [row])
         values = {name: told.get(name.replace(":", "__"), (None, None))[0] for name in features}
         return {name: value for name, value in values.items() if value is not None}
 
     async def erase(self, entity: Mapping[str, str]) -> Erased:
         """Have the online store forget an entity, beside other keys too. Raises FeaturesUnavailable."""
         views = [view for view in self.definitions.views.values() if set(entity) <= set(view.join_keys)]
-        return await self._online.erase(self._typed_entity(entity)) if views else Erased(0)
+        row = self._typed_entity(entity)
+        return await self._online.erase(row) if views and row is not None else Erased(0)
 
     def ages(self) -> dict[str, float]:
         """Seconds since the newest value of each view that this process has read or written."""
@@ -162,13 +168,13 @@ class FeastStore:
             await batcher.aclose()
         await self._online.aclose()
 
-    def _typed_entity(self, entity: Mapping[str, str]) -> dict[str, Any]:
-        """Raises FeaturesUnavailable for a value that no such entity has."""
+    def _typed_entity(self, entity: Mapping[str, str]) -> dict[str, Any] | None:
+        """None for a value that no such entity has: a user whose name is no number, where the store has numbers."""
         types = self.definitions.entity_types
         try:
             return {key: _typed(key, value, types.get(key, "STRING")) for key, value in entity.items()}
-        except WrongEntity as fault:
-            raise FeaturesUnavailable(str(fault)) from None
+        except WrongEntity:
+            return None
 
     def _plan(self, service: Service, given: frozenset[str]) -> _Plan | None:
         """None where nothing can be read with the keys that are given."""

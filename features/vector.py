@@ -96,3 +96,6 @@ class FeatureReader(Protocol):
         `max_age` is in seconds, for all features or by name; a view's TTL holds beside it. Raises FeaturesUnavailable,
         and WrongEntity.
         """
+
+    def unread(self, service: str) -> FeatureVector | None:
+        """No values, and how sensitive they would be; None where nothing is known of the service."""

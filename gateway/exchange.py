@@ -154,6 +154,7 @@ class Exchange:
     side_call: SideCall | None = None  # what a chat front end asks of its own
     made_for: tuple[str, str] | None = None  # a call of the gateway's own: (purpose, the caller's call_id)
     _at_end: list[Callable[[Exchange], None]] | None = None
+    _at_own_end: list[Callable[[Exchange], None]] | None = None
     _heir: Exchange | None = None  # whose the answer is now that was begun for this call
 
     def __init__(self, endpoint: str) -> None:
@@ -218,6 +219,12 @@ class Exchange:
             self._at_end = []
         self._at_end.append(told)
 
+    def at_own_end(self, told: Callable[[Exchange], None]) -> None:
+        """Have `told` called when this call itself is settled, whoever has its answer by then; before what waits for that."""
+        if self._at_own_end is None:
+            self._at_own_end = []
+        self._at_own_end.append(told)
+
     def bequeath(self, heir: Exchange) -> None:
         """Leave an answer that goes on to another call: what was, or will be, held for it is held until that one ends."""
         at_end, self._at_end, self._heir = self._at_end, None, heir
@@ -233,6 +240,9 @@ class Exchange:
             self.account.price(self)
         if self.permit is not None:
             self.permit.settle(self)
+        if self._at_own_end is not None:
+            for told in self._at_own_end:
+                told(self)
         if self._at_end is not None:
             for told in self._at_end:
                 told(self)

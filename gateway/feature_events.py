@@ -133,7 +133,10 @@ class FeatureEvents:
         try:
             while True:
                 await asyncio.sleep(self._settings.every)
-                await self.write()
+                try:
+                    await self.write()
+                except Exception:  # the events to come are written all the same
+                    log.exception("users' events could not be written")
         finally:
             await self.write()
 
@@ -147,11 +150,8 @@ class FeatureEvents:
                 async with alone(self._lock):
                     rows = [row for who, facts in gathered.items() for row in await self._rows(*who, facts)]
                     for start in range(0, len(rows), 500):
-                        await self._store.push(self._settings.push_source, rows[start : start + 500])
+                        await self._push(rows[start : start + 500])
                         written += 500
-            except RowFault as fault:
-                self.lost += len(gathered)
-                log.error("users' events don't fit %s: %s", self._settings.push_source, fault)
             except FeaturesUnavailable as failure:
                 log.warning("users' events wait for the feature store: %s", failure)
                 if written:
@@ -160,6 +160,20 @@ class FeatureEvents:
                     for (tenant, user), facts in gathered.items():
                         if (now := self._of(tenant, user)) is not None:
                             now.take_back(facts)
+
+    async def _push(self, rows: list[dict[str, Any]]) -> None:
+        """All that fit: one user whose row does not keeps no other's from being written."""
+        while rows:
+            try:
+                await self._store.push(self._settings.push_source, rows)
+                return
+            except RowFault as fault:
+                log.error("a user's events don't fit %s: %s", self._settings.push_source, fault)
+                if fault.row is None:
+                    self.lost += len(rows)
+                    return
+                self.lost += 1
+                del rows[fault.row]
 
     async def forget(self, entity: Mapping[str, str]) -> None:
         """What waits to be written about an entity goes; what is being written just now is, before this returns."""

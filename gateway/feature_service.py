@@ -138,6 +138,10 @@ class FeatureService:
         self._breaker.worked()
         return vector
 
+    def unread(self, service: str) -> FeatureVector | None:
+        """See FeatureReader."""
+        return self._store.unread(service) if self._store is not None else None
+
     @property
     def rated(self) -> Callable[[str, str | None, float | None], None] | None:
         """Who hears of feedback; None where nobody wants to."""

@@ -158,6 +158,8 @@ async def run(
         *services.runs(),
     )
     tasks = [asyncio.ensure_future(task) for task in background]
+    for task in tasks:
+        task.add_done_callback(_told_if_it_failed)
     fleet.start()
     async with attendant.attend(Running(loaded, gateway, fleet, reloads, server, health)):
         gc.collect()
@@ -173,6 +175,12 @@ async def run(
             if metric_export is not None:
                 await asyncio.to_thread(metric_export.close)
             await services.aclose()
+
+
+def _told_if_it_failed(task: asyncio.Future[Any]) -> None:
+    """What runs beside the calls runs until the end: one that does not must not be missed in silence."""
+    if not task.cancelled() and (fault := task.exception()) is not None:
+        log.error("a part of the gateway has stopped, and comes back with a restart", exc_info=fault)
 
 
 @contextlib.asynccontextmanager

@@ -42,10 +42,11 @@ class FrontEnd:
 
 @dataclass(frozen=True, slots=True)
 class SideCall:
-    """What a front end asks of its own about a conversation: for a title, for tags."""
+    """What a front end asks of its own about a conversation: for a title, for tags. `model`: that it was asked of."""
 
     front_end: str
     task: str
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

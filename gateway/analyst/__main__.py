@@ -21,7 +21,7 @@ def main() -> None:
 
     from gateway.analyst.rounds import Rounds
     from gateway.analyst.settings import Settings, Told
-    from gateway.telemetry.logs import configure_logging
+    from gateway.telemetry.logs import configure_logging, keep_out_of_logs
 
     configure_logging()
     ending = threading.Event()
@@ -39,7 +39,9 @@ def main() -> None:
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
     try:
-        rounds = Rounds(msgspec.json.decode(line, type=Settings), tell, ending)
+        settings = msgspec.json.decode(line, type=Settings)
+        keep_out_of_logs([*settings.keys, *settings.options.values()])
+        rounds = Rounds(settings, tell, ending)
     except (ValueError, ImportError) as fault:
         logging.getLogger("gateway.analyst").error("the lake can't be filled: %s", fault)
         sys.exit(1)

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds before one that has ended is started again
 _WELL = 120.0  # seconds after which one that ended is no sign of a fault that stays
 _ENDS_IN = 10.0  # seconds
+_SILENT = 120.0  # seconds beyond its rounds after which a process that says nothing is taken to do nothing
 _LINE = 1_000_000  # bytes
 
 
@@ -56,10 +57,11 @@ class Analyst:
             metrics.levels(name, meaning, of, partial(self._level, index), how="max")
 
     def _lag(self) -> float:
-        """It grows where nothing is told."""
-        if not self._told.holds or not self._told.lag:
+        """It grows where nothing is told: by a process that has said that it is behind, or that hangs."""
+        silent = time.monotonic() - self._at
+        if not self._told.holds or not (self._told.lag or silent > 2 * self._settings.every + _SILENT):
             return self._told.lag
-        return self._told.lag + time.monotonic() - self._at
+        return self._told.lag + silent
 
     def _level(self, index: int) -> dict[tuple[str, ...], float]:
         return {name: float(values[index]) for name, values in self._levels.items()}
@@ -73,6 +75,8 @@ class Analyst:
                 status: object = await self._once()
             except OSError as fault:
                 status = fault.strerror
+            except ValueError:  # asyncio's, for a line that is too long
+                status = "what it says has no end"
             self._failed += 1
             pause = _FIRST_PAUSE if time.monotonic() - began > _WELL else min(pause * 2, _LONGEST_PAUSE)
             log.error("the lake's process has ended (%s); starting it again in %.0f s", status, pause)

@@ -9,7 +9,7 @@ from pathlib import Path
 from gateway.analyst.settings import Embedder
 from retrieval.embedding import EndpointEmbedder
 
-_PATIENCE = 120.0  # seconds
+_PATIENCE = 30.0  # seconds; less than the lease on the lake, which nobody renews meanwhile
 
 
 class EmbeddingProcess:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Literal
+from weakref import WeakValueDictionary
 
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
@@ -17,11 +19,13 @@ from gateway.values import Caller
 
 _Name = Annotated[str | None, Query(min_length=1, max_length=512)]
 _Seconds = Annotated[float | None, Query(ge=0, le=9e9)]
+_AT_ONCE = 2  # lists of a tenant: one that finds little looks at all of its calls, and others need the store too
 
 
 def router(identified: Identified, gateway: Gateway, queries: CallQueries) -> APIRouter:
     routes = APIRouter(tags=["calls"])
     caller = Depends(identified)
+    turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()  # by tenant, while one asks
 
     @routes.get("/v1/calls")
     async def list_calls(
@@ -59,9 +63,11 @@ def router(identified: Identified, gateway: Gateway, queries: CallQueries) -> AP
         )  # fmt: skip
         if own is not None and user is not None and user != own:
             return {"object": "list", "data": [], "has_more": False, "next": None}
-        await run_in_threadpool(gateway.journal.flush)
+        turn = turns.setdefault(who.tenant, asyncio.Semaphore(_AT_ONCE))
         try:
-            page = await run_in_threadpool(queries.page, wanted, limit, after)
+            async with turn:
+                await run_in_threadpool(gateway.journal.flush)
+                page = await run_in_threadpool(queries.page, wanted, limit, after)
         except BadCursor as fault:
             raise BadRequest(f"Invalid value for 'after': {fault}.", param="after") from None
         return {"object": "list", "data": page.calls, "has_more": page.next is not None, "next": page.next}

@@ -144,6 +144,9 @@ class Front:
             exchange.caller = keyring.speaking_for(caller, revision.claimed_user(request, headers))
             pipeline = revision.pipeline(request.model, exchange.caller)
             if exchange.side_call is not None:
+                about = revision.pipeline(exchange.side_call.model, exchange.caller)
+                if about.features is not None:
+                    about.features.stand_beside(exchange)
                 pipeline = pipeline.bare()
             exchange.model = pipeline.model
             if pipeline.features is not None and pipeline.features.headers:

@@ -41,7 +41,7 @@ def open_traces(configuration: Configuration, in_force: Callable[[], Configurati
     shapes = chosen(os.environ)
     knowledge = configuration.retrieval
     facts = Facts(shapes, provider, knowledge.embeddings.model if knowledge is not None else None)
-    return Traces(settings, resource_attributes(settings, os.environ), facts, _contents(configuration, shapes))
+    return Traces(settings, resource_attributes(settings), facts, _contents(configuration, shapes))
 
 
 def exporters(configuration: Configuration, traces: Traces | None) -> Export | None:
@@ -72,7 +72,7 @@ def open_metric_export(configuration: Configuration, families: Callable[[], Iter
     from gateway.telemetry.metric_export import MetricExport
     from gateway.telemetry.resource import resource_attributes
 
-    resource = resource_attributes(settings, os.environ)
+    resource = resource_attributes(settings)
     return MetricExport(collector(otlp, "metrics"), resource, families, settings.metrics.every)
 
 

@@ -83,7 +83,7 @@ class AnswerCache:
         caller wants no other than a kept one.
         """
         wish = exchange.cache_wish or _NO_WISH
-        if not wish.keep or (request.rag is not None and request.rag.cache is False):
+        if not wish.keep or (request.rag is not None and request.rag.cache is False) or _is_sensitive(exchange):
             if wish.only_if_cached:
                 raise NotCached(_ONLY_CACHED)
             return await generate(request, exchange)
@@ -296,6 +296,11 @@ class _Call(NamedTuple):
     screen: Screen | None
     wish: CacheWish
     key: CacheKey
+
+
+def _is_sensitive(exchange: Exchange) -> bool:
+    """Whether it is made of features that may come to rest nowhere."""
+    return exchange.features is not None and bool(exchange.features.sensitive)
 
 
 def _in_form(reader: Chunks, flight: Flight, request: Request) -> Chunks:

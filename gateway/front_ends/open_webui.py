@@ -48,7 +48,7 @@ class OpenWebui:
         if chat and request.conversation is None:
             request.conversation = chat
         task = _task(request)
-        self.side_call = SideCall("open_webui", task) if task is not None else None
+        self.side_call = SideCall("open_webui", task, request.model) if task is not None else None
         if task is not None:
             _bound(request)
             if front_end.side_calls is not None:
@@ -80,6 +80,8 @@ class OpenWebui:
                 if choice.finish_reason:
                     frames += _sources("".join(self._said), exchange.passages)
                     data = _without_annotations(data)
+            if b'"event"' in data or b"\\u" in data:  # which may spell it
+                data = _without_events(data)
             frames.append(b"data: " + data + b"\n\n")
         return b"".join(frames)
 
@@ -101,6 +103,8 @@ def _task(request: ChatRequest) -> str | None:
     """What Open WebUI wants to know of a conversation; None where its user asks something."""
     raw = bytes(request.fields["messages"])
     if b"### Task:" not in raw:  # next to all calls: nothing is decoded
+        return None
+    if request.stream:  # none of these calls is, and nearly every question is
         return None
     messages = request.messages
     asked = [message for message in messages if message.get("role") == "user"]
@@ -132,7 +136,7 @@ def _source(n: int, passage: Passage) -> dict[str, Any]:
     name = " > ".join(passage.heading) or passage.title
     source = {"id": f"{passage.section_id}#{n}", "name": name}
     metadata = {"source": source["id"], "name": name, "document_id": passage.document_id, "version": passage.version}
-    if passage.url:
+    if passage.url.lower().startswith(("http://", "https://")):  # it makes a link of whatever stands here
         source["url"] = metadata["url"] = passage.url
     return {
         "source": source, "document": [passage.text], "metadata": [metadata], "distances": [round(passage.score, 4)],
@@ -141,6 +145,15 @@ def _source(n: int, passage: Passage) -> dict[str, Any]:
 
 def _event(kind: str, data: dict[str, Any]) -> bytes:
     return b"data: " + JSON.encode({"event": {"type": kind, "data": data}}) + b"\n\n"
+
+
+def _without_events(data: bytes) -> bytes:
+    """What runs in its users' browsers comes from here alone, and not from whoever made the chunk."""
+    document: dict[str, Any] = _decode(data)
+    if "event" not in document:  # the model has said the word
+        return data
+    del document["event"]
+    return JSON.encode(document)
 
 
 def _without_annotations(data: bytes) -> bytes:

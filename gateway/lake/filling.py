@@ -142,6 +142,7 @@ class Filling:
                 if batch.full:
                     batch.left[entry.id] = ids[taken:]
                     return batch
+                self._lake.manifest.keep()
                 take(batch, page)
                 taken += len(page)
             batch.done.append(entry.id)

@@ -67,6 +67,7 @@ class Lake:
         rows, first, last = 0, 2**62, 0
         with self.storage.writing(file.path) as sink, parquet_writer(sink, kind) as writer:
             for table in tables:
+                self.manifest.keep()
                 if not table.num_rows:
                     continue
                 writer.write_table(table, row_group_size=ROW_GROUP)
@@ -145,7 +146,10 @@ class Lake:
 
     def _marked(self) -> str | None:
         found = self.storage.read_small(_MARK)
-        return None if found is None else str(json.loads(found).get("lake"))
+        try:
+            return None if found is None else str(json.loads(found)["lake"])
+        except (ValueError, TypeError, KeyError):
+            raise LakeUnavailable(f"the lake's {_MARK}, which says whose it is, can't be read") from None
 
     def _compare(self) -> None:
         """What the folder has and nobody knows goes; what is known and not there is said, and filled in again."""

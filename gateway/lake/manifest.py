@@ -57,6 +57,7 @@ class Manifest:
     def __init__(self, database: Database, holder: str | None = None) -> None:
         self._database = database
         self.holder = holder or secrets.token_hex(8)
+        self._said = float("-inf")
 
     def take(self, url: str) -> tuple[str, str] | None:
         """Become the one who fills the lake, or stay it: the lake's id, and the URL that it had before. None while
@@ -87,7 +88,17 @@ class Manifest:
             mine = update(lake_lease).where(lake_lease.c.holder == self.holder)
             if not connection.execute(mine.values(until=time.time() + LEASE)).rowcount:
                 raise LeaseLost
+            self._said = time.monotonic()
             yield connection
+
+    def keep(self) -> None:
+        """In work that may take longer than the lease, say now and then that it is being done. Raises LeaseLost.
+
+        Or another process would begin the same work, lose it in the same way, and nobody would ever end it.
+        """
+        if time.monotonic() - self._said > LEASE / 4:
+            with self.holding():
+                pass
 
     def moved(self, url: str, *, with_files: bool) -> str:
         """The lake is at another URL from now on; its id there. Without its files it is a new and empty one, and what

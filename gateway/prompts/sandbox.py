@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import BuiltinMethodType
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 from jinja2.exceptions import SecurityError
@@ -152,8 +152,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError(f"`{operator}` is for numbers below 10^15 here, and there are no powers")
         return super().call_binop(context, operator, left, right)
 
-    def call(__self, __context: jinja2.runtime.Context, __obj: Any, *given: Any, **named: Any) -> Any:  # noqa: N805
-        return gauge.get().made(super(Sandbox, __self).call(__context, __obj, *given, **named))
+    def call(__self, __context: jinja2.runtime.Context, __obj: Any, *given: Any, **named: Any) -> Any:
+        return gauge.get().made(super().call(__context, __obj, *given, **named))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, dict) and attribute in obj:
@@ -274,9 +274,11 @@ FILTERS = _PLAIN | _BOUNDED.keys()
 
 def environment() -> Sandbox:
     made = Sandbox(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False)
-    given = {name: JINJA_FILTERS[name] for name in _PLAIN} | _BOUNDED | {JOINED: _joined, MADE: lambda value: value}
+    given: dict[str, Callable[..., Any]] = {name: JINJA_FILTERS[name] for name in _PLAIN}
+    given |= _BOUNDED
+    given |= {JOINED: _joined, MADE: lambda value: value}
     made.filters = {name: _counted(work) for name, work in given.items()}
     made.filters |= {SAID: _said, EACH: _each, SCALAR: _scalar}
-    made.tests = {name: _counted(work) for name, work in JINJA_TESTS.items()}
+    made.tests = {name: _counted(cast("Callable[..., Any]", work)) for name, work in JINJA_TESTS.items()}
     made.globals = {"range": _bounded_range}
     return made

@@ -71,7 +71,7 @@ class QualityJudges:
         if not isinstance(request, ChatRequest) or self._chance() >= sampling.share:
             return
         exchange.keep_content = True  # so that the answer's words are there at its end
-        exchange.at_end(lambda ended: self._ended(sampling, request, ended))
+        exchange.at_own_end(lambda ended: self._ended(sampling, request, ended))
 
     async def run(self) -> None:
         """Until cancelled; what waits then is not judged."""
@@ -103,7 +103,7 @@ class QualityJudges:
         question = last_question(exchange.asked if exchange.asked is not None else request.messages)
         if len(question) > _LONGEST:  # a judge reads it too, and nobody is charged for that
             return
-        size = sum(len(bytes(value)) for value in request.fields.values())
+        size = sum(memoryview(value).nbytes for value in request.fields.values())
         if self._bytes + size > _MOST_BYTES:
             self.passed_over += 1
             return

@@ -47,11 +47,11 @@ def tell_again(connection: Connection, kind: str, names: Sequence[str]) -> None:
     _tell(connection, kind, names)
 
 
-def tell_erasure(connection: Connection, tenant: str, user: str, before: int | None) -> bool:
+def tell_erasure(connection: Connection, tenant: str, user: str, before: int) -> bool:
     """Whether there is a lake, or something on its way to one, for which this matters."""
     if not connection.scalar(select(or_(select(lake_files).exists(), select(lake_queue).exists()))):
         return False
-    _tell(connection, "erasure", Erasure(tenant, user, time.time_ns() if before is None else before))
+    _tell(connection, "erasure", Erasure(tenant, user, before))
     return True
 
 

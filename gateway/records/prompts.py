@@ -33,6 +33,11 @@ from gateway.tenancy import Actor, Deed
 PROMPTS_CHANGED = 3
 """The row of `access_sequence` that counts changes of templates."""
 
+MOST_VERSIONS = 1_000
+"""Of one tenant, drafts among them. Every worker holds the released ones."""
+MOST_CHARACTERS = 4_000_000
+"""Of one tenant's texts, all together."""
+
 _COLUMNS = (
     "tenant", "name", "version", "source", "content_hash", "status", "created_at", "created_by", "notes", "released_at",
     "released_by",
@@ -106,13 +111,17 @@ class PromptStore:
     def add_draft(
         self, tenant: str, name: str, make: Callable[[int], tuple[str, str]], above: int, notes: str, actor: Actor
     ) -> StoredVersion:
-        """A new draft, of the next number, which is greater than `above`. `make` gives its text and hash."""
+        """A new draft, of the next number, which is greater than `above`. `make` gives its text and hash.
+
+        Raises PromptRefused where its tenant has too many.
+        """
         with self._changing() as (connection, number):
             table = prompt_versions
             mine = (table.c.tenant == tenant) & (table.c.name == name)
             newest = connection.scalar(select(func.max(table.c.version)).where(mine)) or 0
             version = max(newest, above) + 1
             source, content_hash = make(version)
+            _check_room(connection, tenant, 1, len(source))
             draft = StoredVersion(
                 tenant, name, version, source, content_hash, "draft", time.time(), actor.key_name, notes
             )
@@ -134,6 +143,7 @@ class PromptStore:
         with self._changing() as (connection, number):
             before = _draft(connection, tenant, name, version, expected)
             source, content_hash = make(version)
+            _check_room(connection, tenant, 0, len(source) - len(before.source))
             connection.execute(
                 _where(update(prompt_versions), before).values(
                     source=source,
@@ -288,6 +298,20 @@ def _check_released(connection: Connection, tenant: str, name: str, version: int
         raise PromptRefused(f"There is no {name}@{version}.", "version", missing=True)
     if found.status != "released":
         raise PromptRefused(f"{name}@{version} is a draft: release it before a label points at it.", "version")
+
+
+def _check_room(connection: Connection, tenant: str, versions: int, characters: int) -> None:
+    """The gateway's own templates are its operators' to bound."""
+    if not tenant:
+        return
+    held = select(func.count(), func.coalesce(func.sum(func.length(prompt_versions.c.source)), 0))
+    count, length = connection.execute(held.where(prompt_versions.c.tenant == tenant)).one()
+    if count + versions > MOST_VERSIONS or length + max(characters, 0) > MOST_CHARACTERS:
+        raise PromptRefused(
+            f"A tenant has room for {MOST_VERSIONS} versions of {MOST_CHARACTERS} characters in all: delete drafts that "
+            "are not needed.",
+            "source",
+        )
 
 
 def _check_suite(results: list[SuiteResult], draft: StoredVersion) -> None:

@@ -11,12 +11,14 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, LargeBinary, Select, and_, delete, func, literal, or_, select
 
 from gateway.records.calls import COLUMNS, told
 from gateway.records.contents import Contents
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _LATE = 7 * 86_400.0  # seconds for which a record that was on its way is still looked for
 _PAGE = 200
+_PAGE_BYTES = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +72,15 @@ class UserRecords:
         with self._database.reading() as connection:
             mine = select(calls.c.call_id).where(*_of(calls, tenant, user))
             said = connection.execute(select(feedback).where(*_about(tenant, user, mine)).order_by(feedback.c.id)).all()
-            kept = connection.execute(select(responses).where(*_of(responses, tenant, user))).all()
             spent = _spent_by(connection, tenant, user)
         for one in said:
             yield {"object": "feedback", **{key: value for key, value in one._mapping.items() if key != "id"}}
-        for one in kept:
+        for kept in self._pages(responses, responses.c.expires_at, responses.c.id, tenant, user):
             read = self._contents.read
             yield {
                 "object": "response.kept",
-                "input": read(one.input, f"input:{one.id}"),
-                "response": read(one.response, f"response:{one.id}"),
+                "input": read(kept["input"], f"input:{kept['id']}"),
+                "response": read(kept["response"], f"response:{kept['id']}"),
             }
         for subject, period, usd, count, tokens in spent:
             yield {
@@ -152,18 +154,40 @@ class UserRecords:
         return gone
 
     def _pages(self, table: Any, at: Any, name: Any, tenant: str, user: str) -> Iterator[Mapping[str, Any]]:
-        """Page after page, so that no transaction is open for as long as whoever reads takes."""
-        after: tuple[int, str] = (-1, "")
+        """Page after page, so that no transaction is open for as long as whoever reads takes, and so much at a time as
+        can be held in memory: with recorded content, a row may be megabytes.
+        """
+        after: tuple[float, str] = (-1, "")
+        held = [func.coalesce(func.length(column), 0) for column in table.c if isinstance(column.type, LargeBinary)]
+        size = reduce(add, held, literal(0)).label("size")
         while True:
             newer = or_(at > after[0], (at == after[0]) & (name > after[1]))
-            query = select(table).where(*_of(table, tenant, user), newer).order_by(at, name).limit(_PAGE)
+            query = select(at.label("at"), name.label("name"), size).where(*_of(table, tenant, user), newer)
             with self._database.reading() as connection:
-                rows = connection.execute(query).mappings().all()
-            for row in rows:
-                yield {str(column): value for column, value in row.items()}
-            if len(rows) < _PAGE:
+                keys = connection.execute(query.order_by(at, name).limit(_PAGE)).all()
+            for names in _by_size([(key.name, key.size) for key in keys]):
+                some = select(table).where(*_of(table, tenant, user), name.in_(names)).order_by(at, name)
+                with self._database.reading() as connection:
+                    rows = connection.execute(some).mappings().all()
+                for row in rows:
+                    yield {str(column): value for column, value in row.items()}
+            if len(keys) < _PAGE:
                 return
-            after = (rows[-1][at.name], rows[-1][name.name])
+            after = (keys[-1].at, keys[-1].name)
+
+
+def _by_size(sized: Sequence[tuple[str, int]]) -> Iterator[list[str]]:
+    """Names in their order, about _PAGE_BYTES at a time, and one at least."""
+    names: list[str] = []
+    held = 0
+    for name, size in sized:
+        if names and held + size > _PAGE_BYTES:
+            yield names
+            names, held = [], 0
+        names.append(name)
+        held += size
+    if names:
+        yield names
 
 
 def _of(table: Any, tenant: str, user: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
@@ -191,6 +215,7 @@ def _erase(connection: Connection, tenant: str, user: str, before: int | None) -
     older = (calls.c.started_at <= before,) if before is not None else ()
     said = (feedback.c.at <= before,) if before is not None else ()
     mine = select(calls.c.call_id).where(*_of(calls, tenant, user), *older)
+    through = _newest(connection, tenant, user) if before is None else before
     connection.execute(delete(quality).where(quality.c.call_id.in_(mine)))
     gone = {"feedback": connection.execute(delete(feedback).where(*_about(tenant, user, mine, *said))).rowcount}
     if before is not None:  # which their calls kept after it was erased
@@ -199,7 +224,7 @@ def _erase(connection: Connection, tenant: str, user: str, before: int | None) -
         gone["responses"] = connection.execute(kept).rowcount
     gone["calls"] = connection.execute(delete(calls).where(*_of(calls, tenant, user), *older)).rowcount
     if before is None or any(gone.values()):
-        tell_erasure(connection, tenant, user, before)
+        tell_erasure(connection, tenant, user, through)
     if before is None:
         spent = _spent_by(connection, tenant, user)
         for subject, period, *_ in spent:
@@ -207,6 +232,14 @@ def _erase(connection: Connection, tenant: str, user: str, before: int | None) -
         gone["spend"] = len(spent)
         gone["responses"] = connection.execute(delete(responses).where(*_of(responses, tenant, user))).rowcount
     return gone
+
+
+def _newest(connection: Connection, tenant: str, user: str) -> int:
+    """Now, or when the newest that is kept of the user was made, by a clock that has been set back since; in ns."""
+    called = connection.scalar(select(func.max(calls.c.started_at)).where(*_of(calls, tenant, user)))
+    mine = select(calls.c.call_id).where(*_of(calls, tenant, user))
+    said = connection.scalar(select(func.max(feedback.c.at)).where(*_about(tenant, user, mine)))
+    return max(time.time_ns(), called or 0, said or 0)
 
 
 def _users_of(connection: Connection, tenant: str) -> Iterator[str]:

@@ -43,7 +43,11 @@ async def replay_all(
 
     async def one(call: StoredCall) -> Replayed:
         async with places:
-            replayed = await replay(call, change, bench, scoring, charge=charge)
+            try:
+                replayed = await replay(call, change, bench, scoring, charge=charge)
+            except Exception as fault:  # whatever it is of this one, the others are run
+                log.exception("the replay of call %s broke off", call.id)
+                replayed = Replayed(call, change, run_then(call), failure=f"it broke off: {type(fault).__name__}")
             progress()
             return replayed
 

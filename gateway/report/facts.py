@@ -65,7 +65,7 @@ _QUERIES = {
                stddev_samp(f.score) AS spread
         FROM feedback f JOIN calls c USING (call_id)
         WHERE f.score IS NOT NULL AND f.given_at >= $since AND f.given_at < $until AND c.started_at >= $since
-        GROUP BY ALL QUALIFY row_number() OVER (ORDER BY count(*) DESC, c.model, arm) <= 24 ORDER BY c.model, arm""",
+        GROUP BY c.model, coalesce(c.arm, 'all') QUALIFY row_number() OVER (ORDER BY count(*) DESC, c.model) <= 24 ORDER BY c.model, arm""",
     "scores": f"""
         SELECT floor(top_score * 20) / 20 AS score, count(*) AS value FROM calls
         WHERE {_OWN} AND top_score BETWEEN 0 AND 1 GROUP BY ALL ORDER BY score""",

@@ -53,13 +53,15 @@ class FeatureStage:
                 exchange.features = self._nothing()
         except (TimeoutError, FeaturesUnavailable) as failure:
             degrade(exchange, "features", self.on_failure, failure)
-            exchange.features = self._nothing() if self.defaults else None
+            nothing = self._nothing()
+            # What was said before may hold what can't be read now: the call goes no further than one that has read it.
+            exchange.features = nothing if self.defaults or nothing.sensitive or nothing.sensitivity else None
         finally:
             exchange.stage("features", started)
         if exchange.features is not None and exchange.features.sensitive:
-            exchange.at_end(_mask)
+            exchange.at_own_end(_mask)
         if self.told is not None:
-            exchange.at_end(self.told)
+            exchange.at_own_end(self.told)
 
     async def _read(self, entity: Mapping[str, str]) -> FeatureVector:
         try:
@@ -81,7 +83,16 @@ class FeatureStage:
 
     def _nothing(self) -> FeatureVector:
         """Nothing could be read."""
-        return FeatureVector(self.service, {}, dict(self.defaults), tuple(self.defaults))
+        known = self.reader.unread(self.service)
+        if known is None:
+            return FeatureVector(self.service, {}, dict(self.defaults), tuple(self.defaults))
+        return replace(known, values={**known.values, **self.defaults})
+
+    def stand_beside(self, exchange: Exchange) -> None:
+        """For a call about a conversation of this model: it reads nothing, and goes no further than the conversation."""
+        exchange.features = self._nothing()
+        if exchange.features.sensitive:
+            exchange.at_end(_mask)
 
     def _entity(self, request: Request, exchange: Exchange) -> dict[str, str]:
         caller = exchange.caller

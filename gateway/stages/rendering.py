@@ -60,11 +60,12 @@ class PromptStage:
         variables = request.variables
         started = time.perf_counter_ns()
         try:
-            rendered = _rendered(template, request, exchange, variables)
+            rendered = await _filled(template, request, exchange, variables)
             if rendered.dropped and self.summary is not None:
                 summary = await self._summed_up(rendered, request, exchange)
                 if summary:
-                    rendered = self._with_summary(summary, template, request, exchange, variables) or rendered
+                    with_it = await self._with_summary(summary, template, request, exchange, variables)
+                    rendered = with_it or rendered
         finally:
             exchange.stage("render", started)
         if left := exchange.passages[len(rendered.passages) :]:  # the worst-ranked go first
@@ -82,7 +83,7 @@ class PromptStage:
         exchange.passages = rendered.passages
         exchange.trimmed = (*rendered.trimmed, *exchange.trimmed)
 
-    def _with_summary(
+    async def _with_summary(
         self,
         summary: str,
         template: Template,
@@ -93,7 +94,7 @@ class PromptStage:
         """The prompt with the summary, which has a quarter of it at most; None where there is no room even so."""
         summary = summary[: template.max_prompt_tokens // 4 * 3]  # characters: of a token there are more than three
         try:
-            rendered = _rendered(template, request, exchange, variables, summary)
+            rendered = await _filled(template, request, exchange, variables, summary)
         except BadRequest:
             exchange.degraded.append("summary")
             return None
@@ -114,6 +115,19 @@ class PromptStage:
 
     def cite(self, chunks: Chunks, exchange: Exchange) -> Chunks:
         return CitedAnswer(chunks, exchange) if exchange.passages else chunks
+
+
+async def _filled(
+    template: Template,
+    request: Request,
+    exchange: Exchange,
+    variables: Mapping[str, Any] | None,
+    summary: str | None = None,
+) -> Rendered:
+    """A tenant's template is its own program: it may take its time, and does so beside everybody's loop."""
+    if template.tenant:
+        return await asyncio.to_thread(_rendered, template, request, exchange, variables, summary)
+    return _rendered(template, request, exchange, variables, summary)
 
 
 def _rendered(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-
 _SHORTEST = 6  # characters of a number that may be more than a number
 
 

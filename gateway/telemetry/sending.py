@@ -101,7 +101,9 @@ class Sender:
             except NotTaken as failure:
                 if not self._well_before(failure):
                     log.warning("the collector does not take spans: %s", failure)
-                wait = failure.after if failure.after is not None else pause * random.uniform(0.7, 1.3)
+                wait = pause * random.uniform(0.7, 1.3)
+                if failure.after is not None:  # never at once: that would be all that this thread, and a core, does
+                    wait = max(failure.after, _FIRST_PAUSE)
                 over = time.monotonic() + wait > given_up
                 if not failure.again or over or self._closing.wait(wait):
                     self.dropped += spans
@@ -115,6 +117,7 @@ class Sender:
                 if not self._well:
                     self._well = True
                     log.warning("the collector takes spans again")
+                refused = min(refused, spans)  # whatever it says: counters don't fall
                 self.sent += spans - refused
                 self.dropped += refused
                 return

@@ -16,8 +16,9 @@ from sample_gateway import key_entry
 from upstream.vendor import Vendor
 
 ROOT = Path(__file__).parents[2]
-APP, OTHER, LOADER, OWN, OPERATOR, TENANT_ADMIN = (
-    f"sk-gw-canary-{name}-5b0c" for name in ("app", "other", "loader", "own", "operator", "tenant-admin")
+APP, OTHER, LOADER, OWN, OPERATOR, TENANT_ADMIN, CHAT, CHAT_SMALL = (
+    f"sk-gw-canary-{name}-5b0c"
+    for name in ("app", "other", "loader", "own", "operator", "tenant-admin", "chat", "chat-small")
 )
 CANARY = "macadamia-canary"  # what ada is allergic to
 BY_USER = "{tenant}/{user}"
@@ -54,6 +55,10 @@ def configuration(vendor: Vendor, folder: Path) -> dict[str, Any]:
                 key_entry("loader", LOADER, tenant="a", speaks_for_users=True, endpoints=["features"]),
                 key_entry("own", OWN, tenant="a", user="ben", endpoints=["chat.completions", "features"]),
                 key_entry("operator", OPERATOR, role="operator"),
+                key_entry("chat", CHAT, tenant="a", speaks_for_users=True, front_end="open_webui"),
+                key_entry(
+                    "chat-small", CHAT_SMALL, tenant="a", front_end={"kind": "open_webui", "side_calls": "small"}
+                ),
                 key_entry("tenant-admin", TENANT_ADMIN, tenant="b", role="admin", scope="tenant"),
             ]
         },
@@ -91,8 +96,15 @@ def configuration(vendor: Vendor, folder: Path) -> dict[str, Any]:
             "care": {
                 "targets": ["cloud/care", "home/care"],
                 "prompt": "care@1",
+                "cache": {"exact": {"ttl": "1h"}},
                 "features": {"service": "care", "budget": "20s", "from_calls": False},
             },
+            "hasty_care": {
+                "targets": ["cloud/care", "home/care"],
+                "prompt": "care@1",
+                "features": {"service": "care", "budget": "100ms", "from_calls": False},
+            },
+            "small": {"targets": ["cloud/small", "home/small"]},
             "help": {
                 "targets": ["cloud/help"],
                 "prompt": "help@1",
@@ -184,7 +196,7 @@ def test_a_product_comes_from_metadata_a_header_or_an_input(shop: GatewayProcess
     assert told(vendor).startswith("tier gold, price 0.0"), "each model says where its product stands"
 
 
-@pytest.mark.parametrize("value", ["five", "5" * 300, "5\u0000"])
+@pytest.mark.parametrize("value", ["five", "5" * 300, "5\u0000", "0_5", "9" * 30])
 def test_a_product_that_can_not_be_is_refused_by_name(shop: GatewayProcess, value: str) -> None:
     answer = ask(shop, "shop", "ada", metadata={"product_id": value})
     assert answer.status_code == 400
@@ -225,6 +237,23 @@ def test_what_is_sensitive_stays_here_and_is_masked(shop: GatewayProcess, vendor
     assert kept["features"]["values"] == {"tier": "gold", "allergies": "[masked]"}
     assert kept["sensitivity"] == "restricted"
     assert kept["answer"] == "no [masked] for you"
+    assert CANARY not in json.dumps(kept)
+    again = ask(shop, "care", "ada")
+    assert again.headers.get("x-gateway-cache") != "hit", "an answer that may rest nowhere rests in no cache"
+    assert len(vendor.requests) == 2
+
+
+@pytest.mark.parametrize(("key", "model"), [(CHAT, "care"), (CHAT_SMALL, "small")])
+def test_a_title_goes_no_further_than_its_conversation(
+    shop: GatewayProcess, vendor: Vendor, key: str, model: str
+) -> None:
+    """Open WebUI sends the conversation along, and with it what earlier answers have said of somebody."""
+    history = f"### Task:\nGenerate a concise title.\n<chat_history>\nASSISTANT: no {CANARY}\n</chat_history>"
+    answer = ask(shop, "care", None, key, messages=[{"role": "user", "content": history}])
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-gateway-target"] == f"home/{model}"
+    kept = record(shop, answer, key)
+    assert kept["side_call"]["task"] == "title"
     assert CANARY not in json.dumps(kept)
 
 
@@ -313,6 +342,8 @@ def test_a_store_that_hangs_costs_the_budget_and_then_nothing(shop: GatewayProce
             assert answer.status_code == 200
             assert answer.headers["x-gateway-degraded"] == "features"
             assert told(vendor) == "asked 0, unhappy 0, by nothing"
+        kept_here = ask(shop, "hasty_care", "ada")
+        assert kept_here.headers["x-gateway-target"] == "home/care", "the conversation may hold what can't be read now"
         refused = ask(shop, "insisting", "ada")
         assert refused.status_code == 503
         assert refused.json()["error"]["message"].startswith("The features stage is unavailable")

@@ -362,6 +362,28 @@ def test_nothing_that_a_model_or_a_document_says_runs(visit: Any, vendor: Vendor
         expect(page.get_by_role("complementary").locator(".summary")).to_be_visible()
 
 
+@pytest.mark.parametrize("url", ["https://[", "http://", "https://evil.example:99999/", "javascript:alert('http://')"])
+def test_a_source_whose_address_is_none_is_shown_all_the_same(visit: Any, url: str) -> None:
+    """Whatever stands there, in a document's record or in what a target sends, breaks nobody's page."""
+    source = {
+        "document_id": "d", "version": "1", "section_id": "s", "collection": "c", "score": 0.5, "title": "Forged",
+        "url": url, "quote": "a quote",
+    }  # fmt: skip
+    frames = [
+        {"choices": [{"index": 0, "delta": {"content": "Yes [1]."}}], "rag": {"sources": [source]}},
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+    ]
+    body = "".join(f"data: {json.dumps(frame)}\n\n" for frame in frames) + "data: [DONE]\n\n"
+    with visit() as visitor:
+        page = visitor.page
+        page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+        reply = ask(page, "May I?")
+        reply.get_by_role("button", name="Source 1", exact=True).first.click()
+        panel = page.get_by_role("complementary")
+        expect(panel.locator(".opened .passage")).to_have_text("a quote")
+        assert panel.locator("a[href^='javascript']").count() == 0
+
+
 def test_the_key_stays_in_the_tab_unless_it_is_to_be_remembered(visit: Any, served: GatewayProcess) -> None:
     stored = "JSON.stringify([{...localStorage}, document.cookie])"
     with visit() as visitor:

@@ -219,6 +219,12 @@ async def test_an_entity_of_the_wrong_type_is_told(store: FeastStore, value: str
     assert known.values["price"] == 2.5
 
 
+async def test_who_can_not_be_is_not_known_and_soon_forgotten(store: FeastStore) -> None:
+    """A user whose name is no number, where the store has numbers, keeps no erasure and nobody's events waiting."""
+    assert await store.known_of({"product_id": "bob"}) == {}
+    assert (await store.erase({"product_id": "bob"})).values == 0
+
+
 async def test_an_unknown_service_is_named(store: FeastStore) -> None:
     with pytest.raises(FeaturesUnavailable, match=r"no feature service `nope`; there are \['basket', 'care'"):
         await store.read("nope", {"user_id": "ada"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from gateway.replay.bench import Bench, open_bench
 from gateway.replay.changes import Change, ReplayFault
 from gateway.replay.pinned import features_of
 from gateway.replay.replaying import replay, replay_all
-from gateway.replay.scoring import scoring_of
+from gateway.replay.scoring import Scoring, scoring_of
 from gateway.replay.stored import StoredCall
 
 TEMPLATES = {
@@ -86,7 +86,7 @@ async def test_a_pinned_call_is_rendered_with_what_it_saw(bench: Bench, vendor: 
     assert all(text in first["content"] for text in TEXTS)
     assert last["content"] == "When does Bluebird leave?"
     assert again.again is not None
-    assert again.again.passages == again.then.passages == ("d1#0@v1", "d2#0@v1")
+    assert again.again.passages == again.then.passages == ("d1#0 (v1)", "d2#0 (v1)")
     assert [note for note in again.notes if "not the text that it was" in note], "the hash is another"
 
     changed = await replay(stored(), Change(template="greeting@2"), bench)
@@ -174,6 +174,17 @@ async def test_answers_are_scored_by_models_that_may_see_them(bench: Bench, vend
     assert kept_in.quality.similarity is None
     with pytest.raises(ReplayFault, match="no model nobody/judge"):
         await scoring_of(bench, None, "nobody/judge")
+
+
+async def test_a_call_whose_replay_breaks_off_does_not_stop_the_others(bench: Bench) -> None:
+    async def odd(texts: Sequence[str], exchange: Exchange) -> Sequence[Sequence[float]]:
+        assert exchange.made_for is not None
+        return [[1.0, 2.0], [3.0]] if exchange.made_for[1] == "call_2" else [[1.0, 2.0], [1.0, 2.0]]
+
+    calls = [stored(id=f"call_{number}", passages=[]) for number in (1, 2, 3)]
+    told = await replay_all(calls, Change(template="greeting@2"), bench, Scoring(odd, None))
+    assert [one.failure for one in told] == [None, "it broke off: ValueError", None]
+    assert [one.again is None for one in told] == [False, True, False]
 
 
 async def test_each_replay_has_a_record_and_a_request_its_parameters(bench: Bench, vendor: Vendor) -> None:

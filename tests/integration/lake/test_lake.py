@@ -127,6 +127,15 @@ def test_an_erased_user_goes_from_every_file(database: Database, filled: Filled)
     assert filled.erase() == 0
 
 
+def test_a_clock_that_was_set_back_saves_no_row_from_an_erasure(database: Database, filled: Filled) -> None:
+    (mine,) = store(database, exchange_of("a", "jo", age=-3 * 3600))  # by a clock that was hours fast
+    FeedbackStore(database, lake=True).add(Feedback(mine, "a", "jo", score=0.5))
+    filled.fill()
+    UserRecords(database).erase("a", "jo")
+    assert filled.erase() == 2
+    assert (filled.ids(), filled.rows("SELECT * FROM feedback")) == ([], [])
+
+
 def test_a_file_that_could_not_be_removed_is_before_the_erasure_is_done(
     database: Database, filled: Filled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +259,55 @@ def test_a_second_process_waits_for_the_first(database: Database, filled: Filled
     assert not filled.lake.open()
 
 
+def test_who_takes_long_stays_the_one_who_fills_it(
+    database: Database, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that take longer than the lease would each lose it to the other, and none would ever end its work."""
+
+    class Clock:
+        passed = 0.0
+
+        def time(self) -> float:
+            return time.time() + self.passed
+
+        def monotonic(self) -> float:
+            return time.monotonic() + self.passed
+
+    clock = Clock()
+    monkeypatch.setattr("gateway.lake.manifest.time", clock)
+    monkeypatch.setattr(filling, "_PAGE", 1)
+    take, rival, taken = filling.Filling._take_calls, Manifest(database, "rival"), []
+
+    def slowly(self: filling.Filling, batch: Any, ids: Sequence[str]) -> None:
+        take(self, batch, ids)
+        clock.passed += 25.0
+        taken.append(rival.take(filled.url))
+
+    monkeypatch.setattr(filling.Filling, "_take_calls", slowly)
+    ids = store(database, *(exchange_of("a") for _ in range(6)))
+    assert filled.fill() == 6
+    assert taken == [None] * 6
+    assert filled.ids() == sorted(ids)
+
+
+def test_an_embedder_that_hangs_is_asked_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    def hanging(texts: Sequence[str]) -> list[list[float]]:
+        nonlocal asked
+        asked += 1
+        raise TimeoutError
+
+    sampler = Sampler(1.0, "m", hanging)
+    assert [sampler.vectors(["x"]) for _ in range(5)] == [[]] * 5
+    assert asked == 1
+    monkeypatch.setattr("gateway.lake.vectors._PAUSE", 0.0)
+    sampler._again = 0.0
+    sampler.vectors(["x"])
+    sampler.vectors(["x"])
+    assert asked == 3
+
+
 def test_a_folder_of_another_store_is_left_alone(database: Database, filled: Filled, tmp_path: Path) -> None:
     store(database, exchange_of("a"))
     filled.fill()
@@ -259,6 +317,13 @@ def test_a_folder_of_another_store_is_left_alone(database: Database, filled: Fil
         Filled(stranger, filled.url)
     stranger.close()
     assert len(filled.globbed()) == 1
+
+
+@pytest.mark.parametrize("mark", ["", "[]", "{}", "\x00" * 20])
+def test_a_folder_that_does_not_say_whose_it_is_is_left_alone(filled: Filled, mark: str) -> None:
+    (Path(filled.storage.root) / "_lake.json").write_text(mark)
+    with pytest.raises(LakeUnavailable, match="can't be read"):
+        filled.lake.open()
 
 
 def test_a_share_of_recorded_questions_becomes_vectors(database: Database, filled: Filled) -> None:

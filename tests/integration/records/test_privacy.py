@@ -19,7 +19,7 @@ from gateway.records.responses import ResponseStore, StoredResponse
 from gateway.records.retention import Periods, RetentionSweep
 from gateway.records.rewrapping import Rewrapped, rewrap
 from gateway.records.sealing import Seal
-from gateway.records.users import UserRecords
+from gateway.records.users import UserRecords, _by_size
 from gateway.values import Caller
 
 DAY = 86_400.0
@@ -153,6 +153,21 @@ def test_a_user_s_data_is_handed_over_whole(database: Database) -> None:
     assert told[5]["usd"] == 1.5
     assert told[6]["value"] == "jo@example.org"
     assert list(records.exported("a", "nobody")) == []
+
+
+def test_a_user_of_megabytes_is_handed_over_a_few_records_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or whoever says enough could have the gateway run out of memory by asking for it back."""
+    everything_of(database, "a", "jo@example.org")
+    whole = list(UserRecords(database, CONTENTS).exported("a", "jo@example.org"))
+    for number in (1, 2, 5):
+        monkeypatch.setattr("gateway.records.users._PAGE", number)
+        monkeypatch.setattr("gateway.records.users._PAGE_BYTES", 1)
+        assert list(UserRecords(database, CONTENTS).exported("a", "jo@example.org")) == whole
+    assert list(_by_size([("a", 3), ("b", 1), ("c", 0), ("d", 9)])) == [["a"], ["b", "c"], ["d"]]
+    monkeypatch.setattr("gateway.records.users._PAGE_BYTES", 5)
+    assert list(_by_size([("a", 3), ("b", 1), ("c", 9), ("d", 1)])) == [["a", "b"], ["c"], ["d"]]
 
 
 def test_an_erased_user_is_gone_and_nobody_else(database: Database) -> None:

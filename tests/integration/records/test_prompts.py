@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.prompt_versions import PromptRefused, StoredVersion, SuiteResult
+from gateway.records import prompts
 from gateway.records.audit_log import AuditLog
 from gateway.records.database import Database
 from gateway.records.prompts import PromptStore
@@ -39,6 +40,24 @@ def test_versions_count_up_behind_the_files(store: PromptStore) -> None:
     assert draft(store, tenant="acme").version == 1
     assert [each.version for each in store.versions(frozenset({""}))] == [1, 2, 8]
     assert [each.tenant for each in store.versions(None)] == ["", "", "", "acme"]
+
+
+def test_a_tenant_has_room_for_so_many(store: PromptStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every worker holds what was released: one tenant's texts must not fill it for all."""
+    monkeypatch.setattr(prompts, "MOST_VERSIONS", 2)
+    monkeypatch.setattr(prompts, "MOST_CHARACTERS", 20)
+    for _ in range(2):
+        draft(store, "12345678", tenant="acme")
+    for refused in (
+        lambda: draft(store, tenant="acme"),
+        lambda: store.change_draft("acme", "t", 1, lambda _: ("1" * 13, "x"), None, None, ADA),
+    ):
+        with pytest.raises(PromptRefused, match="has room for 2 versions of 20 characters"):
+            refused()
+    store.change_draft("acme", "t", 1, lambda _: ("1" * 12, "x"), None, None, ADA)
+    store.delete_draft("acme", "t", 2, ADA)
+    assert draft(store, "1", tenant="acme").version == 2
+    assert [draft(store, tenant=tenant).version for tenant in ("", "", "", "umbrella")] == [1, 2, 3, 1]
 
 
 def test_a_draft_changes_and_a_release_never_does(store: PromptStore) -> None:

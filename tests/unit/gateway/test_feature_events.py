@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from features.definitions import Definitions, Feature, View
+from features.rows import checked
 from features.vector import FeaturesUnavailable, FeatureValue
 from gateway.config.features import FromCalls
 from gateway.entities import EntityTemplate, user_entities
@@ -47,6 +48,7 @@ class Store:
         if self.away:
             raise FeaturesUnavailable("away")
         assert source == "now"
+        checked(self.definitions, source, rows)
         for row in rows:
             self.held.setdefault(row["user_id"], {}).update({k: v for k, v in row.items() if k != "user_id"})
         return len(rows)
@@ -123,6 +125,17 @@ async def test_what_can_not_be_written_waits(events: FeatureEvents, store: Store
     await events.write()
     assert store.held["a/ada"]["asked"] == 2
     assert store.held["a/ada"]["topics"] == ["maps", "tea"]
+
+
+async def test_one_user_whose_row_does_not_fit_keeps_no_other_back(events: FeatureEvents, store: Store) -> None:
+    """A sum beyond Int64."""
+    store.held["a/eve"] = {"asked": 2**63 - 1}
+    for user in ("ada", "eve", "zoe"):
+        events.ended(call(user))
+    await events.write()
+    assert (store.held["a/ada"]["asked"], store.held["a/zoe"]["asked"]) == (1, 1)
+    assert store.held["a/eve"]["asked"] == 2**63 - 1
+    assert events.lost == 1
 
 
 async def test_what_is_forgotten_is_not_written(events: FeatureEvents, store: Store) -> None:

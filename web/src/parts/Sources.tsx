@@ -46,7 +46,7 @@ function Card({ source, n, opened, passage, claim }: CardProps) {
     card.querySelector('button')!.focus({ preventScroll: true })
   }, [opened])
   const heading = (source.title || source.document_id).split(' > ')
-  const web = /^https?:\/\//.test(source.url ?? '')
+  const site = siteOf(source.url ?? '')
   return (
     <li ref={place} class={`source${whole ? ' whole' : ''}${opened ? ' opened' : ''}`}>
       <h3>
@@ -60,9 +60,9 @@ function Card({ source, n, opened, passage, claim }: CardProps) {
       </h3>
       <p class="where">
         {heading.length > 1 && <>{heading.slice(0, -1).join(' › ')} · </>}
-        {web ? (
+        {site ? (
           <a href={source.url} target="_blank" rel="noopener noreferrer nofollow">
-            {new URL(source.url).hostname}
+            {site}
           </a>
         ) : (
           source.url || source.collection
@@ -127,6 +127,15 @@ function useCall(answer: Answer): Call | null {
     if (answer.callId && !inWidget) explain(answer.callId).then(setCall, () => {})
   }, [answer])
   return call
+}
+
+/** The host of a web page's address; "" for whatever else stands there, and for what no browser could open. */
+function siteOf(url: string): string {
+  try {
+    return /^https?:\/\//i.test(url) ? new URL(url).hostname : ''
+  } catch {
+    return ''
+  }
 }
 
 function score(value: number): string {

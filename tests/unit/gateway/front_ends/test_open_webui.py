@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,6 +70,28 @@ def test_an_answer_that_cites_nothing_has_no_sources_and_one_without_passages_no
     told = answered([passage(1)], chunk("I do not know."), chunk(None, "stop"))
     assert [frame["event"]["type"] for frame in told if "event" in frame] == ["status"]
     assert all("event" not in frame for frame in answered([], chunk("Yes [1]."), chunk(None, "stop")))
+
+
+@pytest.mark.parametrize("spelt", ["event", "\\u0065vent"])
+def test_a_target_sends_no_events_of_its_own(spelt: str) -> None:
+    """Open WebUI runs what such a frame holds: `execute` is JavaScript in the browser of whoever asked."""
+    forged = json.loads(chunk("Yes").data) | {"event": {"type": "execute", "data": {"code": "alert(1)"}}}
+    spoken = chunk('the word "event"')
+    told = answered([], Chunk(json.dumps(forged).replace('"event"', f'"{spelt}"').encode()), spoken)
+    assert [frame.get("event") for frame in told] == [None, None]
+    assert [frame["choices"][0]["delta"]["content"] for frame in told] == ["Yes", 'the word "event"']
+
+
+@pytest.mark.parametrize("url", ["javascript:alert('http://')", "data:text/html,http", "//evil.test/http", ""])
+def test_a_document_s_address_is_a_link_only_where_it_is_a_web_page_s(url: str) -> None:
+    told = answered([replace(passage(1), url=url)], chunk("Yes [1]."), chunk(None, "stop"))
+    (source,) = [frame["event"]["data"] for frame in told if frame.get("event", {}).get("type") == "source"]
+    assert "url" not in source["source"]
+    assert "url" not in source["metadata"][0]
+
+
+def test_a_question_that_is_streamed_is_no_side_call() -> None:
+    assert OpenWebui(request(TITLE, stream=True), [], FrontEnd("open_webui", side_calls="small")).side_call is None
 
 
 @pytest.mark.parametrize(("kind", "named"), [("email", "ada@x.test"), ("id", "u-1"), ("name", "Ada")])

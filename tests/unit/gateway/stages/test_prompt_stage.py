@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from gateway.chat import ChatRequest
 from gateway.errors import BadRequest, GatewayError, StageFailed, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.prompts.library import read_template
+from gateway.stages import rendering
 from gateway.stages.rendering import PromptStage
 from gateway.stages.request_texts import fields_of, places_of
 from gateway.values import Caller
@@ -46,6 +48,22 @@ async def test_variables_are_screened_with_the_rest_and_gone_before_a_provider_s
     assert asked.variables == {"product": "[masked]"}  # what the record may tell of them
     assert (told.template, told.template_hash) == ("t@1", stage(ASKS).template.content_hash)
     assert [(part.origin, part.characters) for part in told.prompt_parts] == [("template", 6), ("input", 8)]
+
+
+async def test_a_tenants_template_is_filled_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    filled, where = rendering._rendered, []
+
+    def watched(*given: Any) -> Any:
+        where.append(threading.get_ident() == loop)
+        return filled(*given)
+
+    loop = threading.get_ident()
+    monkeypatch.setattr(rendering, "_rendered", watched)
+    for tenant in ("", "acme"):
+        asked = request(prompt={"id": "t", "variables": {"product": "x"}})
+        await PromptStage(read_template(ASKS, "t", 1, "t@1", {}, tenant=tenant)).render(asked, exchange())
+        assert asked.messages == [{"role": "user", "content": "About x"}]
+    assert where == [True, False]
 
 
 def test_no_string_of_the_variables_escapes_the_guardrails() -> None:

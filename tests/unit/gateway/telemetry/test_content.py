@@ -112,7 +112,7 @@ def test_stop_sequences_are_a_callers_words_too() -> None:
 
 def test_a_callers_words_are_masked_wherever_they_stand() -> None:
     """G6: an id, a tool's name, the kind of a part are strings that a caller chooses."""
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "assistant", "content": None, "tool_calls": [
             {"id": "id SECRETS", "function": {"name": "name SECRETS", "arguments": '{"a": "SECRETS"}'}},
         ]},

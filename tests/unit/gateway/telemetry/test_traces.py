@@ -17,6 +17,7 @@ from gateway.telemetry.collectors import NotTaken
 from gateway.telemetry.names import LATEST, V1_41, chosen
 from gateway.telemetry.resource import resource_attributes
 from gateway.telemetry.sampling import Sampler
+from gateway.telemetry.sending import Sender
 from gateway.telemetry.spans import Span
 from gateway.telemetry.traces import Traces
 from gateway.telemetry.wire import Encoder
@@ -231,6 +232,37 @@ def test_what_is_refused_for_good_is_dropped_and_told_once(caplog: pytest.LogCap
     assert told == [f"the collector does not take spans: {sink.url.removeprefix('http://')}: HTTP 401"]
 
 
+def test_a_collector_that_asks_for_no_pause_gets_one_and_its_counts_are_not_believed() -> None:
+    class Odd:
+        def __init__(self) -> None:
+            self.asked = 0
+
+        def send(self, request: bytes) -> int:
+            self.asked += 1
+            if self.asked == 1:
+                raise NotTaken("odd: HTTP 503", again=True, after=0.0)
+            return 1 << 60  # refused, it says
+
+        def close(self) -> None: ...
+
+    class Closing(threading.Event):
+        """Where a sender waits, without waiting."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout)
+            return super().wait(0)
+
+    waited: list[float | None] = []
+    odd = Odd()
+    sender = Sender(odd, b"".join, every=0.0, most_bytes=1_000)
+    sender._closing = Closing()
+    sender.put(b"x", 8)
+    until(lambda: sender.dropped)
+    sender.close()
+    assert (sender.sent, sender.dropped) == (0, 8)
+    assert 0.5 in waited
+
+
 def test_a_call_that_can_not_be_told_does_not_stop_the_others() -> None:
     with Sink() as sink:
         traces = Traces(settings(sink.url), RESOURCE, FACTS)
@@ -317,12 +349,13 @@ def test_a_secret_in_a_url_is_not_told() -> None:
     assert shown == "https://api.openai.com/v1/x?api-version=2024-10-21&key=REDACTED&sig=REDACTED"
 
 
-def test_whose_spans_these_are_can_be_said_in_the_usual_places() -> None:
-    environment = {"OTEL_RESOURCE_ATTRIBUTES": "team=a%20b,service.name=other,broken", "OTEL_SERVICE_NAME": "mine"}
-    told = resource_attributes(Telemetry(), environment)
+def test_whose_spans_these_are_can_be_said_in_the_usual_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=a%20b,service.name=other,broken")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "mine")
+    told = resource_attributes(Telemetry())
     assert (told["service.name"], told["team"]) == ("mine", "a b")
     configured = Telemetry(service_name="gw", resource={"team": "c"})
-    told = resource_attributes(configured, environment)
+    told = resource_attributes(configured)
     assert (told["service.name"], told["team"]) == ("gw", "c")
 
 
