@@ -179,11 +179,13 @@ class Records:
 
         while True:
             await asyncio.sleep(random.uniform(0.5, 1.5) * EVERY)  # workers of one gateway seldom meet
-            try:
-                await asyncio.to_thread(self.retention.run)
-                await asyncio.to_thread(self.users.erase_late)
-            except StoreUnavailable as failure:
-                log.warning("what is past its time stays for another hour: %s", failure)
+            for one in (self.retention.run, self.users.erase_late):
+                try:
+                    await asyncio.to_thread(one)
+                except StoreUnavailable as failure:
+                    log.warning("what is past its time stays for another hour: %s", failure)
+                except Exception:  # neither keeps the other, nor the next ones, from what people were promised
+                    log.exception("what is past its time, or came late for an erasure, stays for another hour")
 
 
 def open_records(

@@ -265,7 +265,7 @@ def _summed(values: Iterable[Any], attribute: str | None = None, start: float = 
     return start
 
 
-_BOUNDED = {
+_BOUNDED: dict[str, Callable[..., Any]] = {
     "indent": _indented, "join": _joined, "replace": _replaced, "round": _rounded, "sum": _summed, "tojson": _json,
 }  # fmt: skip
 FILTERS = _PLAIN | _BOUNDED.keys()

@@ -45,6 +45,7 @@ class FeatureStage:
         """Raises BadRequest for an entity that the caller names and that can't be, and StageFailed."""
         started = time.perf_counter_ns()
         entity = self._entity(request, exchange)
+        at_end = _mask
         try:
             if entity:
                 async with asyncio.timeout(self.budget):
@@ -53,13 +54,14 @@ class FeatureStage:
                 exchange.features = self._nothing()
         except (TimeoutError, FeaturesUnavailable) as failure:
             degrade(exchange, "features", self.on_failure, failure)
-            nothing = self._nothing()
+            unread = self._unread()
             # What was said before may hold what can't be read now: the call goes no further than one that has read it.
-            exchange.features = nothing if self.defaults or nothing.sensitive or nothing.sensitivity else None
+            exchange.features = unread if self.defaults or unread.sensitive or unread.sensitivity else None
+            at_end = _keep_nothing
         finally:
             exchange.stage("features", started)
         if exchange.features is not None and exchange.features.sensitive:
-            exchange.at_own_end(_mask)
+            exchange.at_own_end(at_end)
         if self.told is not None:
             exchange.at_own_end(self.told)
 
@@ -82,17 +84,19 @@ class FeatureStage:
         return replace(vector, values=values)
 
     def _nothing(self) -> FeatureVector:
+        """There is nobody to read of."""
+        return FeatureVector(self.service, {}, dict(self.defaults), tuple(self.defaults))
+
+    def _unread(self) -> FeatureVector:
         """Nothing could be read."""
         known = self.reader.unread(self.service)
-        if known is None:
-            return FeatureVector(self.service, {}, dict(self.defaults), tuple(self.defaults))
-        return replace(known, values={**known.values, **self.defaults})
+        return replace(known, values={**known.values, **self.defaults}) if known is not None else self._nothing()
 
     def stand_beside(self, exchange: Exchange) -> None:
         """For a call about a conversation of this model: it reads nothing, and goes no further than the conversation."""
-        exchange.features = self._nothing()
+        exchange.features = self._unread()
         if exchange.features.sensitive:
-            exchange.at_end(_mask)
+            exchange.at_own_end(_keep_nothing)
 
     def _entity(self, request: Request, exchange: Exchange) -> dict[str, str]:
         caller = exchange.caller
@@ -127,12 +131,31 @@ class FeatureStage:
 
 
 def _mask(exchange: Exchange) -> None:
-    """What is sensitive comes to rest nowhere: of the prompt the conversation is kept, without what was made round it."""
-    assert exchange.features is not None
+    """What is sensitive comes to rest nowhere: of the prompt the conversation is kept, without what was made round it.
+
+    Answers before this one, which the caller sends along, may repeat it too.
+    """
+    features = exchange.features
+    assert features is not None
     if exchange.messages is not None:
-        exchange.messages = exchange.asked
+        exchange.messages = exchange.asked = _masked(exchange.asked, features)
     if exchange.answer_text is not None:
-        exchange.answer_text = exchange.features.masked(exchange.answer_text)
+        exchange.answer_text = features.masked(exchange.answer_text)
+
+
+def _masked(value: Any, features: FeatureVector) -> Any:
+    if isinstance(value, str):
+        return features.masked(value)
+    if isinstance(value, list):
+        return [_masked(item, features) for item in value]
+    if isinstance(value, dict):
+        return {name: _masked(item, features) for name, item in value.items()}
+    return value
+
+
+def _keep_nothing(exchange: Exchange) -> None:
+    """Where it is not known what to mask."""
+    exchange.messages = exchange.asked = exchange.answer_text = None
 
 
 def _metadata(request: Request, wanted: set[str]) -> dict[str, str]:

@@ -109,12 +109,15 @@ class Contents:
 
     def _json(self, value: list[dict[str, Any]]) -> str:
         """Within its bytes: the longest texts are cut first, as far as it takes."""
-        encoded = _encode(value)
-        longest = self._most
-        while len(encoded) > self._most and longest > 32:
-            longest //= 2
-            value = [_cut(item, longest) for item in value]
+        try:
             encoded = _encode(value)
+            longest = self._most
+            while len(encoded) > self._most and longest > 32:
+                longest //= 2
+                value = [_cut(item, longest) for item in value]
+                encoded = _encode(value)
+        except RecursionError:  # a tool's arguments, which may be nested as deeply as anybody likes
+            return "[]"
         return encoded.decode() if len(encoded) <= self._most else "[]"
 
 
@@ -142,7 +145,7 @@ def stop_sequences(given: Mapping[str, bytes]) -> list[str]:
     """Those of the request: a caller's own words, and told as such."""
     try:
         asked = _decode(given.get("stop", b"[]"))
-    except msgspec.DecodeError:  # cut short, since it was long
+    except (msgspec.DecodeError, RecursionError):  # cut short, since it was long
         return []
     texts = [asked] if isinstance(asked, str) else asked
     return [one for one in texts if isinstance(one, str)] if isinstance(texts, list) else []
@@ -173,7 +176,7 @@ def _message(message: Mapping[str, Any], mask: Mask) -> dict[str, Any]:
         arguments = mask(str(function.get("arguments") or "{}"), True)
         try:
             read: Any = _decode(arguments)
-        except msgspec.DecodeError:  # a model may write anything there
+        except (msgspec.DecodeError, RecursionError):  # a model may write anything there, and a caller too
             read = arguments
         name = mask(str(function.get("name", "")), False)
         parts.append({"type": "tool_call", "id": _id(call.get("id"), mask), "name": name, "arguments": read})

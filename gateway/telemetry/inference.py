@@ -144,7 +144,7 @@ def _asked(
 def _read(raw: bytes) -> Any:
     try:
         return _decode(raw)
-    except msgspec.DecodeError:  # cut short, since it was long
+    except (msgspec.DecodeError, RecursionError):  # cut short, since it was long
         return None
 
 

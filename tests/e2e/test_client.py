@@ -68,7 +68,7 @@ def office(
             ],
         },
         "prompts": {"folder": str(ROOT / "configs" / "prompts")},
-        "providers": {"mock": mock, "extractive": {"kind": "extractive"}},
+        "providers": {"mock": mock, "openai": mock, "extractive": {"kind": "extractive"}},
         "retrieval": {
             "embeddings": embeddings.settings,
             "collections": {

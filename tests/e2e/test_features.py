@@ -238,7 +238,13 @@ def test_what_is_sensitive_stays_here_and_is_masked(shop: GatewayProcess, vendor
     assert kept["sensitivity"] == "restricted"
     assert kept["answer"] == "no [masked] for you"
     assert CANARY not in json.dumps(kept)
-    again = ask(shop, "care", "ada")
+    history = [{"role": "assistant", "content": f"no {CANARY} for you"}, {"role": "user", "content": "hello"}]
+    again = ask(shop, "care", "ada", messages=history)
+    assert CANARY not in json.dumps(record(shop, again)), "earlier answers may repeat it"
+    vendor.clear()
+    vendor.behaviours["care"] = {"text": f"no {CANARY} for you"}
+    for _ in range(2):
+        again = ask(shop, "care", "ada")
     assert again.headers.get("x-gateway-cache") != "hit", "an answer that may rest nowhere rests in no cache"
     assert len(vendor.requests) == 2
 

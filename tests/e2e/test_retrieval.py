@@ -253,8 +253,8 @@ def test_a_replay_sees_what_the_call_saw_or_todays_corpus(office: GatewayProcess
     today = replayed(office, call["id"], "--today", "--set", "top_k=1")
     assert "platform two at eleven" in str(vendor.requests[-1].body)
     moved = today["differences"]
-    assert [passage.partition("@")[0] for passage in moved["passages_gained"]] == ["timetable/trains.md#0"]
-    assert sorted(passage.partition("@")[0] for passage in moved["passages_lost"]) == [
+    assert [passage.partition(" ")[0] for passage in moved["passages_gained"]] == ["timetable/trains.md#0"]
+    assert sorted(passage.partition(" ")[0] for passage in moved["passages_lost"]) == [
         "timetable/buses.md#0", "timetable/trains.md#0",
     ]  # fmt: skip
     assert "+The night train to Vienna leaves at eleven [1]." in moved["text"]

@@ -41,6 +41,11 @@ class Reader:
             raise WrongEntity("product_id", "a whole number")
         return FeatureVector(service, entity, {"tier": None, "word": "walnut"}, ("tier",), sensitive=self.sensitive)
 
+    def unread(self, service: str) -> FeatureVector | None:
+        return (
+            FeatureVector(service, {}, {"word": None}, ("word",), sensitive=self.sensitive) if self.sensitive else None
+        )
+
 
 def stage(reader: Reader, entities: dict[str, str] | None = None, **more: Any) -> FeatureStage:
     templates = {key: EntityTemplate.parse(text) for key, text in (entities or {"user_id": "{user}"}).items()}
@@ -131,6 +136,31 @@ async def test_a_store_that_is_away_leaves_the_defaults_or_refuses(reader: Reade
     assert exchange.features.values == {"tier": "none"}
     with pytest.raises(StageFailed, match="The features stage is unavailable"):
         await stage(reader, budget=0.01, on_failure="refuse").fetch(*called())
+
+
+@pytest.mark.parametrize("reader", [Reader(fails=FeaturesUnavailable("away"), sensitive=("word",))])
+async def test_of_what_could_not_be_read_it_is_known_how_sensitive_it_is(reader: Reader) -> None:
+    """The conversation may hold what earlier calls have read."""
+    request, exchange = called()
+    await stage(reader).fetch(request, exchange)
+    assert exchange.features is not None
+    assert exchange.features.sensitive == ("word",)
+    exchange.asked = exchange.messages = request.messages
+    exchange.answer_text = "a walnut"
+    exchange.settle()
+    assert not any((exchange.asked, exchange.messages, exchange.answer_text))
+
+
+async def test_earlier_answers_in_a_conversation_are_masked_too() -> None:
+    parts = [{"type": "text", "text": "walnut cake"}]
+    turns = [{"role": "assistant", "content": "no walnut"}, {"role": "user", "content": parts}]
+    request, exchange = called(messages=turns)
+    await stage(Reader(sensitive=("word",))).fetch(request, exchange)
+    exchange.asked = exchange.messages = request.messages
+    exchange.settle()
+    assert exchange.messages == exchange.asked
+    assert "walnut" not in json.dumps(exchange.messages)
+    assert request.messages == turns, "what the target is told stays as it is"
 
 
 async def test_what_is_sensitive_comes_to_rest_nowhere() -> None:

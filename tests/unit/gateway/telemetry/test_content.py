@@ -124,6 +124,18 @@ def test_a_callers_words_are_masked_wherever_they_stand() -> None:
     assert written.count("***") == 9
 
 
+@pytest.mark.parametrize("arguments", ["[" * 20_000 + "]" * 20_000, "{", "\x00"])
+def test_arguments_that_nobody_can_read_keep_no_call_out_of_the_traces(arguments: str) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    attributes = told(talk([{"role": "assistant", "content": None, "tool_calls": [call]}]), contents())
+    (message,) = json.loads(attributes[names.INPUT_MESSAGES])
+    assert message["parts"][0]["arguments"] == arguments
+    deep_and_long = "[" * 800 + json.dumps("x" * 20_000) + "]" * 800
+    call["function"] = {"name": "f", "arguments": deep_and_long}
+    attributes = told(talk([{"role": "assistant", "content": None, "tool_calls": [call]}]), contents(most=10_000))
+    assert len(attributes[names.INPUT_MESSAGES]) <= 10_000
+
+
 def test_a_bounded_part_of_what_was_said_is_looked_at() -> None:
     """Checks hold the interpreter for as long as they look: megabytes of it would be time of the calls."""
     seen: list[int] = []
