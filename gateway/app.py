@@ -79,6 +79,7 @@ def create_app(
         services.features,
         lambda: gateway.revision.configuration.user_entities,
         services.vector_stores,
+        lake=records.analyst is not None,
     )
     app.include_router(admin_privacy.router(administration, user_data, records.users, keys))
     if services.features is not None:

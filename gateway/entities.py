@@ -38,6 +38,11 @@ class EntityTemplate:
                     f"`{{{source}}}` is nothing of a call: there are {{user}}, {{tenant}}, {{key}}, {{header.NAME}}, "
                     "{metadata.NAME} and {input.NAME}"
                 )
+        for before, sign, after in zip(pieces[1::2], pieces[2::2], pieces[3::2], strict=False):
+            if not sign and not {before, after} <= set(_PROVED):
+                raise ValueError(
+                    f"`{{{before}}}{{{after}}}` needs a sign between them, such as `/`: else one could be both"
+                )
         if not sources or any("{" in piece or "}" in piece for piece in pieces[0::2]):
             raise ValueError("names what it is made of in braces, such as `{user}` or `{metadata.product_id}`")
         return cls(pieces)
@@ -69,13 +74,16 @@ class EntityTemplate:
         return tuple(source.partition(".")[2] for source in self.sources if source.startswith(kind + "."))
 
     def fill(self, known: Callable[[str], str | None]) -> str | None:
-        """The value, of what `known` says of each source; None where one of them is not known."""
+        """The value, of what `known` says of each source; None where one of them is not known.
+
+        Also where one holds the sign that ends it: of `{user}/{metadata.room}`, `a` who says `b/c` would be `a/b` in `c`.
+        """
         made = [self.pieces[0]]
         for order in range(1, len(self.pieces), 2):
-            value = known(self.pieces[order])
-            if not value:
+            value, after = known(self.pieces[order]), self.pieces[order + 1]
+            if not value or (after and after in value and order + 2 < len(self.pieces)):
                 return None
-            made += (value, self.pieces[order + 1])
+            made += (value, after)
         return "".join(made)
 
     def stored(self, tenant: str, value: str) -> str | None:

@@ -69,6 +69,8 @@ class Pipeline:
             if self.keep_content:
                 exchange.said = dict(request.fields)  # a template adds its parameters, and takes its variables out
             await prompt.render(request, exchange)
+            if self.input_guard is not None and prompt.of_tenant:
+                await self.input_guard.screen(request, exchange)  # the template's own words too
         elif self.input_guard is not None:
             await self.input_guard.screen(request, exchange)
         if self.keep_content:

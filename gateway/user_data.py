@@ -26,6 +26,11 @@ _LEFT = {
     "collections": "documents of collections that name the user as a reader are the collection's",
     "audit_log": "what was done with an admin key is kept",
 }
+_LAKE = "rows in its files are removed within seconds, by the process that fills it"
+_NO_LAKE = (
+    "the configuration has no lake any more: rows in the files of the one that there was stay until it is configured again, "
+    "or until you remove them"
+)
 
 
 class UserData:
@@ -40,8 +45,10 @@ class UserData:
         features: FeatureService | None,
         entities: Callable[[], UserEntities],
         vector_stores: VectorStores | None,
+        *,
+        lake: bool = False,
     ) -> None:
-        """`entities` are the names by which models ask for a user's features."""
+        """`entities` are the names by which models ask for a user's features. `lake`: whether anybody fills one."""
         self._records = records
         self._known = known
         self._journal = journal
@@ -49,6 +56,7 @@ class UserData:
         self._features = features
         self._entities = entities
         self._vector_stores = vector_stores
+        self._lake = _LAKE if lake else _NO_LAKE
 
     async def export(self, tenant: str, user: str, *, features: bool) -> AsyncIterator[dict[str, Any]]:
         """Each thing with its kind under `object`. `features`: also those that all tenants share."""
@@ -78,7 +86,7 @@ class UserData:
         erased["user"] = int(await asyncio.to_thread(self._known.remove, tenant, user, actor))
         left = dict(_LEFT)
         if await asyncio.to_thread(self._records.lake_waits):
-            left["lake"] = "rows in its files are removed within seconds, by the process that fills it"
+            left["lake"] = self._lake
         if self._vector_stores is not None:
             erased |= await self._erase_files(self._vector_stores, tenant, user)
         if self._features is not None:

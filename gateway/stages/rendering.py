@@ -51,6 +51,11 @@ class PromptStage:
             )  # fmt: skip
         return template
 
+    @property
+    def of_tenant(self) -> bool:
+        """Whether it is a tenant's own, which is no more trusted than its callers are."""
+        return self.fixed is not None and self.fixed.tenant != ""
+
     async def render(self, request: Request, exchange: Exchange) -> None:
         """Put the rendered prompt in place of the caller's messages.
 

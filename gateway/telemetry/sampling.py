@@ -47,20 +47,24 @@ class Sampler:
 
     def keeps(self, exchange: Exchange) -> bool:
         """Whether a call that has ended becomes spans."""
-        flags = exchange.trace_flags
+        # Before a call's model is known, nothing is decided: the flags are then what anybody wrote, with or without a key.
+        flags = exchange.trace_flags if exchange.model is not None else None
         if flags == "01" or (flags is not None and int(flags, 16) & 1):
             return True
         if exchange.outcome in self._always or (
             self._slow is not None and exchange.ended - exchange.started > self._slow
         ):
-            return self._takes(exchange.ended)
+            return self._takes(exchange.ended, known=exchange.caller is not None)
         return False
 
-    def _takes(self, now: int) -> bool:
-        """Whether there is still room for what is kept in any case, in the second that ends with `now`."""
+    def _takes(self, now: int, *, known: bool) -> bool:
+        """Whether there is still room for what is kept in any case, in the second that ends with `now`.
+
+        Half of it is for calls of known callers: whoever has no key could take it all by being refused.
+        """
         self._room = min(self._most, self._room + (now - self._at) * self._most / 1e9)
         self._at = now
-        if self._room < 1.0:
+        if self._room < (1.0 if known else self._most / 2 + 1.0):
             return False
         self._room -= 1.0
         return True

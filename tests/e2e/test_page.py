@@ -450,6 +450,13 @@ def test_a_visitor_adds_documents_and_asks_them(visit: Any, vendor: Vendor) -> N
         assert "The parrot eats walnuts." in json.dumps(vendor.requests[-1].body["messages"])
         reply.get_by_role("button", name="Source 1", exact=True).click()
         expect(page.get_by_role("complementary").locator("mark")).to_have_text("The parrot eats walnuts.")
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_role("button", name="Sign out").click()
+        sign_in(page, SLOW)  # at the same desk
+        page.get_by_role("button", name="Documents").click()
+        expect(dialog).to_be_visible()
+        expect(dialog.locator(".upload")).to_have_count(0)
 
 
 # -- everybody ----------------------------------------------------------------------------------------------

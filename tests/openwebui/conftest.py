@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from chromium import chromium
 from gateway_process import GatewayProcess, free_port, until
 from openwebui.room import KEY, Room
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from sample_gateway import key_entry
 from upstream.vendor import Vendor
 
@@ -90,9 +90,5 @@ def _up(url: str, process: subprocess.Popen[bytes]) -> bool:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    assert program is not None, "a browser is needed: `apt-get install chromium`"
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started

@@ -27,6 +27,11 @@ export interface Call {
 
 const known = new Map<string, Promise<Call>>()
 
+/** For who signs out. */
+export function dropCalls(): void {
+  known.clear()
+}
+
 /** A record that was told once does not change. Raises Refused. */
 export function explain(id: string): Promise<Call> {
   const before = known.get(id)

@@ -24,6 +24,12 @@ export interface Upload {
 export const stores = signal<Store[] | null>(null)
 export const uploads = signal<Upload[]>([])
 
+/** For who signs out: names of files are nothing for whoever comes next. */
+export function dropKnowledge(): void {
+  stores.value = null
+  uploads.value = []
+}
+
 export async function list(): Promise<void> {
   stores.value = (await get<{ data: Store[] }>('v1/vector_stores?limit=100')).data
 }

@@ -18,6 +18,9 @@ parse = EntityTemplate.parse
         ("{tenant}:{header.x-session}", {"tenant": "a", "header.x-session": "s"}, "a:s"),
         ("{tenant}/{user}", {"tenant": "a"}, None),
         ("{input.store}", {"input.store": ""}, None),
+        ("{user}/{metadata.room}", {"user": "a", "metadata.room": "b/c"}, "a/b/c"),
+        ("{user}/{metadata.room}", {"user": "a/b", "metadata.room": "c"}, None),  # who would be the one above
+        ("{tenant}/{user}", {"tenant": "a", "user": "b/c"}, "a/b/c"),
     ],
 )
 def test_a_key_is_made_of_what_is_known_of_the_call(text: str, known: dict[str, str], value: str | None) -> None:
@@ -25,10 +28,11 @@ def test_a_key_is_made_of_what_is_known_of_the_call(text: str, known: dict[str, 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "user", "{}", "{users}", "{user.name}", "{header}", "{header.a b}", "{{user}}", "{user"]
+    "text",
+    ["", "user", "{}", "{users}", "{user.name}", "{header}", "{header.a b}", "{{user}}", "{user", "{user}{metadata.p}"],
 )
 def test_what_is_no_template_is_told(text: str) -> None:
-    with pytest.raises(ValueError, match=r"nothing of a call|made of in braces"):
+    with pytest.raises(ValueError, match=r"nothing of a call|made of in braces|a sign between"):
         parse(text)
 
 

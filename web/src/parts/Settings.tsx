@@ -1,6 +1,8 @@
+import { dropCalls } from '../calls'
 import { conversations, dropAll, listed } from '../conversations'
 import { keeping, setKeeping } from '../keeping'
 import { key, remembered, useKey } from '../key'
+import { dropKnowledge } from '../knowledge'
 import { begin, standing } from '../models'
 import { dialog } from '../panel'
 import { settings } from '../settings'
@@ -54,6 +56,8 @@ export function SettingsDialog() {
               onClick={() => {
                 useKey('', false)
                 dropAll()
+                dropKnowledge()
+                dropCalls()
                 dialog.value = null
                 void begin()
               }}

@@ -122,3 +122,22 @@ def test_the_provider_is_told_of_a_span_that_will_be_exported(sample: float | No
     # Where no span is made, each try is told of the caller's own.
     first, second = (called.attempt(SimpleNamespace(label="x")).span_id for _ in range(2))  # type: ignore[arg-type]
     assert (first == second == "b7ad6b7169203331") is (sample is None)
+
+
+@pytest.mark.parametrize("parent", ["honour", "ignore"])
+def test_whoever_has_no_key_takes_half_of_what_is_always_kept_and_no_more(parent: str) -> None:
+    """A traceparent is written in a moment, and being refused costs nothing: neither may fill the collector."""
+    made = sampler(sample=0.0, parent=parent, keep={"a_second": 10})
+    kept = 0
+    for _ in range(100):
+        stranger = Exchange("chat.completions")
+        stranger.trace_parent, stranger.trace_flags = "b7ad6b7169203331", "01"
+        kept += made.keeps(at(ended(stranger, "error"), 1.0))
+    assert kept == 5
+    assert [made.keeps(at(ended(call(), "error"), 1.0)) for _ in range(6)] == [True] * 5 + [False]
+
+
+def at(exchange: Exchange, seconds: float) -> Exchange:
+    exchange.ended = int(seconds * 1e9)
+    exchange.started = exchange.ended
+    return exchange
