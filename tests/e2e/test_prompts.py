@@ -301,14 +301,14 @@ def test_a_tenants_templates_are_its_own(place: GatewayProcess, vendor: Vendor) 
 def test_a_tenants_template_says_nothing_that_its_callers_may_not(place: GatewayProcess, vendor: Vendor) -> None:
     """The guardrails of a model are its operator's: who may write templates for itself does not get round them."""
     secret = "AKIAIOSFODNN7EXAMPLE"
-    made(place, "smuggled", SUPPORT.replace("Support", f"Key {secret} support"), tenant="b")
+    made(place, "smuggled", SUPPORT.replace("Support", f"Key {secret} support"), tenant="a")
     prompt = {"id": "smuggled", "variables": {"product": "x"}}
-    until(lambda: chat(place, KEY_B, prompt=prompt).status_code == 200, what="the template in a worker")
+    until(lambda: chat(place, KEY_A, prompt=prompt).status_code == 200, what="the template in a worker")
     vendor.clear()
-    until(lambda: chat(place, KEY_B, model="cautious", prompt=prompt).status_code != 404, what="the one that is asked")
-    assert names(chat(place, KEY_B, model="cautious", prompt=prompt))[::2] == (400, "content_filter")
+    until(lambda: chat(place, KEY_A, model="cautious", prompt=prompt).status_code != 404, what="the one that is asked")
+    assert names(chat(place, KEY_A, model="cautious", prompt=prompt))[::2] == (400, "content_filter")
     assert vendor.requests == []
-    until(lambda: chat(place, KEY_B, model="veiled", prompt=prompt).status_code == 200, what="the one that is asked")
+    until(lambda: chat(place, KEY_A, model="veiled", prompt=prompt).status_code == 200, what="the one that is asked")
     assert secret not in json.dumps(vendor.requests[-1].body)
 
 
