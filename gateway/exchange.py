@@ -151,6 +151,7 @@ class Exchange:
     charged: float | None = None  # USD, to each of them
     arm: str | None = None  # of a model with arms
     propensity: float | None = None  # how likely this arm was to be chosen, 0 to 1
+    wanted: str | None = None  # the target, or arm, that a tester has named for this call
     side_call: SideCall | None = None  # what a chat front end asks of its own
     made_for: tuple[str, str] | None = None  # a call of the gateway's own: (purpose, the caller's call_id)
     _at_end: list[Callable[[Exchange], None]] | None = None

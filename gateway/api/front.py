@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import replace
 from typing import Any
 
-from gateway.access.roles import require_endpoint
+from gateway.access.roles import require_endpoint, require_role
 from gateway.api.answering import write_error, write_plain, write_stream
 from gateway.api.cors import readable
 from gateway.api.errors import internal
@@ -25,6 +26,7 @@ from gateway.front_ends.dialects import dialect
 from gateway.records.journal import NO_ROOM
 from gateway.runtime import Gateway
 from gateway.telemetry.running import RUNNING
+from gateway.values import CacheWish
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -143,6 +145,8 @@ class Front:
             exchange.stream = request.stream
             exchange.caller = keyring.speaking_for(caller, revision.claimed_user(request, headers))
             pipeline = revision.pipeline(request.model, exchange.caller)
+            if exchange.wanted is not None:
+                _test(exchange)
             if exchange.side_call is not None:
                 about = revision.pipeline(exchange.side_call.model, exchange.caller)
                 if about.features is not None:
@@ -198,6 +202,9 @@ def _read_known(headers: dict[bytes, bytes], exchange: Exchange) -> None:
     cache_control, own = headers.get(b"cache-control"), headers.get(b"x-gateway-cache")
     if cache_control is not None or own is not None:
         exchange.cache_wish = wish(cache_control, own)
+    wanted = headers.get(b"x-gateway-target")
+    if wanted is not None:
+        exchange.wanted = wanted.decode("latin-1")
 
 
 def _for_page(headers: dict[bytes, bytes], gateway: Gateway, send: Send) -> Send:
@@ -207,6 +214,14 @@ def _for_page(headers: dict[bytes, bytes], gateway: Gateway, send: Send) -> Send
     if revision.keyring.open:
         revision.browsers.refuse_strangers(headers, "POST")
     return readable(send, granted) if granted else send
+
+
+def _test(exchange: Exchange) -> None:
+    """A call that names its target: of a tester, past the cache, whose answers come from whichever target. Raises
+    Forbidden."""
+    assert exchange.caller is not None
+    require_role(exchange.caller, "operator", everywhere=False)
+    exchange.cache_wish = replace(exchange.cache_wish or CacheWish(), look_up=False, keep=False)
 
 
 def _check_query(query: bytes) -> None:

@@ -47,10 +47,11 @@ class AsyncClient(openai.AsyncOpenAI):
         cache: CacheWord | Cache | None = None,
         rag: RagOptions | None = None,
         prompt: PromptOptions | None = None,
+        target: str | None = None,
         http_client: httpx2.AsyncClient | None = None,
         **sdk: Unpack[SdkOptions],
     ) -> None:
-        self._said = CallOptions(user, user_header, cache, rag, prompt)
+        self._said = CallOptions(user, user_header, cache, rag, prompt, target)
         key = api_key or os.environ.get("RAG_GATEWAY_API_KEY") or NO_KEY
         super().__init__(base_url=api_url(base_url), api_key=key, http_client=http_client, **sdk)
 
@@ -66,12 +67,13 @@ class AsyncClient(openai.AsyncOpenAI):
         cache: CacheWord | Cache | None = None,
         rag: RagOptions | None = None,
         prompt: PromptOptions | None = None,
+        target: str | None = None,
     ) -> Self:
         """A client over the same connections that says this too: for the SDK's own methods, as `with_options` is.
 
         `client.with_call(user="ada", cache="off").responses.create(…)`
         """
-        said = self._said.but(CallOptions(user=user, cache=cache, rag=rag, prompt=prompt))
+        said = self._said.but(CallOptions(user=user, cache=cache, rag=rag, prompt=prompt, target=target))
         copied = self.copy()
         copied._said = said
         return copied
@@ -85,10 +87,11 @@ class AsyncClient(openai.AsyncOpenAI):
         cache: CacheWord | Cache | None = None,
         rag: RagOptions | None = None,
         prompt: PromptOptions | None = None,
+        target: str | None = None,
         **more: Unpack[ChatOptions],
     ) -> Answer:
         """One whole answer, with its sources. Raises openai.APIError and what `gateway.client.errors` lists."""
-        asking = self.with_call(user=user, cache=cache, rag=rag, prompt=prompt)
+        asking = self.with_call(user=user, cache=cache, rag=rag, prompt=prompt, target=target)
         told = await asking.chat.completions.create(model=model, messages=messages(question), **more)
         return Answer(told, facts_of(told))
 
@@ -101,10 +104,11 @@ class AsyncClient(openai.AsyncOpenAI):
         cache: CacheWord | Cache | None = None,
         rag: RagOptions | None = None,
         prompt: PromptOptions | None = None,
+        target: str | None = None,
         **more: Unpack[ChatOptions],
     ) -> AsyncAnswerStream:
         """The answer as it comes, its usage in the last chunk. Raises as `ask`, and while it is read."""
-        asking = self.with_call(user=user, cache=cache, rag=rag, prompt=prompt)
+        asking = self.with_call(user=user, cache=cache, rag=rag, prompt=prompt, target=target)
         return AsyncAnswerStream(
             await asking.chat.completions.create(
                 model=model, messages=messages(question), stream=True, stream_options={"include_usage": True}, **more
@@ -150,7 +154,7 @@ class AsyncClient(openai.AsyncOpenAI):
 
         def copy(self, *, _extra_kwargs: Mapping[str, Any] = {}, **options: Any) -> Self:
             said = self._said
-            ours = {name: getattr(said, name) for name in ("user", "user_header", "cache", "rag", "prompt")}
+            ours = {name: getattr(said, name) for name in ("user", "user_header", "cache", "rag", "prompt", "target")}
             return super().copy(_extra_kwargs={**ours, **_extra_kwargs}, **options)
 
         with_options = copy

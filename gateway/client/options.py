@@ -11,7 +11,7 @@ from openai.types.shared_params.compound_filter import CompoundFilter
 
 _ANSWERS = frozenset({"/chat/completions", "/completions", "/responses"})
 _TAKES_A_TEMPLATE = _ANSWERS - {"/completions"}  # whose `prompt` is the text itself
-_NAMES_A_USER = _ANSWERS | {"/embeddings", "/rerank", "/moderations"}
+_FOR_MODELS = _ANSWERS | {"/embeddings", "/rerank", "/moderations"}
 
 CacheWord = Literal["off", "refresh", "exact", "only"]
 """`off`: nothing is looked up or kept. `refresh`: a new answer is made, and kept. `exact`: no answer to a question that
@@ -69,7 +69,8 @@ class CallOptions:
     """What goes into every request of one client, or of one call. None: nothing is said of it.
 
     `user` goes into the body where OpenAI has a field for it; with `user_header`, the header that the gateway's
-    `access.user_header` names, it goes there instead, and so into requests for files and vector stores too.
+    `access.user_header` names, it goes there instead, and so into requests for files and vector stores too. `target` is
+    the target or the arm that has to answer; it takes a key with the role operator.
     """
 
     user: str | None = None
@@ -77,6 +78,7 @@ class CallOptions:
     cache: CacheWord | Cache | None = None
     rag: RagOptions | None = None
     prompt: PromptOptions | None = None
+    target: str | None = None
 
     def but(self, other: CallOptions) -> CallOptions:
         """These, with what `other` says in their place."""
@@ -89,11 +91,13 @@ class CallOptions:
             said[self.user_header] = self.user
         if self.cache is not None and path in _ANSWERS:
             said |= (self.cache if isinstance(self.cache, Cache) else Cache(self.cache)).headers()
+        if self.target is not None and path in _FOR_MODELS:
+            said["x-gateway-target"] = self.target
         return said
 
     def fields(self, path: str) -> dict[str, Any]:
         said: dict[str, Any] = {}
-        if self.user is not None and self.user_header is None and path in _NAMES_A_USER:
+        if self.user is not None and self.user_header is None and path in _FOR_MODELS:
             said["user"] = self.user
         if path in _ANSWERS:
             said |= {"rag": self.rag} if self.rag is not None else {}
@@ -102,4 +106,4 @@ class CallOptions:
         return said
 
 
-_FIELDS = ("user", "user_header", "cache", "rag", "prompt")
+_FIELDS = ("user", "user_header", "cache", "rag", "prompt", "target")

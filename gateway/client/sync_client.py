@@ -35,7 +35,7 @@ class Client(openai.OpenAI):
     """`openai.OpenAI`, whole and unchanged, with what a rag-gateway adds.
 
     `base_url` is the gateway's (`http://127.0.0.1:8080`; `RAG_GATEWAY_URL` where it is left out), `api_key` a key of it
-    (`RAG_GATEWAY_API_KEY`). `user`, `cache`, `rag` and `prompt` hold for each call that says nothing else; see
+    (`RAG_GATEWAY_API_KEY`). `user`, `cache`, `rag`, `prompt` and `target` hold for each call that says nothing else; see
     CallOptions. Everything else is the SDK's. Use it as a context manager, or `close()` it.
 
     Its errors are the SDK's, refined where the gateway tells more: `gateway.client.errors`. It tries again as the SDK
@@ -52,10 +52,11 @@ class Client(openai.OpenAI):
         cache: CacheWord | Cache | None = None,
         rag: RagOptions | None = None,
         prompt: PromptOptions | None = None,
+        target: str | None = None,
         http_client: httpx2.Client | None = None,
         **sdk: Unpack[SdkOptions],
     ) -> None:
-        self._said = CallOptions(user, user_header, cache, rag, prompt)
+        self._said = CallOptions(user, user_header, cache, rag, prompt, target)
         key = api_key or os.environ.get("RAG_GATEWAY_API_KEY") or NO_KEY
         super().__init__(base_url=api_url(base_url), api_key=key, http_client=http_client, **sdk)
 
@@ -71,12 +72,13 @@ class Client(openai.OpenAI):
         cache: CacheWord | Cache | None = None,
         rag: RagOptions | None = None,
         prompt: PromptOptions | None = None,
+        target: str | None = None,
     ) -> Self:
         """A client over the same connections that says this too: for the SDK's own methods, as `with_options` is.
 
         `client.with_call(user="ada", cache="off").responses.create(…)`
         """
-        said = self._said.but(CallOptions(user=user, cache=cache, rag=rag, prompt=prompt))
+        said = self._said.but(CallOptions(user=user, cache=cache, rag=rag, prompt=prompt, target=target))
         copied = self.copy()
         copied._said = said
         return copied
@@ -90,10 +92,11 @@ class Client(openai.OpenAI):
         cache: CacheWord | Cache | None = None,
         rag: RagOptions | None = None,
         prompt: PromptOptions | None = None,
+        target: str | None = None,
         **more: Unpack[ChatOptions],
     ) -> Answer:
         """One whole answer, with its sources. Raises openai.APIError and what `gateway.client.errors` lists."""
-        asking = self.with_call(user=user, cache=cache, rag=rag, prompt=prompt)
+        asking = self.with_call(user=user, cache=cache, rag=rag, prompt=prompt, target=target)
         told = asking.chat.completions.create(model=model, messages=messages(question), **more)
         return Answer(told, facts_of(told))
 
@@ -106,10 +109,11 @@ class Client(openai.OpenAI):
         cache: CacheWord | Cache | None = None,
         rag: RagOptions | None = None,
         prompt: PromptOptions | None = None,
+        target: str | None = None,
         **more: Unpack[ChatOptions],
     ) -> AnswerStream:
         """The answer as it comes, its usage in the last chunk. Raises as `ask`, and while it is read."""
-        asking = self.with_call(user=user, cache=cache, rag=rag, prompt=prompt)
+        asking = self.with_call(user=user, cache=cache, rag=rag, prompt=prompt, target=target)
         return AnswerStream(
             asking.chat.completions.create(
                 model=model, messages=messages(question), stream=True, stream_options={"include_usage": True}, **more
@@ -155,7 +159,7 @@ class Client(openai.OpenAI):
 
         def copy(self, *, _extra_kwargs: Mapping[str, Any] = {}, **options: Any) -> Self:
             said = self._said
-            ours = {name: getattr(said, name) for name in ("user", "user_header", "cache", "rag", "prompt")}
+            ours = {name: getattr(said, name) for name in ("user", "user_header", "cache", "rag", "prompt", "target")}
             return super().copy(_extra_kwargs={**ours, **_extra_kwargs}, **options)
 
         with_options = copy

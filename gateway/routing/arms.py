@@ -72,10 +72,19 @@ class Arms(Generic[T]):
         return Arms(self._chooser, self._shared, branches, self._targets)
 
     def choose(self, request: Request, exchange: Exchange) -> T:
+        """A tester's own choice, an arm or its target, is counted for no arm."""
+        if exchange.wanted is not None and (named := self._named(exchange.wanted)) is not None:
+            exchange.arm = named
+            return self._branches[named]
         arm, propensity = self._chooser.choose(self._shared.state, request, exchange)
         exchange.arm, exchange.propensity = arm, propensity
         exchange.at_end(self._ended)
         return self._branches[arm]
+
+    def _named(self, wanted: str) -> str | None:
+        if wanted in self._branches:
+            return wanted
+        return next((arm for arm, target in self._targets.items() if target == wanted), None)
 
     def _ended(self, exchange: Exchange) -> None:
         """Calls that a cache answered, or that never came to a target, say nothing of an arm."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.chat import Request
 from gateway.errors import (
+    BadRequest,
     CredentialRefused,
     GatewayError,
     LimitReached,
@@ -87,6 +88,8 @@ class Dispatcher:
             exchange.strategy = self._kind
             for keep in self._filters:
                 ranked = keep.keep(ranked, request, exchange)
+            if exchange.wanted is not None:
+                ranked = _wanted(ranked, exchange.wanted, exchange)
             for order, candidate in enumerate(ranked):
                 if not candidate.circuit.admits():
                     exchange.pass_over(candidate.target.label, "circuit_open")
@@ -244,6 +247,20 @@ class Dispatcher:
     @staticmethod
     def _in_time(wait: float, deadline: float) -> bool:
         return asyncio.get_running_loop().time() + wait < deadline
+
+
+def _wanted(ranked: Ranking, wanted: str, exchange: Exchange) -> Ranking:
+    """Of those that may answer, the one that the caller has named; all of them where it was an arm. Raises BadRequest."""
+    if wanted == exchange.arm:
+        return ranked
+    chosen = [candidate for candidate in ranked if candidate.target.label == wanted]
+    if not chosen:
+        may = ", ".join(candidate.target.label for candidate in ranked)
+        raise BadRequest(
+            f"{wanted} is none of the targets of {exchange.model} that may answer this call: {may}.",
+            param="x-gateway-target",
+        )
+    return chosen
 
 
 def _settled_on(begun: Begun, exchange: Exchange) -> Chunks:

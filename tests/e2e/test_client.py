@@ -79,6 +79,14 @@ def office(
         },
         "models": {
             "plain": plain,
+            "both": {"targets": ["mock/one", "mock/two"], "cache": {"exact": {"ttl": "1h"}}},
+            "arms": {
+                "targets": [
+                    {"provider": "mock", "model": "one", "arm": "old"},
+                    {"provider": "mock", "model": "two", "arm": "new"},
+                ],
+                "strategy": {"kind": "blue_green", "active": "old"},
+            },
             "kept": {"targets": ["mock/gpt-mock"], "cache": {"exact": {"ttl": "1h"}}},
             "guarded": {**plain, "guardrails": {"input": ["secrets"]}},
             "unjudged": {**plain, "guardrails": {"input": [away]}},
@@ -394,3 +402,25 @@ def test_no_gateway_there(office: GatewayProcess) -> None:
         with pytest.raises(openai.APIConnectionError):
             nowhere.ask("Hi?", model="plain")
     assert httpx.get(office.url + "/healthz").status_code == 200
+
+
+# -- a target for a call -----------------------------------------------------------------------------------
+def test_a_tester_names_the_target_and_the_cache_is_passed_by(office: GatewayProcess, vendor: Vendor) -> None:
+    with made(office, "admin") as client:
+        assert client.ask("who are you?", model="both").facts.target == "mock/one"
+        for _ in range(2):
+            told = client.ask("who are you?", model="both", target="mock/two").facts
+            assert (told.target, told.cache) == ("mock/two", "off")
+        assert client.ask("who are you?", model="both").facts.target == "mock/one"  # as it was kept
+        for named in ("new", "mock/two"):
+            assert client.ask("who are you?", model="arms", target=named).facts.target == "mock/two"
+        with pytest.raises(openai.BadRequestError, match="mock/one, mock/two") as refused:
+            client.ask("who are you?", model="both", target="mock/three")
+        assert refused.value.param == "x-gateway-target"
+    assert [seen.body["model"] for seen in vendor.requests] == ["one", "two", "two", "two", "two"]
+
+
+def test_who_has_no_role_names_no_target(sdk: Client, vendor: Vendor) -> None:
+    with pytest.raises(openai.PermissionDeniedError, match="operator"):
+        sdk.ask("who are you?", model="both", target="mock/two")
+    assert vendor.requests == []
