@@ -146,7 +146,7 @@ class Front:
             exchange.caller = keyring.speaking_for(caller, revision.claimed_user(request, headers))
             pipeline = revision.pipeline(request.model, exchange.caller)
             if exchange.wanted is not None:
-                _test(exchange)
+                _check_tester(exchange)
             if exchange.side_call is not None:
                 about = revision.pipeline(exchange.side_call.model, exchange.caller)
                 if about.features is not None:
@@ -216,7 +216,7 @@ def _for_page(headers: dict[bytes, bytes], gateway: Gateway, send: Send) -> Send
     return readable(send, granted) if granted else send
 
 
-def _test(exchange: Exchange) -> None:
+def _check_tester(exchange: Exchange) -> None:
     """A call that names its target: of a tester, past the cache, whose answers come from whichever target. Raises
     Forbidden."""
     assert exchange.caller is not None
