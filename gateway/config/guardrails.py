@@ -126,15 +126,11 @@ class LeakedInstructionsRule(TextRule):
     min_characters: Annotated[int, Field(ge=24)] | None = None
 
 
-class GroundednessRule(TextRule):
+class Judged(Section):
     """By `embeddings`, or by a `judge`, a chat model."""
 
-    check: Literal["groundedness"]
     embeddings: Embedder | None = None
     judge: TargetName | None = None
-    min_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
-    numbers: bool | None = None
-    language: str | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -143,6 +139,13 @@ class GroundednessRule(TextRule):
                 "say who decides: `embeddings: local`, `embeddings: provider/model`, or `judge: provider/model`"
             )
         return self
+
+
+class GroundednessRule(Judged, TextRule):
+    check: Literal["groundedness"]
+    min_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
+    numbers: bool | None = None
+    language: str | None = None
 
 
 class Topic(Section):
