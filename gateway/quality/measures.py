@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from guardrails.checks.groundedness import Groundedness
 from guardrails.nearness import unit
 from guardrails.outside import Complete, Embed
-from guardrails.statements import sentences
+from guardrails.statements import sentences, statements
 from guardrails.text_checks import CheckUnavailable, Context
 
 Measure = Callable[[str, Context], Awaitable[float | None]]
@@ -51,7 +51,7 @@ def groundedness(by: By, *, min_similarity: float, language: str) -> Measure:
     )
 
     async def measure(answer: str, context: Context) -> float | None:
-        stated = sum(each.claims for each in sentences(answer, language))
+        stated = sum(1 for _ in statements(answer, language))
         if not stated or not any(passage.strip() for passage in context.passages):
             return None
         (findings,) = await check.judge([answer], context)
