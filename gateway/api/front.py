@@ -202,7 +202,7 @@ def _read_known(headers: dict[bytes, bytes], exchange: Exchange) -> None:
     cache_control, own = headers.get(b"cache-control"), headers.get(b"x-gateway-cache")
     if cache_control is not None or own is not None:
         exchange.cache_wish = wish(cache_control, own)
-    wanted = headers.get(b"x-gateway-target")
+    wanted = headers.get(b"x-gateway-use-target")
     if wanted is not None:
         exchange.wanted = wanted.decode("latin-1")
 

@@ -92,7 +92,7 @@ class CallOptions:
         if self.cache is not None and path in _ANSWERS:
             said |= (self.cache if isinstance(self.cache, Cache) else Cache(self.cache)).headers()
         if self.target is not None and path in _FOR_MODELS:
-            said["x-gateway-target"] = self.target
+            said["x-gateway-use-target"] = self.target
         return said
 
     def fields(self, path: str) -> dict[str, Any]:

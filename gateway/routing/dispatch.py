@@ -258,7 +258,7 @@ def _wanted(ranked: Ranking, wanted: str, exchange: Exchange) -> Ranking:
         may = ", ".join(candidate.target.label for candidate in ranked)
         raise BadRequest(
             f"{wanted} is none of the targets of {exchange.model} that may answer this call: {may}.",
-            param="x-gateway-target",
+            param="x-gateway-use-target",
         )
     return chosen
 

@@ -416,7 +416,7 @@ def test_a_tester_names_the_target_and_the_cache_is_passed_by(office: GatewayPro
             assert client.ask("who are you?", model="arms", target=named).facts.target == "mock/two"
         with pytest.raises(openai.BadRequestError, match="mock/one, mock/two") as refused:
             client.ask("who are you?", model="both", target="mock/three")
-        assert refused.value.param == "x-gateway-target"
+        assert refused.value.param == "x-gateway-use-target"
     assert [seen.body["model"] for seen in vendor.requests] == ["one", "two", "two", "two", "two"]
 
 
