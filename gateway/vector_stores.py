@@ -28,7 +28,7 @@ from retrieval.passages import Passage, RetrievalUnavailable
 from retrieval.questions import SearchSettings
 
 if TYPE_CHECKING:
-    from gateway.services import KnowledgeService
+    from gateway.knowledge_service import KnowledgeService
 
 log = logging.getLogger(__name__)
 

@@ -65,7 +65,7 @@ def settings_of(configuration: Configuration) -> Settings:
     assert records.url is not None, "loading fills in the default"
     embedder = None
     if lake.vectors:
-        from gateway.services import knowledge_settings
+        from gateway.knowledge_service import knowledge_settings
 
         known = knowledge_settings(configuration)
         embedder = Embedder(

@@ -17,12 +17,12 @@ from gateway.routing.health import Patience
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gateway.knowledge_service import KnowledgeService
     from gateway.providers.dialect import Dialect, Signer
     from gateway.providers.media import MediaHosts
     from gateway.providers.protocol import Provider
     from gateway.providers.reply import Transport
     from gateway.providers.vllm import ModelServer
-    from gateway.services import KnowledgeService
 
 
 def line(

@@ -22,10 +22,10 @@ from gateway.stages.choosing import PromptChoice
 
 if TYPE_CHECKING:
     from gateway.config.loading import Loaded
+    from gateway.knowledge_service import KnowledgeService
     from gateway.prompts.shelf import Shelf
     from gateway.routing.dispatch import Calls
     from gateway.routing.fleet import Fleet
-    from gateway.services import KnowledgeService
     from gateway.stages.file_search import FileSearchStage
     from gateway.stages.preparation import RetrievalStage
     from gateway.stages.rendering import PromptStage

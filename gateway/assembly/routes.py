@@ -20,9 +20,9 @@ from gateway.values import Target, Usage
 
 if TYPE_CHECKING:
     from gateway.config.models import AskedModel, Configuration, Model, TargetEntry
+    from gateway.knowledge_service import KnowledgeService
     from gateway.pricing import PriceBook
     from gateway.routing.fleet import Fleet
-    from gateway.services import KnowledgeService
 
 T = TypeVar("T")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.cache.questions import Questions
     from gateway.cache.semantic import SemanticCache
     from gateway.config.semantic_caching import SemanticCaching
-    from gateway.services import KnowledgeService
+    from gateway.knowledge_service import KnowledgeService
     from retrieval.embedding import Kind
     from retrieval.passages import OfDocument
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.exchange import Exchange
     from gateway.feature_service import FeatureService
     from gateway.guard_http import HttpPosts
+    from gateway.knowledge_service import KnowledgeService
     from gateway.pricing import PriceBook
     from gateway.prompts.stored import StoredTemplates
     from gateway.records.call_queries import CallQueries
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from gateway.records.retention import RetentionSweep
     from gateway.records.routing import RoutingStore
     from gateway.records.users import UserRecords
-    from gateway.services import KnowledgeService
     from gateway.state import RedisState
     from gateway.telemetry.traces import Traces
     from gateway.vector_stores import VectorStores
@@ -122,7 +122,7 @@ def open_services(configuration: Configuration) -> Services:
     if configuration.retrieval is None and configuration.features is None:
         return Services(database, keys, quality, prompts, state=state, counting=counting, caches=caches)
     from gateway.feature_service import FeatureService
-    from gateway.services import KnowledgeService
+    from gateway.knowledge_service import KnowledgeService
 
     features = FeatureService(configuration) if configuration.features is not None else None
     if configuration.retrieval is None:

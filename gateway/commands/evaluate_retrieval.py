@@ -56,7 +56,7 @@ def retrieval(
         from retrieval.evaluation import BadQuestions, read_questions
     except ImportError as error:
         fail(f"this command needs {error.name}: pip install 'rag-gateway[retrieval]'")
-    from gateway.services import knowledge_settings
+    from gateway.knowledge_service import knowledge_settings
 
     try:
         asked = read_questions(questions)

@@ -68,7 +68,7 @@ def ingest(
     from pydantic import ValidationError
 
     from gateway.config.models import Collection
-    from gateway.services import knowledge_settings
+    from gateway.knowledge_service import knowledge_settings
 
     try:
         meant = Collection.model_validate({**entry, "prune": prune or entry["prune"], "dated": dated or entry["dated"]})
@@ -93,7 +93,7 @@ def reindex(collection: str, config: Path | None) -> None:
     """
     loaded = load_configuration(config)
     collection_entry(loaded, collection)
-    from gateway.services import knowledge_settings
+    from gateway.knowledge_service import knowledge_settings
 
     with _progress("sections") as tell:
         count = asyncio.run(_reindex(knowledge_settings(loaded.configuration), collection, tell))
@@ -110,7 +110,7 @@ async def _ingest(
     entry: Collection,
     tell: Callable[[int, int | None], None],
 ) -> IngestReport:
-    from gateway.services import labels_of
+    from gateway.knowledge_service import labels_of
     from retrieval.access import SHARED
     from retrieval.knowledge import Knowledge
     from retrieval.loading import IN_FOLDERS

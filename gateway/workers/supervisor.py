@@ -408,7 +408,7 @@ class Supervisor:
         knowledge = self._loaded.configuration.retrieval
         if knowledge is None or (knowledge.milvus.uri is not None and knowledge.embeddings.url is not None):
             return []
-        from gateway.services import local_servers
+        from gateway.knowledge_service import local_servers
 
         return [local_servers(self._loaded.configuration)]
 

@@ -225,7 +225,7 @@ def hook(event, args):
 sys.addaudithook(hook)
 import gateway
 for module in pkgutil.walk_packages(gateway.__path__, "gateway."):
-    if module.name not in ("gateway.services", "gateway.records.migrations.env"):  # the latter is Alembic's to run
+    if module.name not in ("gateway.knowledge_service", "gateway.records.migrations.env"):  # the latter is Alembic's to run
         __import__(module.name)
 """
     with_any_llm = {**os.environ, "PYTHONPATH": str(Path(sys.prefix) / "any-llm")}
