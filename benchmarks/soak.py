@@ -346,7 +346,7 @@ async def soak(options: argparse.Namespace, folder: Path) -> bool:
                 await load.fill()
                 began = time.monotonic()
                 for number in range(rounds):
-                    running = asyncio.ensure_future(load.run(each * 0.8))
+                    running = asyncio.ensure_future(load.run(each))
                     if number % 3 == 1:  # a reload that changes something
                         settings["models"]["plain"]["description"] = f"round {number}"
                         gateway.configure(settings)

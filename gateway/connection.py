@@ -35,6 +35,10 @@ class _HeadersTooLarge(BadRequest):
     code = "request_header_fields_too_large"
 
 
+def _too_large(limit: int) -> _HeadersTooLarge:
+    return _HeadersTooLarge(f"The request's headers are more than {limit} bytes or {_MAX_HEADERS} lines.")
+
+
 class _Cycle(RequestResponseCycle):
     """One request and its answer. Header names and values come from the gateway's own code, so they are sent as given."""
 
@@ -99,8 +103,9 @@ def bounded_connection(
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             self.on_disconnect: Callable[[], object] | None = None
-            self._head_bytes = 0
             self._in_head = False
+            self._read = 0  # bytes at once, last
+            self._head_bytes = 0  # of a head that did not come at once: what was read after its beginning
             self._timer: asyncio.TimerHandle | None = None
             self._idle_since: float | None = None
             self._idle_timer: asyncio.TimerHandle | None = None
@@ -117,6 +122,9 @@ def bounded_connection(
 
         def data_received(self, data: bytes) -> None:
             self._idle_since = None
+            self._read = len(data)
+            if self._in_head:
+                self._head_bytes += self._read
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade:
@@ -124,6 +132,9 @@ def bounded_connection(
                 return
             except httptools.HttpParserError:
                 self._reject(self._fault or BadRequest("The request is not valid HTTP/1.1.", code="invalid_http"))
+                return
+            if self._in_head and self._head_bytes > header_limit:
+                self._reject(_too_large(header_limit))
                 return
             unfinished = self._in_head or (self.cycle is not None and self.cycle.more_body)
             if unfinished:
@@ -137,22 +148,23 @@ def bounded_connection(
         def on_message_begin(self) -> None:
             super().on_message_begin()
             self.scope["connection"] = self  # type: ignore[typeddict-unknown-key]  # for the hot paths
-            self._head_bytes = 0
             self._in_head = True
-
-        def on_url(self, url: bytes) -> None:
-            self.url += url
-            self._grow(len(url))
+            self._head_bytes = 0
 
         def on_header(self, name: bytes, value: bytes) -> None:
             name = name.lower()
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
             self.headers.append((name, value))
-            self._grow(len(name) + len(value))
+            if len(self.headers) > _MAX_HEADERS:
+                self._refuse_head()
 
         def on_headers_complete(self) -> None:
             self._in_head = False
+            if self._head_bytes + self._read > header_limit:  # else there is nothing to add up
+                size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+                if size > header_limit:
+                    self._refuse_head()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -185,6 +197,18 @@ def bounded_connection(
             else:
                 self.flow.pause_reading()
                 self.pipeline.appendleft((self.cycle, self.app))
+
+        def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+            """uvicorn has the loop call back when a task is done, which costs a turn of the loop."""
+            task = self.loop.create_task(self._serve(cycle, app))
+            cycle.scope["task"] = task  # type: ignore[typeddict-unknown-key]  # for the hot paths
+            self.tasks.add(task)
+
+        async def _serve(self, cycle: RequestResponseCycle, app: Any) -> None:
+            try:
+                await cycle.run_asgi(app)
+            finally:
+                self.tasks.discard(cycle.scope["task"])  # type: ignore[typeddict-item]  # put there by its start
 
         def on_response_complete(self) -> None:
             self.server_state.total_requests += 1
@@ -232,13 +256,9 @@ def bounded_connection(
             if self.on_disconnect is not None:
                 self.on_disconnect()
 
-        def _grow(self, size: int) -> None:
-            self._head_bytes += size
-            if self._head_bytes > header_limit or len(self.headers) > _MAX_HEADERS:
-                self._fault = _HeadersTooLarge(
-                    f"The request's headers are more than {header_limit} bytes or {_MAX_HEADERS} lines."
-                )
-                raise self._fault
+        def _refuse_head(self) -> None:
+            self._fault = _too_large(header_limit)
+            raise self._fault
 
         def _late(self) -> None:
             self._timer = None

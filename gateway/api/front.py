@@ -112,7 +112,7 @@ class Front:
         gateway.begin(exchange)
         connection = scope.get("connection")
         if connection is not None:
-            connection.on_disconnect = asyncio.current_task().cancel  # type: ignore[union-attr]  # in a task
+            connection.on_disconnect = scope["task"].cancel
         try:
             headers = read_headers(scope["headers"], gateway.revision.user_header)
             _read_known(headers, exchange)

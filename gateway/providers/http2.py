@@ -67,7 +67,7 @@ class Stream(Reply):
                 self._sent = True
                 break
             await self._wait()
-        await self._answered()
+        await self.started()
 
     # -- for the connection ------------------------------------------------------------------------------
     def answered(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -108,13 +108,14 @@ class Stream(Reply):
             self._connection.acknowledge(self._id, self._owed)
             self._owed = 0
 
-    def _release(self) -> None:
+    def _release(self) -> bool:
         connection, self._connection = self._connection, None
         if connection is None:
-            return
+            return False
         dumb = isinstance(self._error, UpstreamTimeout) and connection.heard == self._heard
         self._error = None  # it holds the frames it passed, and with them this stream
         connection.release(self._id, whole=self._complete and self._sent, dumb=dumb)
+        return False
 
 
 class Http2Connection(asyncio.Protocol):

@@ -6,6 +6,7 @@ What goes out is the caller's request with the target's model name; what comes b
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -61,12 +62,11 @@ class OpenAICompatible:
     ) -> PlainAnswer | StreamedAnswer:
         if self._media is not None:
             self._media.check(request)
-        loop = asyncio.get_running_loop()
         timeouts = self._timeouts
         body = request.body_for(target.model)
         attempt = exchange.trying or exchange.attempt(target)
         extra = f"{exchange.trace_headers(attempt)}x-request-id: {exchange.request_id}\r\n".encode("ascii")
-        first = loop.time() + timeouts.first_token
+        first = time.monotonic() + timeouts.first_token
         by, timer = (first, "first_token") if request.stream and first < deadline else (deadline, "total")
         path = request.path if self._path is None else self._path(request.path, target.model)
         if self._signer is not None:
@@ -86,6 +86,7 @@ class OpenAICompatible:
                 reply.close()
                 return plain
             decoder = OpenAIDecoder(self._secrets)
+            loop = asyncio.get_running_loop()
             answer = StreamedAnswer(reply, decoder, loop, timeouts.between_tokens, deadline)
             await answer.begin(b"text/event-stream")
             return answer

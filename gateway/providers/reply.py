@@ -62,10 +62,11 @@ class Reply:
         self._lent = True
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
+        self._armed_at = self._loop.time()
         self.expect_by(deadline, timer)
 
-    async def _answered(self) -> None:
-        """Wait for status and headers."""
+    async def started(self) -> None:
+        """Wait for `status` and `headers`. Raises UpstreamFailed, UpstreamTimeout or Stale."""
         while not self.status:
             if self._error is not None:
                 raise self._error
@@ -110,10 +111,8 @@ class Reply:
             return
         self._lent = False
         self._draining = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._release()
+        if not self._release():
+            self._disarm()
 
     # -- for the wire ------------------------------------------------------------------------------------
     def _put(self, body: bytes) -> None:
@@ -134,8 +133,10 @@ class Reply:
         """All that had come was read: let more come."""
         raise NotImplementedError
 
-    def _release(self) -> None:
-        """Closed: give back what carried the answer, or cut it off."""
+    def _release(self) -> bool:
+        """Closed: give back what carried the answer, or cut it off. Whether this will carry another one: its timer runs
+        on then, and finds nothing due, which is cheaper than one timer a call.
+        """
         raise NotImplementedError
 
     # -- waiting -----------------------------------------------------------------------------------------
@@ -156,6 +157,11 @@ class Reply:
         self._armed_at = self._loop.time()
         self._timer_due = self._deadline  # kept here, since uvloop's handle of a time gone by does not know it
         self._timer = self._loop.call_at(self._deadline, self._due)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _due(self) -> None:
         now = self._loop.time()

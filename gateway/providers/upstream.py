@@ -27,14 +27,11 @@ class Connection(Reply, asyncio.Protocol):
         super().__init__(loop)
         self._owner = owner
         self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)  # answer after answer, as the provider keeps the connection
         self.reused = False
 
-    async def exchange(self, head: bytes, body: bytes, deadline: float, timer: str) -> None:
-        """Send a request and wait for the answer's status and headers; `status` and `headers` are set then.
-
-        Raises UpstreamFailed, UpstreamTimeout named after `timer`, or Stale.
-        """
-        self._parser = httptools.HttpResponseParser(self)
+    def ask(self, head: bytes, body: bytes, deadline: float, timer: str) -> None:
+        """Send a request, whose answer is then waited for: `started`."""
         self._sized = False
         self._keep = False
         self._paused = False
@@ -42,7 +39,6 @@ class Connection(Reply, asyncio.Protocol):
         self._begin(deadline, timer)
         assert self._transport is not None
         self._transport.write(head + body)
-        await self._answered()
 
     def _taken(self) -> None:
         if self._paused:
@@ -50,14 +46,15 @@ class Connection(Reply, asyncio.Protocol):
             assert self._transport is not None
             self._transport.resume_reading()
 
-    def _release(self) -> None:
+    def _release(self) -> bool:
         """Back to the pool when the answer was read whole."""
         if self._owner.release(self, self._complete and self._keep and self._error is None):
-            return
+            return True
         self._error = None  # it holds the frames it passed, and with them this connection
         if self._transport is not None:
             self._transport.abort()
             self._transport = None
+        return False
 
     def drop(self) -> None:
         """End it while no call has it."""
@@ -89,6 +86,7 @@ class Connection(Reply, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._keep = False
+        self._disarm()
         self._owner.discard(self)
         if self._complete:
             return
@@ -158,7 +156,8 @@ class Upstream:
         while True:
             connection = self._idle.pop() if self._idle else await self._connect()
             try:
-                await connection.exchange(head, body, deadline, timer)
+                connection.ask(head, body, deadline, timer)
+                await connection.started()
                 return connection
             except Stale:
                 connection.close()  # the next idle one, or a new one, takes the call

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from sqlalchemy import text
 
+from gateway.records.calls import first_id
 from gateway.records.database import Database
 
 
@@ -41,20 +42,21 @@ def labelled(database: Database, since: int) -> Iterator[Sent]:
                     yield Sent(call_id, started_at, label, attempt[0], attempt[5] if len(attempt) > 5 else "unknown")
 
 
+# Ids of calls begin with their time: what is asked for is found by them, and `calls` needs no index by model.
 _REWARDED = text("""
-    SELECT calls.detail, (
-        SELECT score FROM feedback WHERE feedback.call_id = calls.call_id AND score IS NOT NULL ORDER BY id LIMIT 1
-    ) FROM calls
-    WHERE calls.model = :model AND calls.started_at >= :since AND EXISTS (
-        SELECT 1 FROM feedback WHERE feedback.call_id = calls.call_id AND score IS NOT NULL
-    )
+    SELECT calls.detail, feedback.score FROM (
+        SELECT min(id) AS id FROM feedback WHERE call_id >= :first AND score IS NOT NULL GROUP BY call_id
+    ) AS firsts
+    JOIN feedback ON feedback.id = firsts.id
+    JOIN calls ON calls.call_id = feedback.call_id
+    WHERE calls.model = :model AND calls.started_at >= :since
 """)
 
 
 def rewarded(database: Database, model: str, since: int) -> Iterator[tuple[str, float, float]]:
     """(arm, propensity, reward) of a model's calls from `since` on that were rated; the first score counts."""
     with database.reading() as connection:
-        for raw, score in connection.execute(_REWARDED, {"model": model, "since": since}):
+        for raw, score in connection.execute(_REWARDED, {"model": model, "since": since, "first": first_id(since)}):
             arm = msgspec.json.decode(raw).get("arm")
             if arm is not None and arm["propensity"]:
                 yield arm["name"], arm["propensity"], score

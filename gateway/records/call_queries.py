@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from sqlalchemy import Column, ColumnElement, LargeBinary, Select, and_, bindparam, exists, func, or_, select
 
-from gateway.records.calls import COLUMNS, told
+from gateway.records.calls import COLUMNS, first_id, told
 from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.feedback import feedback_on
@@ -87,21 +87,27 @@ class CallQueries:
         shown = rows[:limit]
         return Page([summary(row) for row in shown], _cursor(shown[-1]) if len(rows) > limit else None)
 
-    def whole(self, wanted: CallFilter, most: int) -> Iterator[dict[str, Any]]:
-        """The records of up to `most` calls, newest first, as `gateway.records.calls.told` tells them.
+    def whole(
+        self, wanted: CallFilter, most: int, fits: Callable[[dict[str, Any]], bool] = lambda told: True
+    ) -> Iterator[dict[str, Any]]:
+        """The records of up to `most` calls, newest first, as `gateway.records.calls.told` tells them; of those that fit.
 
         Page after page: no transaction is open for as long as whoever reads takes.
         """
         after: str | None = None
+        size = 0
         while most > 0:
-            query = self._newest([calls.c[name] for name in COLUMNS], wanted, after).limit(min(most, _PAGE))
+            size = min(max(most, 2 * size), _PAGE)  # more at a time, where few fit
+            query = self._newest([calls.c[name] for name in COLUMNS], wanted, after).limit(size)
             with self._database.reading() as connection:
                 rows = connection.execute(query).mappings().all()
             for row in rows:
-                yield told({str(name): value for name, value in row.items()}, self._contents)
-            if len(rows) < min(most, _PAGE):
+                call = told({str(name): value for name, value in row.items()}, self._contents)
+                if most > 0 and fits(call):
+                    most -= 1
+                    yield call
+            if len(rows) < size:
                 return
-            most -= len(rows)
             after = _cursor(rows[-1])
 
     def find(self, call_id: str) -> dict[str, Any] | None:
@@ -130,7 +136,7 @@ class CallQueries:
             if at is not None:
                 query = query.where(calls.c.call_id < call_id)
             if wanted.since is not None:
-                query = query.where(calls.c.call_id >= f"call_{wanted.since // 1_000_000:012x}")
+                query = query.where(calls.c.call_id >= first_id(wanted.since))
             return query.order_by(calls.c.call_id.desc())
         if at is not None:
             older = or_(calls.c.started_at < at, and_(calls.c.started_at == at, calls.c.call_id < call_id))

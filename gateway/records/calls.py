@@ -109,6 +109,11 @@ def row(exchange: Exchange, contents: Contents) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def first_id(since: int) -> str:
+    """No call that began at `since` (ns since the epoch) or later has an id below this: they begin with their time."""
+    return f"call_{since // 1_000_000:012x}"
+
+
 def _short(told: str | None) -> str | None:
     """What a provider calls things may be of any length; an index takes some 2,700 bytes."""
     return told[:_LONGEST_NAME] if told is not None else None
@@ -126,6 +131,8 @@ def _content(exchange: Exchange, contents: Contents) -> bytes | None:
             said |= _asked(exchange.request, exchange.said)
         if exchange.searched is not None:
             said["queries"] = exchange.searched.queries
+    elif exchange.withheld is not None:
+        said |= {"conversation": exchange.withheld.messages, **_asked(exchange.withheld, None)}
     if exchange.passages:
         said["passages"] = [passage.text for passage in exchange.passages]
     if exchange.error_message is not None:
@@ -240,6 +247,8 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
     caller = exchange.caller
     if caller is not None and (caller.groups or caller.guardrails):
         detail["caller"] = {"groups": sorted(caller.groups), "guardrails": caller.guardrails}
+    if exchange.parameters is not None:  # it becomes spans
+        detail["span_id"] = exchange.span_id
     if exchange.arm is not None:
         detail["arm"] = {"name": exchange.arm, "propensity": exchange.propensity}
     if exchange.side_call is not None:
@@ -333,6 +342,7 @@ def told(values: Mapping[str, Any], contents: Contents) -> dict[str, Any]:
         "error": error,
         "degraded": detail.get("degraded", []),
         "trace_id": values["trace_id"],
+        "span_id": detail.get("span_id"),
         "config_revision": values["revision"],
     }
 

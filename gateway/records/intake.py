@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 from gateway.records.segments import Record
 from gateway.records.spool import Spool
@@ -68,6 +70,9 @@ class Intake:
     def stored(self, through: int) -> None:
         """The records up to this number need not be kept here any longer."""
         with self._guard:
+            if self._left and self._left[-1][0] <= through:  # as nearly always
+                self._left.clear()
+                self._left_bytes = 0
             while self._left and self._left[0][0] <= through:
                 self._left_bytes -= len(self._left.popleft()[1])
 
@@ -77,13 +82,14 @@ class Intake:
     def _keep(self, payloads: Sequence[bytes]) -> None:
         room = self._refuse or self._used() < self._max_bytes
         with self._guard:
-            for order, payload in enumerate(payloads):
-                if not room or self._left_bytes > _MOST_IN_MEMORY:
-                    self._lose(len(payloads) - order)
-                    return
-                self.number += 1
-                self._left.append((self.number, payload))
-                self._left_bytes += len(payload)
+            before = list(accumulate(map(len, payloads), initial=self._left_bytes))  # bytes before each, and after all
+            count = min(bisect_right(before, _MOST_IN_MEMORY), len(payloads)) if room else 0
+            self._left.extend(enumerate(payloads[:count], self.number + 1))
+            self.number += count
+            self._left_bytes = before[count]
+            if count < len(payloads):
+                self._lose(len(payloads) - count)
+                return
         if self._losing and payloads:
             log.warning("call records are kept again; %d were dropped", self.lost)
             self._losing = False
@@ -99,6 +105,8 @@ class Intake:
         chosen: list[Record] = []
         size = 0
         with self._guard:
+            if len(self._left) <= most and self._left_bytes <= _WRITE:
+                return list(self._left)
             for record in self._left:
                 chosen.append(record)
                 size += len(record[1])

@@ -242,9 +242,7 @@ class CallJournal:
                 self._price(exchange)
             usage = exchange.usage
             tokens = usage.prompt_tokens + usage.completion_tokens if usage is not None else 0
-            return _encode(
-                Entry(list(row(exchange, self._contents)), list(exchange.charges), exchange.charged or 0.0, tokens)
-            )
+            return _encode(Entry(row(exchange, self._contents), exchange.charges, exchange.charged or 0.0, tokens))
         except Exception:  # one call that can't be told must not stop the others
             self._lost += 1
             log.exception("the record of call %s was left out", exchange.call_id)

@@ -20,8 +20,8 @@ from gateway.records.spend import add_spend
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One settled call: the values of the spool's columns, and what it adds to whom it is charged to."""
 
-    values: list[Any]
-    charges: list[tuple[str, str]] = []
+    values: tuple[Any, ...]
+    charges: Sequence[tuple[str, str]] = ()
     usd: float = 0.0
     tokens: int = 0
 
@@ -43,7 +43,7 @@ class Ledger:
             done = _cursor(connection, spool_id)
             entries = [entry for entry in entries if entry[0] > done]
             if entries:
-                rows = [_row(columns, entry.values) for _, entry in entries]
+                rows = _rows(columns, [entry.values for _, entry in entries])
                 insert_calls(connection, rows)
                 if self._lake:
                     tell_calls(connection, [row[0] for row in rows])
@@ -73,9 +73,9 @@ def _cursor(connection: Connection, spool_id: str) -> int:
     return int(done)
 
 
-def _row(columns: Sequence[str], values: Sequence[Any]) -> tuple[Any, ...]:
+def _rows(columns: Sequence[str], spooled: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """The values in this program's order; another version's spool may have columns more or less."""
     if tuple(columns) == COLUMNS:
-        return tuple(values)
-    known = dict(zip(columns, values, strict=True))
-    return tuple(known.get(name) for name in COLUMNS)
+        return spooled
+    known = [dict(zip(columns, values, strict=True)) for values in spooled]
+    return [tuple(values.get(name) for name in COLUMNS) for values in known]

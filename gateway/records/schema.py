@@ -1,4 +1,5 @@
-"""Every table of the record store. What changes here needs a version in `migrations/versions`, and VERSION.
+"""Every table of the record store. What changes here needs a version in `migrations/versions`, VERSION, and its snapshot:
+`python -m gateway.records.migrations.snapshot`.
 
 Times are nanoseconds since the epoch where a column is an integer, seconds where it is a float.
 """
@@ -21,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = "0008"
+VERSION = "0010"
 """The newest version in `migrations/versions`, which this program reads and writes."""
 
 # Indexes have the same conditions on PostgreSQL; saying so here would load its whole dialect at every start.
@@ -77,7 +78,6 @@ calls = Table(
         "user",
         sqlite_where=text('"user" IS NOT NULL'),
     ),
-    Index("calls_by_model", "model", "started_at"),
     Index(
         "calls_by_answer",
         "answer_id",
@@ -213,7 +213,8 @@ lake_files = Table(
     Column("last", BigInteger, nullable=False),
 )
 
-# The row 1: which lake this store fills, and which process does so until when (seconds).
+# The row 1: which lake this store fills, which process does so until when (seconds), and how often files of it were
+# announced.
 lake_lease = Table(
     "lake_lease",
     metadata,
@@ -222,6 +223,7 @@ lake_lease = Table(
     Column("url", Text, nullable=False),
     Column("holder", Text, nullable=False),
     Column("until", Double, nullable=False),
+    Column("position", BigInteger, nullable=False, server_default="0"),
 )
 
 spend = Table(

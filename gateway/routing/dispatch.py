@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from functools import reduce
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,7 +32,8 @@ from gateway.routing.queueing import Queued, sooner
 from gateway.routing.retries import RetryBudget, pause, seconds_of
 
 if TYPE_CHECKING:
-    from gateway.routing.candidates import Candidate, Line, Ranking
+    from gateway.routing.candidates import Candidate, Gate, Line, Ranking
+    from gateway.routing.queueing import ServerQueue
     from gateway.routing.strategies import Strategy
     from gateway.values import Attempt
 
@@ -78,7 +80,7 @@ class Dispatcher:
         asked to accept what one has found wrong.
         """
         started = time.perf_counter_ns()
-        begin = asyncio.get_running_loop().time()
+        begin = time.monotonic()  # the loop's own clock, without asking which loop this is
         self._budget.call()
         error: GatewayError | None = None
         asked = False
@@ -135,18 +137,19 @@ class Dispatcher:
             full.clear()
             exchange.stage("call", started)
 
-    async def _try(
+    # What only passes a call on is no coroutine of its own: each one more would be paid for by every call.
+    def _try(
         self, candidate: Candidate, others: Ranking, request: Request, exchange: Exchange, begin: float
-    ) -> Begun:
+    ) -> Awaitable[Begun]:
         """One candidate with all the tries it is worth, hedged where the model asks for that."""
         after = self._hedge_after
         if after == "p95":
             after = candidate.observed.p95()
         beside = next((other for other in others if other.circuit.closed), None) if after is not None else None
         if beside is None:
-            return await self._persist(candidate, request, exchange, begin)
+            return self._persist(candidate, request, exchange, begin)
         assert isinstance(after, float)
-        return await hedged(
+        return hedged(
             lambda: self._persist(candidate, request, exchange, begin),
             lambda: self._attempt(beside, request, exchange, begin + beside.line.total),
             after,
@@ -182,16 +185,22 @@ class Dispatcher:
                     raise
                 await asyncio.sleep(wait)
 
-    async def _attempt(self, candidate: Candidate, request: Request, exchange: Exchange, deadline: float) -> Begun:
+    def _attempt(self, candidate: Candidate, request: Request, exchange: Exchange, deadline: float) -> Awaitable[Begun]:
         """One try at one candidate, noted in the exchange and in the candidate's health.
 
         Raises LimitReached where the candidate is at a limit of its own, QueueFull where there is no room before its
         server.
         """
-        if candidate.queue is None:
-            return await self._admitted(candidate, request, exchange, deadline)
+        if candidate.queue is not None:
+            return self._queued(candidate, candidate.queue, request, exchange, deadline)
+        return self._admitted(candidate, request, exchange, deadline)
+
+    async def _queued(
+        self, candidate: Candidate, queue: ServerQueue, request: Request, exchange: Exchange, deadline: float
+    ) -> Begun:
+        """One try when the candidate's server has room for it. Raises QueueFull."""
         well = candidate.circuit.closed
-        slot = await candidate.queue.enter(exchange, deadline)
+        slot = await queue.enter(exchange, deadline)
         try:
             if well and not candidate.circuit.closed:
                 raise QueueFull(
@@ -205,11 +214,18 @@ class Dispatcher:
         exchange.at_end(slot.release)
         return candidate, Queued(chunks, slot, whole=not request.stream)
 
-    async def _admitted(self, candidate: Candidate, request: Request, exchange: Exchange, deadline: float) -> Begun:
+    def _admitted(
+        self, candidate: Candidate, request: Request, exchange: Exchange, deadline: float
+    ) -> Awaitable[Begun]:
         """One try within the candidate's own limits. Raises LimitReached."""
-        if candidate.gate is None:
-            return await self._open(candidate, request, exchange, deadline)
-        held = await candidate.gate.enter(request, exchange)
+        if candidate.gate is not None:
+            return self._gated(candidate, candidate.gate, request, exchange, deadline)
+        return self._open(candidate, request, exchange, deadline)
+
+    async def _gated(
+        self, candidate: Candidate, gate: Gate, request: Request, exchange: Exchange, deadline: float
+    ) -> Begun:
+        held = await gate.enter(request, exchange)
         try:
             begun = await self._open(candidate, request, exchange, deadline)
         except BaseException:

@@ -7,6 +7,8 @@ import time
 from collections import deque
 
 _HALF_LIFE = 30.0  # seconds after which a measurement counts half
+_LEAST = 0.05  # what a measurement counts at least
+_OFTEN = -_HALF_LIFE * math.log2(1.0 - _LEAST)  # seconds between measurements, below which each counts that
 _KEPT = 200
 
 
@@ -29,7 +31,8 @@ class Observed:
             self.latency = seconds
         else:
             # Calls that come thick and fast share one half-life, rare ones replace what is old.
-            weight = max(0.05, 1.0 - math.exp(-(now - self._at) * math.log(2) / _HALF_LIFE))
+            age = now - self._at
+            weight = _LEAST if age < _OFTEN else 1.0 - math.exp(-age * math.log(2) / _HALF_LIFE)
             self.latency += weight * (seconds - self.latency)
         self._at = now
 

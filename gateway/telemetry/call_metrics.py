@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gateway.telemetry.labels import OTHER, ModelLabels, error_type, failed_in, finish
 from gateway.telemetry.names import OPERATIONS
-from gateway.telemetry.series import Counts, Distribution, Distributions
+from gateway.telemetry.series import Count, Counts, Distribution, Distributions
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -41,7 +41,8 @@ class _Series:
     """What one kind of call adds to, looked up once."""
 
     __slots__ = (
-        "calls", "duration", "first_chunk", "gen_ai", "input_tokens", "labels", "output_tokens", "token_time", "tokens",
+        "calls", "chunk_time", "duration", "ended", "first_chunk", "gen_ai", "input", "input_tokens", "labels", "output",
+        "output_tokens", "token_time",
     )  # fmt: skip
 
     def __init__(self, metrics: CallMetrics, key: _Key, model: str, vendor: str) -> None:
@@ -49,13 +50,15 @@ class _Series:
         of = (OPERATIONS[endpoint], vendor, target, model, provider)
         self.gen_ai = of
         self.labels = (model, provider)
-        self.calls = (endpoint, model, provider, outcome, str(status))
+        self.ended = (endpoint, model, provider, outcome, str(status))
+        self.calls: Count | None = None  # from the first call of a caller's on
         self.duration = metrics.duration.of(*of, "") if outcome not in _FAILED else None
         self.first_chunk = metrics.first_chunk.of(*of)
+        self.chunk_time = metrics.chunk_time.of(*of)
         self.token_time = metrics.token_time.of(*of)
         self.input_tokens = metrics.token_usage.of(*of, "input")
         self.output_tokens = metrics.token_usage.of(*of, "output")
-        self.tokens = [(model, provider, kind) for kind in ("input", "output", "cached", "reasoning")]
+        self.input, self.output = (metrics.tokens.of(model, provider, kind) for kind in ("input", "output"))
 
 
 class CallMetrics:
@@ -83,6 +86,11 @@ class CallMetrics:
         self.first_chunk = Distributions(
             "gen_ai_client_operation_time_to_first_chunk_seconds", "Streams until their first chunk.", of, _SECONDS
         )
+        self.chunk_time = Distributions(
+            "gen_ai_client_operation_time_per_output_chunk_seconds",
+            "From one chunk of a stream to the next: each stream's mean, for each of its chunks after the first.", of,
+            _SECONDS,
+        )  # fmt: skip
         self.token_time = Distributions(
             "gen_ai_server_time_per_output_token_seconds", "Time per token of a stream after its first chunk.", of,
             _SECONDS_A_TOKEN,
@@ -149,12 +157,18 @@ class CallMetrics:
         if series is None:
             series = self._made(key)
         if exchange.made_for is None:
-            self.calls.add(series.calls)
+            if series.calls is None:
+                series.calls = self.calls.of(*series.ended)
+            series.calls.value += 1
             started = exchange.started
             if series.duration is not None:
                 series.duration.observe((exchange.ended - started) / 1e9)
             if exchange.stream and exchange.first_chunk:
                 series.first_chunk.observe((exchange.first_chunk - started) / 1e9)
+                more = exchange.output_chunks - 1
+                if more > 0 and exchange.outcome == "ok" and exchange.cache not in _KEPT:
+                    # One clock for the stream instead of one for each chunk: what each chunk would pay.
+                    series.chunk_time.observe_each((exchange.ended - exchange.first_chunk) / 1e9 / more, more)
         else:
             self.own_calls.add((exchange.made_for[0], provider, exchange.outcome))
         stages = self._stages
@@ -203,15 +217,15 @@ class CallMetrics:
     def _used(self, exchange: Exchange, series: _Series) -> None:
         usage = exchange.usage
         assert usage is not None
-        prompt, completion, tokens = usage.prompt_tokens, usage.completion_tokens, series.tokens
+        prompt, completion = usage.prompt_tokens, usage.completion_tokens
         series.input_tokens.observe(prompt)
         series.output_tokens.observe(completion)
-        self.tokens.add(tokens[0], prompt)
-        self.tokens.add(tokens[1], completion)
+        series.input.value += prompt
+        series.output.value += completion
         if usage.cached_tokens:
-            self.tokens.add(tokens[2], usage.cached_tokens)
+            self.tokens.add((*series.labels, "cached"), usage.cached_tokens)
         if usage.reasoning_tokens:
-            self.tokens.add(tokens[3], usage.reasoning_tokens)
+            self.tokens.add((*series.labels, "reasoning"), usage.reasoning_tokens)
         if exchange.cache in _KEPT:
             model = series.labels[0]
             self.saved_tokens.add((model, "input"), prompt)

@@ -17,21 +17,35 @@ from prometheus_client.utils import floatToGoString
 Labels = tuple[str, ...]
 
 
+class Count:
+    """One series of a counter."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+
 class Counts(Collector):
-    """A counter: `add` for each event, by its labels' values."""
+    """A counter: `add` for each event, by its labels' values; `of` gives their series, for whoever adds to it often."""
 
     def __init__(self, name: str, help_: str, labels: Labels) -> None:
         self._name, self._help, self._labels = name, help_, labels
-        self._counts: dict[Labels, float] = {}
+        self._counts: dict[Labels, Count] = {}
+
+    def of(self, *values: str) -> Count:
+        count = self._counts.get(values)
+        if count is None:
+            count = self._counts[values] = Count()
+        return count
 
     def add(self, of: Labels, amount: float = 1.0) -> None:
-        counts = self._counts
-        counts[of] = counts.get(of, 0.0) + amount
+        self.of(*of).value += amount
 
     def collect(self) -> Iterable[Metric]:
         family = CounterMetricFamily(self._name, self._help, labels=self._labels)
         for values, count in list(self._counts.items()):
-            family.add_metric(values, count)
+            family.add_metric(values, count.value)
         yield family
 
 
@@ -48,6 +62,11 @@ class Distribution:
     def observe(self, value: float) -> None:
         self.buckets[bisect_left(self._bounds, value)] += 1
         self.total += value
+
+    def observe_each(self, value: float, count: int) -> None:
+        """As many times."""
+        self.buckets[bisect_left(self._bounds, value)] += count
+        self.total += value * count
 
 
 class Distributions(Collector):

@@ -207,6 +207,11 @@ def test_b5_a_path_without_end_is_a_431(gateway: GatewayProcess) -> None:
     assert status_of(gateway.raw(b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n")) in (414, 431)
 
 
+def test_b5_a_header_without_end_is_a_431_before_it_ends(gateway: GatewayProcess) -> None:
+    answer = gateway.raw(b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-long: " + b"y" * 2_000_000)
+    assert status_of(answer) == 431
+
+
 # -- B6 ----------------------------------------------------------------------------------------------------
 BODY = json.dumps({"model": "plain", "messages": HELLO}).encode()
 HIDDEN = http_post("/v1/chat/completions", {"model": "plain", "messages": HELLO}, KEY_A)

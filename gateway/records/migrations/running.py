@@ -6,7 +6,6 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
 
@@ -14,11 +13,6 @@ def configuration() -> Config:
     made = Config()
     made.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
     return made
-
-
-def version_of(connection: Connection) -> str | None:
-    """None where there is no version yet: a new database, or one from before versions were kept by Alembic."""
-    return MigrationContext.configure(connection).get_current_revision()
 
 
 def migrate(connection: Connection, to: str = "head") -> None:

@@ -23,11 +23,11 @@ from gateway.records.spool import Spool
 WHO, DAY = "key=k1", "day:2026-11-21"
 
 
-def call(name: str, **more: Any) -> list[Any]:
+def call(name: str, **more: Any) -> tuple[Any, ...]:
     known: dict[str, Any] = dict.fromkeys(("started_at", "status", "duration_us"), 0)
     known |= dict.fromkeys(("request_id", "tenant", "key_name", "endpoint", "outcome", "cache", "trace_id"), "x")
     known |= {"call_id": name, "revision": "r", "detail": b'{"stages": [], "attempts": []}', **more}
-    return [known.get(column) for column in COLUMNS]
+    return tuple(known.get(column) for column in COLUMNS)
 
 
 def entry(number: int, usd: float = 0.25, **more: Any) -> tuple[int, Entry]:
