@@ -22,7 +22,7 @@ from gateway.config.lake import Drift
 from gateway.drift.settings import watching
 from gateway.drift.watch import look
 
-SETTINGS = watching(Drift(window="1d", reference="7d"))
+SETTINGS = watching(Drift.model_validate({"window": "1d", "reference": "7d"}))
 
 
 def main() -> int:

@@ -102,7 +102,7 @@ def write_files(lake: Lake, rows: int) -> float:
             key = ("calls", day_of(int(str(one["started_at"]))), str(one["tenant"]))
             partitions.setdefault(key, []).append(call_row(one, None, signals))
         files = [new_file(*key) for key in partitions]
-        lake.manifest.announce(files)
+        lake.announce(files)
         lake.commit([
             lake.write(replace(file), [table_of("calls", part)])
             for file, part in zip(files, partitions.values(), strict=True)

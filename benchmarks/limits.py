@@ -27,6 +27,7 @@ from gateway.access.admission import Limits
 from gateway.access.clock import SteadyClock
 from gateway.access.costs import Costs
 from gateway.access.counters import LocalCounters
+from gateway.access.lengths import AnswerLengths
 from gateway.access.meters import Meters
 from gateway.access.rules import rule_of
 from gateway.access.shared_counters import SharedCounters
@@ -62,9 +63,18 @@ class Free(PriceBook):
         return Rates(1.0, 2.0)
 
 
+class NoTemplates:
+    def get(self, model: str, /) -> int | None:
+        return None
+
+    def named(self, reference: str, which: str | None, tenant: str) -> int:
+        return 0
+
+
 def limits(rules: list[dict[str, Any]], counters: LocalCounters | SharedCounters) -> Limits:
     costs = Costs(Free(), lambda model: (TARGET,), refuse_unknown=False)
-    return Limits([rule_of(LimitRule(**rule)) for rule in rules], Charging(), Meters(), counters, costs, {})
+    written = [rule_of(LimitRule(**rule)) for rule in rules]
+    return Limits(written, Charging(), Meters(), counters, costs, AnswerLengths(), NoTemplates())
 
 
 async def call(asked: Limits) -> None:

@@ -256,11 +256,11 @@ def metrics(gateway: GatewayProcess) -> dict[str, float]:
     """Of what has to be steady, the sum over all workers."""
     headers = {"authorization": f"Bearer {KEY_ADMIN}"}
     told = httpx.get(gateway.url + "/metrics", headers=headers, timeout=30, trust_env=False, verify=False).text
-    found: Counter[str] = Counter()
+    found: dict[str, float] = dict.fromkeys(STEADY, 0.0)
     for name, value in re.findall(r"^(\w+)(?:\{[^}]*\})? (\S+)$", told, re.MULTILINE):
         if name in STEADY:
             found[name] += float(value)
-    return dict(found)
+    return found
 
 
 def at_rest(gateway: GatewayProcess) -> bool:

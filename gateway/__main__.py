@@ -8,6 +8,8 @@ import sys
 def main() -> None:
     """The command line, or how to get it: an installation for the client alone has none."""
     try:
+        import msgspec  # noqa: F401  where click is there, whatever brought it, this tells a server's installation
+
         from gateway.cli import main as command_line
     except ModuleNotFoundError as missing:
         if missing.name is not None and missing.name.startswith("gateway."):

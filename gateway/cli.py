@@ -1,10 +1,11 @@
-"""The command line: serve, check, schema, ask, ingest, keys; routing and report are in `commands`.
+"""The command line: serve, check, schema and ask; all others are in `commands`, and imported when they are asked for.
 
 Each command imports what it needs: `rag-gateway ask` loads neither the server nor any side service.
 """
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 from pathlib import Path
@@ -12,26 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.commands.audit import audit
-from gateway.commands.cache import cache
-from gateway.commands.calls import calls
 from gateway.commands.configuration import config_option, fail, load_configuration
-from gateway.commands.database import db
-from gateway.commands.evaluate_answers import answers
-from gateway.commands.evaluate_cache import cache as semantic_cache
-from gateway.commands.evaluate_guardrails import guardrails
-from gateway.commands.evaluate_retrieval import evaluate_group
-from gateway.commands.evaluate_routing import evaluate
-from gateway.commands.features import features
-from gateway.commands.keys import keys
-from gateway.commands.knowledge import ingest, reindex
-from gateway.commands.limits import limits
-from gateway.commands.prompts import prompts
-from gateway.commands.providers import providers
-from gateway.commands.report import report
-from gateway.commands.routing import routing
-from gateway.commands.tenants import tenants
-from gateway.commands.users import users
+from gateway.commands.lazily import LazyGroup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,31 +27,30 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _QUOTE = 60  # characters of a passage shown beside its source
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_COMMANDS = {
+    "audit": "gateway.commands.audit:audit",
+    "cache": "gateway.commands.cache:cache",
+    "calls": "gateway.commands.calls:calls",
+    "db": "gateway.commands.database:db",
+    "eval": "gateway.commands.evaluate:evaluate",
+    "features": "gateway.commands.features:features",
+    "ingest": "gateway.commands.knowledge:ingest",
+    "keys": "gateway.commands.keys:keys",
+    "limits": "gateway.commands.limits:limits",
+    "prompts": "gateway.commands.prompts:prompts",
+    "providers": "gateway.commands.providers:providers",
+    "reindex": "gateway.commands.knowledge:reindex",
+    "report": "gateway.commands.report:report",
+    "routing": "gateway.commands.routing:routing",
+    "tenants": "gateway.commands.tenants:tenants",
+    "users": "gateway.commands.users:users",
+}
+
+
+@click.group(cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="rag-gateway", prog_name="rag-gateway")
 def main() -> None:
     """One OpenAI-compatible gateway in front of every language model."""
-
-
-routing.add_command(evaluate)
-for command in (keys, tenants, audit):
-    main.add_command(command)
-main.add_command(routing)
-main.add_command(report)
-main.add_command(calls)
-main.add_command(prompts)
-main.add_command(providers)
-main.add_command(db)
-main.add_command(users)
-main.add_command(cache)
-main.add_command(limits)
-main.add_command(features)
-main.add_command(ingest)
-main.add_command(reindex)
-evaluate_group.add_command(answers)
-evaluate_group.add_command(guardrails)
-evaluate_group.add_command(semantic_cache)
-main.add_command(evaluate_group)
 
 
 @main.command()
@@ -80,10 +62,11 @@ main.add_command(evaluate_group)
 )
 def serve(config: Path | None, host: str | None, port: int | None, workers: int | None) -> None:
     """Run the gateway until Ctrl-C or SIGTERM."""
+    gc.set_threshold(100_000, 50, 50)  # what importing makes stays: looking it through again and again is a tenth of it
     loaded = load_configuration(config)
     from gateway.config.faults import ConfigError
     from gateway.launching import serve as run
-    from gateway.prompts.library import TemplateFault
+    from gateway.prompts.front_matter import TemplateFault
 
     try:
         status = run(loaded, host=host, port=port, workers=workers)
@@ -107,7 +90,7 @@ def check(file: Path | None, config: Path | None) -> None:
     from gateway.config.faults import ConfigError
     from gateway.config.loading import check_exposure, check_workers
     from gateway.launching import usable_cores
-    from gateway.prompts.library import TemplateFault
+    from gateway.prompts.front_matter import TemplateFault
     from gateway.routing.fleet import Fleet
 
     loaded = load_configuration(file or config)

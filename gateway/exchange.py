@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from gateway.values import Attempt
 
@@ -67,6 +67,15 @@ class Asked(Protocol):
     def file_search(self) -> Any: ...
 
 
+class Withheld(NamedTuple):
+    """What a guardrail has blocked on its way in, masked as far as the others mask it: Asked, and its conversation."""
+
+    messages: Sequence[Mapping[str, Any]]
+    fields: Mapping[str, Any]
+    rag: Any
+    file_search: Any
+
+
 class Permit(Protocol):
     """What a call was granted of its limits, and holds of them until it is settled."""
 
@@ -118,7 +127,9 @@ class Exchange:
     messages: Sequence[Mapping[str, Any]] | None = None  # as rendered, where content may be recorded
     request: Asked | None = None  # where content may be recorded
     said: Mapping[str, Any] | None = None  # its raw fields before a prompt was rendered, where content may be recorded
+    withheld: Withheld | None = None  # where it may be recorded
     answer_text: str | None = None  # where content may be recorded
+    answer_calls: Sequence[Mapping[str, Any]] = ()  # of tools, where spans are to hold what was said
     record_content: bool = False
     keep_content: bool = False  # `record_content`, or spans are to hold what was said
     cache: str = "off"
@@ -140,6 +151,7 @@ class Exchange:
     saved: float = 0.0  # USD of its price that the call does not cost, where that is known
     finish_reason: str | None = None
     first_chunk: int = 0
+    output_chunks: int = 0  # of a stream: those that said something
     ended: int = 0
     status: int = 0
     outcome: str = "ok"

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from gateway.chat import JSON
+from gateway.stages.guard_calls import trace_headers
 from guardrails.outside import Post
 from guardrails.text_checks import CheckUnavailable
 
@@ -27,7 +28,8 @@ class HttpPosts:
         async def posted(body: Mapping[str, Any]) -> Any:
             data = JSON.encode(body)
             try:
-                async with self._client.stream("POST", url, content=data, headers=sent, timeout=timeout) as answer:
+                told = trace_headers() | sent
+                async with self._client.stream("POST", url, content=data, headers=told, timeout=timeout) as answer:
                     if answer.status_code != 200:
                         raise CheckUnavailable(f"its server answered with HTTP {answer.status_code}")
                     received = b""

@@ -6,11 +6,13 @@ tenth of a second and some 30 MB to load, so it is loaded by the first thread th
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 from gateway.config.providers import HttpProvider, Prices
 from gateway.values import Target, Usage
@@ -134,7 +136,7 @@ class PriceBook:
             return Rates(written.input, written.output, written.cached_input)
         vendor = _VENDORS.get(settings.kind)
         url = getattr(settings, "base_url", None) if settings.kind == "openai_compatible" else None
-        if vendor is None and url is None:
+        if vendor is None and (url is None or not _may_be_listed(url)):
             return None
         listed = _Listed(target.model, vendor, url)
         try:
@@ -148,6 +150,16 @@ class PriceBook:
 
 def _written(settings: HttpProvider, target: Target) -> Prices | None:
     return settings.prices.get(target.model) or settings.prices.get("*")
+
+
+def _may_be_listed(url: str) -> bool:
+    """Whether it may be a vendor's: those have domains, and not this machine, a container's name or a bare address."""
+    host = urlsplit(url).hostname or ""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return "." in host
+    return False
 
 
 def _linear(price: Price) -> Rates | None:

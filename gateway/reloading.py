@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gateway.config.loading import Loaded
     from gateway.config.models import Configuration
     from gateway.runtime import Revision
+    from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Reloads:
         self._fleet = fleet
         self._loopback = loopback
         self._pending: tuple[Revision, contextlib.ExitStack] | None = None
+        self._refusals = 0
+        self._in_force = True  # what the file held when it was read last
         self._closing: set[asyncio.Task[None]] = set()
 
     async def prepare(self, loaded: Loaded) -> None:
@@ -66,6 +69,7 @@ class Reloads:
         assert self._pending is not None, "a reload is prepared before it is committed"
         (revision, stack), self._pending = self._pending, None
         stack.close()
+        self._in_force = True
         before, self._gateway.revision = self._gateway.revision, revision
         if self._gateway.siblings.number == 1:
             self._beside(self._logged(before.name, revision.name))
@@ -80,6 +84,23 @@ class Reloads:
             (_, stack), self._pending = self._pending, None
             with contextlib.suppress(_Aborted), stack:
                 raise _Aborted
+
+    def refused(self, *, counted: bool = True) -> None:
+        """Note that what the file holds was not taken, by whichever worker. One of several workers counts it."""
+        self._in_force = False
+        self._refusals += counted
+
+    def tell(self, metrics: Metrics) -> None:
+        metrics.counted(
+            "rag_gateway_config_reloads_refused", "Configurations that were read again and not taken.", (),
+            lambda: {(): self._refusals},
+        )  # fmt: skip
+        metrics.gauge(
+            "rag_gateway_config_last_reload_successful",
+            "1 where the configuration that was read last is in force, 0 where it was refused.",
+            lambda: self._in_force,
+            how="min",
+        )
 
     async def _logged(self, before: str, after: str) -> None:
         """In the audit log too: a configuration has keys and says what they may."""

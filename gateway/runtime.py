@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gateway.prompts.shelf import Shelf
     from gateway.records.journal import CallJournal
     from gateway.siblings import Siblings
+    from gateway.telemetry.evaluations import Evaluations
     from gateway.telemetry.metrics import Metrics
     from gateway.telemetry.sampling import Sampler
 
@@ -91,6 +92,7 @@ class Gateway:
         self.draining = False
         self.siblings: Siblings = Alone()
         self.reload: Callable[[], Awaitable[str]] = _not_yet
+        self.evaluations: Evaluations | None = None  # who is told of feedback, where a collector takes events
         self.rated: Callable[[str, str | None, float | None], None] | None = (
             None  # who hears of feedback on a user's call
         )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.app import create_app
 from gateway.assembly import check_templates, compile_revision, metering, open_records, open_services
-from gateway.assembly.telemetry import open_metric_export, open_traces
+from gateway.assembly.telemetry import open_events, open_metric_export, open_traces
 from gateway.config.faults import ConfigError
 from gateway.config.loading import is_loopback, load
 from gateway.http_server import HttpServer
@@ -100,6 +100,8 @@ async def run(
     attendant = _OnItsOwn() if attendant is None else attendant
     configuration = loaded.configuration
     services = open_services(configuration)
+    events = open_events(configuration)
+    services.quality.evaluated = events.judged if events is not None else None
     loopback = is_loopback(host)
     fleet = Fleet() if fleet is None else fleet
     revision = compile_revision(loaded, services, fleet, loopback=loopback)
@@ -131,10 +133,14 @@ async def run(
     metering.tell(metrics, gateway, fleet, services)
     if traces is not None:
         traces.tell(metrics.counted)
+    if events is not None:
+        gateway.evaluations = events
+        events.tell(metrics.counted)
     metric_export = open_metric_export(configuration, metrics.families)
     analyst = records.analyst if siblings.number == 1 else None
     if analyst is not None:
         analyst.tell(metrics)
+        analyst.drifted = events.drifted if events is not None else None
 
     async def health() -> dict[str, str]:
         states = await services.states()
@@ -145,6 +151,7 @@ async def run(
     app = create_app(gateway, records, fleet, health, services)
     server = HttpServer(app, configuration, gateway, host, port, attendant.sockets)
     reloads = Reloads(gateway, services, fleet, loopback=loopback)
+    reloads.tell(metrics)
     for notice in loaded.notices if siblings.number == 1 else ():
         log.info(notice)
     background = (
@@ -172,8 +179,9 @@ async def run(
                 task.cancel()
             await asyncio.gather(*tasks, fleet.aclose(), return_exceptions=True)
             await asyncio.to_thread(records.close)
-            if metric_export is not None:
-                await asyncio.to_thread(metric_export.close)
+            for exporter in (metric_export, events):
+                if exporter is not None:
+                    await asyncio.to_thread(exporter.close)
             await services.aclose()
 
 
@@ -195,9 +203,11 @@ async def _reload_on_hangup(running: Running) -> AsyncIterator[None]:
             try:
                 await reloads.prepare(await asyncio.to_thread(load, path))
             except ConfigError as error:
+                reloads.refused()
                 log.error("reload refused, revision %s stays:\n%s", gateway.revision.name, error)
                 raise
             except Exception as error:
+                reloads.refused()
                 log.error("reload refused, revision %s stays: %s", gateway.revision.name, error)
                 raise ValueError(str(error)) from error
             reloads.commit()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from time import perf_counter_ns
 
 from guardrails.masks import mask_of
 from guardrails.rules import TextRule
@@ -35,6 +36,8 @@ class TextFlow:
         self._certain = dict.fromkeys(self._flows, 0)
         self._away: dict[int, str] = {}
         self._found: list[list[Finding]] = [[] for _ in rules]
+        self._spent = [0] * len(rules)  # nanoseconds of each check
+        self._ended = False
         self._pending: set[_Placed] = set()
         self._held: list[str] = []  # from `_begin` on, what has not left
         self._begin = 0
@@ -57,26 +60,43 @@ class TextFlow:
         self._held.append(text)
         self._told += len(text)
         for order, flow in list(self._flows.items()):
+            began = perf_counter_ns()
             try:
                 self._certain[order], found = flow.feed(text)
             except Exception as failure:
                 self._lose(order, failure)
             else:
                 self._place(order, found)
-        return self._leave(min(self._certain.values(), default=self._told))
+            self._spent[order] += perf_counter_ns() - began
+        leaves = self._leave(min(self._certain.values(), default=self._told))
+        if self.stopped:
+            self._end()
+        return leaves
 
     def finish(self) -> str:
         """The rest, once no more text will come."""
         if self.stopped:
             return ""
         for order, flow in list(self._flows.items()):
+            began = perf_counter_ns()
             try:
                 found = flow.finish()
             except Exception as failure:
                 self._lose(order, failure)
             else:
                 self._place(order, found)
-        return self._leave(self._told + 1)
+            self._spent[order] += perf_counter_ns() - began
+        leaves = self._leave(self._told + 1)
+        self._end()
+        return leaves
+
+    def _end(self) -> None:
+        """Tell once how long each check took."""
+        if not self._ended:
+            self._ended = True
+            for rule, spent in zip(self._rules, self._spent, strict=True):
+                if rule.took is not None:
+                    rule.took(spent)
 
     def _place(self, order: int, found: Sequence[Finding]) -> None:
         rule = self._rules[order]

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from time import perf_counter_ns
 
 from cachetools import TTLCache
 
@@ -154,6 +155,14 @@ class Judges:
 
     async def _verdicts(self, rule: TextRule, texts: list[str], context: Context, deadline: float) -> list[Verdict]:
         """What one rule says of each text; never raises, except when it is cancelled."""
+        if rule.took is None:
+            return await self._said(rule, texts, context, deadline)
+        began = perf_counter_ns()
+        verdicts = await self._said(rule, texts, context, deadline)
+        rule.took(perf_counter_ns() - began)
+        return verdicts
+
+    async def _said(self, rule: TextRule, texts: list[str], context: Context, deadline: float) -> list[Verdict]:
         try:
             async with asyncio.timeout_at(deadline):
                 found = await self._found(rule, texts, context)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from guardrails.text_checks import FlowingCheck, TextCheck
@@ -24,12 +25,13 @@ class _Named(Protocol):
 class Terms:
     """`monitor`: verdicts are recorded and nothing is done. `sample`: the share of calls that the check looks at,
     0 to 1. `threshold`: findings with a lower score, 0 to 1, do not count. `message`: the operator's own words to a
-    caller who is blocked."""
+    caller who is blocked. `took` is told how many nanoseconds the check took, each time that it has looked."""
 
     monitor: bool = False
     sample: float = 1.0
     threshold: float = 0.0
     message: str | None = None
+    took: Callable[[int], None] | None = field(default=None, compare=False, repr=False)
 
     @property
     def terms(self) -> str:

@@ -32,7 +32,7 @@ def exchange_of(tenant: str = "a", user: str | None = None, age: float = 0.0, **
 
 def store(database: Database, *exchanges: Exchange, contents: Contents | None = None, lake: bool = True) -> list[str]:
     """Keep them in one transaction, as the ledger does; their ids."""
-    entries = [Entry(list(row(one, contents or Contents()))) for one in exchanges]
+    entries = [Entry(row(one, contents or Contents())) for one in exchanges]
     spool = f"spool-{next(_numbers)}"
     Ledger(database, lake=lake).apply(spool, COLUMNS, list(enumerate(entries, 1)))
     return [one.call_id for one in exchanges]

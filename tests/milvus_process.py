@@ -91,7 +91,7 @@ def _inside(listener: int, folder: str) -> None:
     server.start()
     try:
         print(server.server_proc.pid, flush=True)
-        asyncio.run(pass_on(socket.socket(fileno=listener), server.listen_port))
+        asyncio.run(pass_on((socket.socket(fileno=listener), server.listen_port)))
     finally:
         server.server_proc.kill()
         server.server_proc.wait()

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import grpc
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -17,6 +18,7 @@ class _Collected:
     def __init__(self) -> None:
         self.requests: list[ExportTraceServiceRequest] = []
         self.metrics: list[ExportMetricsServiceRequest] = []
+        self.logs: list[ExportLogsServiceRequest] = []
         self.headers: list[dict[str, str]] = []
         self.answers: list[int] = []  # statuses of the next answers; 200 when there are none
         self.rejects = 0  # spans that it says it refuses, of each request
@@ -27,7 +29,10 @@ class _Collected:
             return status
         if signal == "traces":
             self.requests.append(ExportTraceServiceRequest.FromString(body))
+        elif signal == "logs":
+            self.logs.append(ExportLogsServiceRequest.FromString(body))
         else:
+            assert signal == "metrics"
             self.metrics.append(ExportMetricsServiceRequest.FromString(body))
         return 200
 
@@ -38,6 +43,10 @@ class _Collected:
     @property
     def spans(self) -> list[Any]:
         return [s for r in self.requests for rs in r.resource_spans for ss in rs.scope_spans for s in ss.spans]
+
+    @property
+    def events(self) -> list[Any]:
+        return [one for r in self.logs for rl in r.resource_logs for sl in rl.scope_logs for one in sl.log_records]
 
 
 class Sink(_Collected):
@@ -96,8 +105,9 @@ class GrpcSink(_Collected):
             return grpc.unary_unary_rpc_method_handler(export)
 
         self._server = grpc.server(ThreadPoolExecutor(2))
-        for signal, service in (("traces", "trace.v1.TraceService"), ("metrics", "metrics.v1.MetricsService")):
-            name = f"opentelemetry.proto.collector.{service}"
+        services = {"traces": "trace.v1.Trace", "metrics": "metrics.v1.Metrics", "logs": "logs.v1.Logs"}
+        for signal, service in services.items():
+            name = f"opentelemetry.proto.collector.{service}Service"
             made = grpc.method_handlers_generic_handler(name, {"Export": handler(signal)})
             self._server.add_generic_rpc_handlers((made,))
         self.url = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
@@ -111,7 +121,7 @@ class GrpcSink(_Collected):
 
 
 def attributes_of(told: Any) -> dict[str, Any]:
-    """Of a span, an event, a resource or a data point."""
+    """Of a span, an event, a log record, a resource or a data point."""
     return {item.key: _value(item.value) for item in told.attributes}
 
 

@@ -41,8 +41,14 @@ def bring_up() -> None:
         fcntl.ioctl(any_socket, *_BRING_UP)
 
 
-async def pass_on(listener: socket.socket, port: int) -> None:
-    """What comes in at `listener` to the server's port inside, once it listens there; until SIGTERM."""
+async def pass_on(*ways: tuple[socket.socket, int]) -> None:
+    """What comes in at a listener to that port of the server inside, once it listens there; until SIGTERM."""
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    await asyncio.gather(*(_pass_on(listener, port, over) for listener, port in ways))
+
+
+async def _pass_on(listener: socket.socket, port: int, over: asyncio.Event) -> None:
     pairs: set[asyncio.Task[None]] = set()
 
     async def pair(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,8 +66,6 @@ async def pass_on(listener: socket.socket, port: int) -> None:
             writer.close()
             pairs.discard(this)
 
-    over = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
     while not over.is_set():
         with contextlib.suppress(OSError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -24,22 +24,23 @@ _PORT, _GRPC_PORT = "6006", "4317"  # inside
 
 
 class PhoenixProcess:
-    """Use it as a context manager; it takes some seconds to be there. `url` takes OTLP, and answers questions."""
+    """Use it as a context manager; it takes some seconds to be there. `url` takes OTLP, and answers questions;
+    `grpc_url` takes OTLP by gRPC."""
 
     def __init__(self, folder: Path) -> None:
         assert OVERLAY.is_dir(), "`make env` installs arize-phoenix there"
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._listeners = [socket.create_server(("127.0.0.1", 0)) for _ in (_PORT, _GRPC_PORT)]
+        self.url, self.grpc_url = (f"http://127.0.0.1:{one.getsockname()[1]}" for one in self._listeners)
 
     def __enter__(self) -> PhoenixProcess:
-        listener = self._listener.fileno()
+        listeners = [one.fileno() for one in self._listeners]
         tethered = (sys.executable, "-m", "retrieval.tethered", str(os.getpid()))
         self._log = open(self._folder / "phoenix.log", "wb")
         self._passing = subprocess.Popen(
-            [*own_network(), *tethered, sys.executable, __file__, str(listener), str(self._folder)],
-            stdout=self._log, stderr=subprocess.STDOUT, pass_fds=[listener],
+            [*own_network(), *tethered, sys.executable, __file__, *map(str, listeners), str(self._folder)],
+            stdout=self._log, stderr=subprocess.STDOUT, pass_fds=listeners,
         )  # fmt: skip
         atexit.register(self._passing.kill)
         return self
@@ -48,7 +49,8 @@ class PhoenixProcess:
         self._passing.terminate()
         self._passing.wait(60)
         atexit.unregister(self._passing.kill)
-        self._listener.close()
+        for one in self._listeners:
+            one.close()
         self._log.close()
 
     def wait(self) -> None:
@@ -74,7 +76,7 @@ class PhoenixProcess:
         return list(answer.json()["data"])
 
 
-def _inside(listener: int, folder: str) -> None:
+def _inside(listener: int, grpc_listener: int, folder: str) -> None:
     """What runs in the namespace: the server, and whoever passes on to it, until SIGTERM."""
     bring_up()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
@@ -86,11 +88,12 @@ def _inside(listener: int, folder: str) -> None:
         },
     )  # fmt: skip
     try:
-        asyncio.run(pass_on(socket.socket(fileno=listener), int(_PORT)))
+        http, grpc = socket.socket(fileno=listener), socket.socket(fileno=grpc_listener)
+        asyncio.run(pass_on((http, int(_PORT)), (grpc, int(_GRPC_PORT))))
     finally:
         server.kill()
         server.wait()
 
 
 if __name__ == "__main__":
-    _inside(int(sys.argv[1]), sys.argv[2])
+    _inside(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -101,6 +101,31 @@ def faults(span: Any) -> list[str]:
     return [f"{span.name} ({group}): {fault}" for fault in found]
 
 
+def event_faults(event: Any) -> list[str]:
+    """What of an event that was received, a log record, is not as the conventions say."""
+    told = attributes_of(event)
+    levels = of_group(f"event.{event.event_name}")
+    found = [fault for name, value in told.items() if (fault := _fault(name, value)) is not None]
+    found += [f"{name} is no attribute of it" for name in told if not name.startswith(OURS) and name not in levels]
+    found += [f"{name} is required and missing" for name in levels if levels[name] == "required" and name not in told]
+    return [f"{event.event_name}: {fault}" for fault in found]
+
+
+def metric_faults(metric: Any) -> list[str]:
+    """What of a metric of the conventions that was received, a histogram, is not as they say."""
+    group = groups().get(f"metric.{metric.name}")
+    if group is None:
+        return [f"{metric.name} is no metric of the conventions"]
+    levels = of_group(group["id"])
+    told = {name for point in metric.histogram.data_points for name in attributes_of(point)}
+    found = [
+        f"{name} is no attribute of it" for name in told if not name.startswith("rag_gateway") and name not in levels
+    ]
+    found += [f"{name} is required and missing" for name in levels if levels[name] == "required" and name not in told]
+    found += [f"its unit should be {group['unit']}"] if metric.unit != group["unit"] else []
+    return [f"{metric.name}: {fault}" for fault in found]
+
+
 def _group(span: Any, told: dict[str, Any]) -> str | None:
     operation = told.get("gen_ai.operation.name")
     if operation is not None:

@@ -139,7 +139,10 @@ class Permit:
         called = any(name == "call" for name, _, _ in exchange.stages)
         if exchange.outcome == "cancelled":
             # Where answers are kept, the call is a task's of its own, which hears of this only later.
-            return Usage(reckoned.prompt, 0, estimated=True) if called or exchange.cache == "miss" else None
+            if not called and exchange.cache != "miss":
+                return None
+            whole = self._limits.charging.cut_off == "reserved"
+            return reckoned.usage if whole else Usage(reckoned.prompt, 0, estimated=True)
         if called and exchange.outcome in _SAYS_NO_USAGE and exchange.target is not None:
             return reckoned.usage
         return None

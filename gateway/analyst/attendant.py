@@ -19,6 +19,9 @@ import msgspec
 from gateway.analyst.settings import Settings, Told
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.drift.settings import Level
     from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,7 @@ class Analyst:
         self._rows = 0
         self._failed = 0
         self._levels: dict[tuple[str, str], tuple[float, float, bool]] = {}
+        self.drifted: Callable[[Level], None] | None = None  # who is told of what was found, each time
 
     def tell(self, metrics: Metrics) -> None:
         """What it tells becomes metrics."""
@@ -116,3 +120,6 @@ class Analyst:
         self._failed += told.failed
         if told.levels is not None:
             self._levels = {(one.kind, one.name): (one.score, one.threshold, one.drifted) for one in told.levels}
+            if (drifted := self.drifted) is not None:
+                for one in told.levels:
+                    drifted(one)

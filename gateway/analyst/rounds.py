@@ -94,6 +94,7 @@ class Rounds:
         if self._well or failure is not None:
             log.error("the lake is not filled for now: %s", why, exc_info=failure)
         self._well = False
+        self._held = float("-inf")  # the lease is looked at again: who has failed to take it has not been told of another
         self._tell(Told(self._holds, failed=1, lag=self._lag() if self._database.ready else 0.0))
         self._ending.wait(self._settings.every)
 

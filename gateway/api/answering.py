@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from gateway.api.errors import error_headers
 from gateway.api.inbound import Inbound, Told
+from gateway.api.tool_calls import gathered
 from gateway.chat import JSON, Chunk, Fragment, Request, read_usage
 from gateway.errors import GatewayError, TooLarge
 from gateway.exchange import Exchange
@@ -61,6 +62,7 @@ async def write_stream(
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     said: list[str] = []
     generated = [0, 0]
+    called: list[tuple[int, Any]] | None = [] if exchange.keep_content else None
     keep_usage = request.include_usage
     try:
         while burst:
@@ -71,6 +73,8 @@ async def write_stream(
                 for choice in facts.choices or ():
                     if choice.delta is not None:
                         _hear(choice.delta, said, generated)
+                        if called is not None and choice.delta.tool_calls:
+                            called.append((choice.index, choice.delta.tool_calls))
                 if not keep_usage and facts.usage is not None and not facts.choices:
                     continue  # asked for by the gateway, not by the caller
                 events += (b"data: ", chunk.data, b"\n\n")
@@ -80,11 +84,12 @@ async def write_stream(
             burst = await chunks.next()
         last = _DONE if told is None else await told.end(exchange)
         if exchange.account is not None and exchange.account.recorded is not None:
-            _take_said(said, generated, request, exchange)
+            _take_said(said, generated, called, request, exchange)
             await exchange.account.recorded(exchange)
         await send({"type": "http.response.body", "body": last})
     finally:
-        _take_said(said, generated, request, exchange)
+        if not exchange.ended:  # what has been settled may have been masked since
+            _take_said(said, generated, called, request, exchange)
 
 
 async def write_error(
@@ -170,10 +175,15 @@ def _hear(delta: Fragment, said: list[str], generated: list[int]) -> None:
             generated[1] += len(arguments) if isinstance(arguments, str) else 0
 
 
-def _take_said(said: list[str], generated: list[int], request: Request, exchange: Exchange) -> None:
+def _take_said(
+    said: list[str], generated: list[int], called: list[tuple[int, Any]] | None, request: Request, exchange: Exchange
+) -> None:
     """Note in the account what a stream has said, at its end or where it was cut."""
+    exchange.output_chunks = generated[0]
     if exchange.keep_content:
         exchange.answer_text = "".join(said)
+        if called:
+            exchange.answer_calls = gathered(called)
     if exchange.usage is None:
         # Cut off before the provider told: a piece of a stream is a token, or where vendors send larger ones each
         # four characters are, near enough to be accounted.
@@ -195,5 +205,7 @@ def _take_facts(chunk: Chunk, exchange: Exchange) -> None:
             exchange.finish_reason = choice.finish_reason
         if exchange.keep_content and choice.message is not None:
             exchange.answer_text = choice.message.content
+            if choice.message.tool_calls:
+                exchange.answer_calls = gathered([(choice.index, choice.message.tool_calls)])
     if facts.usage is not None:
         exchange.usage = read_usage(facts) or exchange.usage

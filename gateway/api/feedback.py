@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from gateway.access.roles import bound_to
 from gateway.api.identity import Identified
 from gateway.errors import Conflict, NotFound
-from gateway.records.feedback import Feedback, FeedbackStore, TooMuchFeedback
+from gateway.records.feedback import Feedback, FeedbackStore, NoSuchCall, TooMuchFeedback
 from gateway.routing.arms import Shared
 from gateway.runtime import Gateway
 from gateway.values import Caller
@@ -44,17 +44,22 @@ def router(identified: Identified, gateway: Gateway, store: FeedbackStore, routi
     @routes.post("/v1/feedback", status_code=201)
     async def give(said: FeedbackRequest, who: Caller = caller) -> dict[str, Any]:
         """Rate a call of your own tenant. Each thing that is said of it is kept, and the same thing once."""
+        unknown = NotFound(f"No call '{said.call_id}' is recorded for your tenant.", param="call_id")
         call = await _recorded(gateway, said.call_id, who)
         if call is None:
-            raise NotFound(f"No call '{said.call_id}' is recorded for your tenant.", param="call_id")
+            raise unknown
         feedback = Feedback(call["id"], who.tenant, who.user, said.score, said.label, said.comment, said.correction)
         first = not await run_in_threadpool(store.rated, [call["id"]])
         try:
             new = await run_in_threadpool(store.add, feedback)
+        except NoSuchCall:  # it was erased just now
+            raise unknown from None
         except TooMuchFeedback:
             raise Conflict("You have said all of this call that is kept of it.", param="call_id") from None
         if new and gateway.rated is not None:
             gateway.rated(who.tenant, call["caller"]["user"], said.score)
+        if new and gateway.evaluations is not None:
+            gateway.evaluations.rated(call, said.score, said.label)
         if new and said.score is not None:
             gateway.metrics.rated(call["model"], said.score)
         shared = routing.get(call["model"])

@@ -78,8 +78,9 @@ class Guards:
         runs, judges = [], []
         for rule in self._flat(entries):
             check = build_check(rule.check, self._given(rule), self._outside())
+            took = self._services.check_times.of(check.name, side)
             if isinstance(check, TextCheck):
-                judges.append(_text_rule(rule, check, side))
+                judges.append(replace(_text_rule(rule, check, side), took=took))
                 continue
             runs.append(
                 Rule(
@@ -89,6 +90,7 @@ class Guards:
                     sample=rule.sample,
                     threshold=rule.threshold or 0.0,
                     message=rule.message,
+                    took=took,
                 )
             )
         return Policy(runs, Judges(judges, budget) if judges else None)
@@ -102,12 +104,16 @@ class Guards:
         rules = self._configuration.guardrails[name]
         return LocalModeration(name, lambda: self.policy(rules, "input", 5.0))
 
-    def conversations(self, model: str) -> ConversationPseudonyms | None:
-        """What holds a conversation's pseudonyms; None where they are each call's own with this public model."""
-        configured = self._configuration.models.get(model)
-        if configured is not None and configured.guardrails.pseudonyms == "call":
+    def input_guard(self, policy: Policy | None, model: str) -> InputGuard | None:
+        """The stage of a public model; None where there are no rules."""
+        if policy is None:
             return None
-        return self._conversations
+        from gateway.stages.guarding import InputGuard
+
+        configured = self._configuration.models.get(model)
+        each_call = configured is not None and configured.guardrails.pseudonyms == "call"
+        keep_blocked = self._configuration.records.blocked == "on"
+        return InputGuard(policy, None if each_call else self._conversations, keep_blocked=keep_blocked)
 
     def tightener(self) -> Callable[[Pipeline, str], Pipeline]:
         """What adds a key's rules to a pipeline.
@@ -127,7 +133,7 @@ class Guards:
             made = known.get((pipeline.model, name))
             if made is None:
                 self.prepare(name)
-                made = _tightened(pipeline, self._of_keys[name], self.conversations(pipeline.model))
+                made = _tightened(pipeline, self._of_keys[name], partial(self.input_guard, model=pipeline.model))
                 if len(known) < _KEPT:
                     known[pipeline.model, name] = made
             return made
@@ -193,14 +199,6 @@ class Guards:
         return embeds(self._routes.plain(provider, model).call, model)
 
 
-def input_guard(policy: Policy | None, conversations: ConversationPseudonyms | None) -> InputGuard | None:
-    if policy is None:
-        return None
-    from gateway.stages.guarding import InputGuard
-
-    return InputGuard(policy, conversations)
-
-
 def output_guard(policy: Policy | None) -> OutputGuard | None:
     if policy is None:
         return None
@@ -263,7 +261,9 @@ def _repair(rule: SchemaRule) -> str:
 
 
 def _tightened(
-    pipeline: Pipeline, policies: tuple[Policy | None, Policy | None], conversations: ConversationPseudonyms | None
+    pipeline: Pipeline,
+    policies: tuple[Policy | None, Policy | None],
+    input_guard: Callable[[Policy | None], InputGuard | None],
 ) -> Pipeline:
     """`pipeline` with a key's rules beside its own; in each of its arms too."""
     more_in, more_out = policies
@@ -275,10 +275,10 @@ def _tightened(
     scope = " ".join(policy.version for policy in policies if policy is not None)
     return replace(
         pipeline,
-        input_guard=input_guard(policy_in, conversations),
+        input_guard=input_guard(policy_in),
         output_guard=output_guard(policy_out),
         cache=pipeline.cache.narrowed(scope) if pipeline.cache is not None else None,
-        arms=pipeline.arms.mapped(lambda arm: _tightened(arm, policies, conversations))
+        arms=pipeline.arms.mapped(lambda arm: _tightened(arm, policies, input_guard))
         if pipeline.arms is not None
         else None,
     )

@@ -43,6 +43,7 @@ def tell(metrics: Metrics, gateway: Gateway, fleet: Fleet, services: Services) -
     services.caches.tell(metrics.gauge)
     fleet.queues.tell(metrics)
     services.quality.tell(metrics)
+    services.check_times.tell(metrics)
     if services.semantic is not None:
         services.semantic.tell(metrics.counted)
     if services.features is not None:

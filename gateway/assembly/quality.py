@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from gateway.assembly.guards import Guards
     from gateway.config.quality import Quality
     from gateway.pipeline import Watch
-    from gateway.quality.sampling import QualityJudges
+    from gateway.quality.sampling import Evaluated, QualityJudges
     from gateway.records.database import Database
     from gateway.telemetry.metrics import Metrics
 
@@ -26,6 +26,7 @@ class QualityService:
         self._wanted = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._metrics: Metrics | None = None
+        self.evaluated: Evaluated | None = None  # who is told of each judgement
 
     def watch(self, asked: Quality, guards: Guards) -> Watch:
         """What a pipeline does with each of its calls."""
@@ -46,7 +47,7 @@ class QualityService:
         }
         sampling = Sampling(asked.sample, {name: known[name]() for name in asked.measures}, by.name)
         if self._judges is None:
-            self._judges = QualityJudges(QualityStore(self._database, lake=self._lake))
+            self._judges = QualityJudges(QualityStore(self._database, lake=self._lake), evaluated=self.evaluated)
             if self._metrics is not None:
                 self._judges.tell(self._metrics)
             if self._loop is not None:  # a reload compiles in a thread

@@ -10,7 +10,7 @@ from gateway.access.browsers import Browsers
 from gateway.access.keyring import Keyring
 from gateway.assembly.caching import answer_cache, scope_of
 from gateway.assembly.features import feature_stage
-from gateway.assembly.guards import Guards, input_guard, output_guard
+from gateway.assembly.guards import Guards, output_guard
 from gateway.assembly.limits import gate_of, limits_of
 from gateway.assembly.prompts import TemplateTokens, check_templates, prompt_stage, shelf_of
 from gateway.assembly.routes import Routes
@@ -115,7 +115,7 @@ class _Compiler:
             features=feature_stage(self.configuration, model, services.features),
             retrieval=_retrieval_stage(model, prompt, services.knowledge, self.routes),
             file_search=self.file_search,
-            input_guard=input_guard(input_policy, guards.conversations(name)),
+            input_guard=guards.input_guard(input_policy, name),
             prompt=prompt,
             choice=PromptChoice(self.shelf, model.prompt),
             cache=answer_cache(name, model, scope, services),

@@ -22,6 +22,7 @@ from gateway.config.models import Configuration
 from gateway.records.database import Database, StoreUnavailable, WrongVersion
 from gateway.records.journal import CallJournal
 from gateway.records.keys import KeyStore
+from gateway.telemetry.check_times import CheckTimes
 
 if TYPE_CHECKING:
     from gateway.analyst.attendant import Analyst
@@ -63,6 +64,7 @@ class Services:
     counting: Counting | None = None
     caches: Caches = field(default_factory=Caches)
     guard_posts: GuardPosts = field(default_factory=lambda: GuardPosts())
+    check_times: CheckTimes = field(default_factory=CheckTimes)
     token_issuers: TrustedIssuers = field(default_factory=TrustedIssuers)
     semantic: SemanticStores | None = None
 

@@ -1,4 +1,4 @@
-"""What tells of calls outside this process: spans and metrics to a collector, as the configuration asks."""
+"""What tells of calls outside this process: spans, metrics and events to a collector, as the configuration asks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gateway.config.models import Configuration
     from gateway.exchange import Exchange
     from gateway.telemetry.content import Contents, Mask
+    from gateway.telemetry.evaluations import Evaluations
     from gateway.telemetry.metric_export import MetricExport
     from gateway.telemetry.names import Names
     from gateway.telemetry.traces import Traces
@@ -74,6 +75,21 @@ def open_metric_export(configuration: Configuration, families: Callable[[], Iter
 
     resource = resource_attributes(settings)
     return MetricExport(collector(otlp, "metrics"), resource, families, settings.metrics.every)
+
+
+def open_events(configuration: Configuration) -> Evaluations | None:
+    """None where nobody is told of them. Raises ValueError where something that it needs is not installed."""
+    settings = configuration.telemetry
+    events = settings.events
+    if events.otlp is None:
+        return None
+    from gateway.telemetry.collectors import collector
+    from gateway.telemetry.evaluations import Evaluations
+    from gateway.telemetry.names import chosen
+    from gateway.telemetry.resource import resource_attributes
+
+    to, schema = collector(events.otlp, "logs"), chosen(os.environ).schema_url
+    return Evaluations(to, resource_attributes(settings), schema, every=events.every, most_bytes=events.queue)
 
 
 def _contents(configuration: Configuration, shapes: Names) -> Contents | None:

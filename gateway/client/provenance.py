@@ -197,6 +197,7 @@ class Explanation(openai.BaseModel):
     error: dict[str, Any] | None = None
     degraded: list[str]
     trace_id: str | None = None
+    span_id: str | None = None
     config_revision: str | None = None
     feedback: list[GivenFeedback] | None = None
     quality: list[dict[str, Any]] | None = None

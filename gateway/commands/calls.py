@@ -209,7 +209,7 @@ def _ran(
             console = Console(stderr=True)
             with _queries(loaded) as queries:
                 chosen = select(queries, selection) if selection is not None else find(queries, call_ids)
-            knowledge, features = needs(loaded.configuration, change, local=embeddings == "local")
+            knowledge, features = needs(loaded.configuration, change, chosen, local=embeddings == "local")
             with console.status("opening the gateway's services"):
                 opening = open_bench(loaded, knowledge=knowledge, features=features)
                 bench = await opening.__aenter__()

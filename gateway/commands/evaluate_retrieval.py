@@ -22,12 +22,7 @@ _TITLES = {
 }  # fmt: skip
 
 
-@click.group("eval")
-def evaluate_group() -> None:
-    """Measure quality on questions whose answers are known."""
-
-
-@evaluate_group.command("retrieval")
+@click.command("retrieval")
 @collection_option
 @click.option(
     "--questions", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -60,11 +60,12 @@ async def compared(
     try:
         selection = Selection.parse(_selecting(selected, one, other))
         change = Change(template=one)
-        knowledge, features = needs(loaded.configuration, change, local=embeddings == "local")
+        knowledge, features = needs(loaded.configuration, change, (), local=embeddings == "local")
         async with open_bench(loaded, knowledge=knowledge, features=features) as bench:
             for reference in (one, other):
                 await _include_draft(bench, reference)
-            calls = await asyncio.to_thread(select, bench.queries, selection)
+            selected_calls = await asyncio.to_thread(select, bench.queries, selection)
+            calls = [call for call in selected_calls if not call.stopped]  # which no template would have reached
             scoring = await scoring_of(bench, embeddings, None)
             asked = (await bench.other(judge)).pipeline if judge is not None else None
             with Progress(console=Console(stderr=True)) as progress:

@@ -28,7 +28,7 @@ _MOST_SHOWN = 1_000  # rows of a table for people
 )  # fmt: skip
 @config_option
 def query(sql: str, form: str, config: Path | None) -> None:
-    """Ask the lake: SQL (DuckDB's) over the tables calls, feedback, contents and vectors.
+    """Ask the lake: SQL (DuckDB's) over the tables calls, feedback, quality, contents and vectors.
 
     Nothing else can be read, and nothing written: no file, no network, no extension.
     """

@@ -40,6 +40,7 @@ def report(replayed: Sequence[Replayed], change: Change) -> dict[str, Any]:
         "run": len(ran),
         "not_run": len(replayed) - len(ran),
         "failed": sum(_fails(then, again) for then, again in pairs),
+        "unblocked": sum(then.outcome == "blocked" and again.outcome == "ok" for then, again in pairs),
         "same": sum(not one.differences for one in ran),
         "text_changed": sum(bool(one.differences.text) for one in ran),
         "passages_changed": sum(bool(one.differences.passages_gained or one.differences.passages_lost) for one in ran),
@@ -136,7 +137,7 @@ def _print_one(console: Console, one: Replayed) -> None:
     ):
         for name in names:
             console.print(f"  {sign} {_plain(name)}", style=_COLOURS[sign])
-    if then.answer is None and again.answer is not None:
+    if then.answer is None and then.outcome == "ok" and again.answer is not None:
         console.print("  the answer then was not kept")
     for line in differences.text.splitlines():
         console.print(f"  {_plain(line)}", style=_COLOURS.get(line[:1]))
@@ -151,7 +152,8 @@ def _print_sums(console: Console, told: Mapping[str, Any]) -> None:
     console.print(
         f"{told['calls']} calls: {told['run']} run, {told['not_run']} not; {told['same']} as before, "
         f"{told['text_changed']} with another answer, {told['passages_changed']} with other passages, "
-        f"{told['verdicts_changed']} with other verdicts, {told['failed']} that failed and did not before."
+        f"{told['verdicts_changed']} with other verdicts, {told['failed']} that failed and did not before"
+        + (f", {told['unblocked']} no longer blocked." if told["unblocked"] else ".")
     )
     table = Table("", box=None)
     for name in ("then", "again", "calls"):

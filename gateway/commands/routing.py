@@ -10,6 +10,7 @@ import click
 
 from gateway.commands.admin_client import ask
 from gateway.commands.configuration import fail
+from gateway.commands.evaluate_routing import evaluate
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -135,3 +136,6 @@ def _rate(value: float | None) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
+
+
+routing.add_command(evaluate)

@@ -93,10 +93,12 @@ class LimitRule(Allowance):
 class Charging(Section):
     """What is charged to limits and budgets, and what is reserved for a call before it is made.
 
-    What an answer from a cache is charged is the cache's to say (`cache.charge`). `output_tokens` are reserved for a call that does not say `max_tokens`. `own_calls` says who pays the calls that
+    What an answer from a cache is charged is the cache's to say (`cache.charge`). `output_tokens` are reserved for a call that does not say `max_tokens`.
+    `cut_off`: what a call costs that its caller has left before the answer began. `own_calls` says who pays the calls that
     the gateway makes beside a caller's; those not named here are the caller's, but for copies to shadow targets and what judges the quality of answers.
     """
 
     own_calls: dict[OwnCall, Literal["caller", "nobody"]] = {}
     unknown_price: Literal["free", "refuse"] = "free"
+    cut_off: Literal["question", "reserved"] = "question"
     output_tokens: Annotated[int, Field(ge=0, le=10_000_000)] = 1_000

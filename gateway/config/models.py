@@ -54,6 +54,7 @@ class Records(Section):
     """The call log. `fast` loses at most 100 ms of records on SIGKILL; with `strict` an answer ends after its record is on
     the disk.
 
+    `blocked: on`: where content is kept, what a guardrail has blocked on its way in is kept too, encrypted.
     `responses`: how long a response of /v1/responses can be continued since it last was; `off` keeps none.
     `encryption_keys`: the first one encrypts what was said, all of them decrypt; `file:/run/secrets/key` reads one.
     With one, `pseudonyms` of a conversation are kept for so long after its last call; without, or `off`, they are each
@@ -64,6 +65,7 @@ class Records(Section):
     durability: Literal["fast", "strict"] = "fast"
     spool: Spool = Spool()
     content: Literal["on", "off"] = "off"
+    blocked: Literal["on", "off"] = "off"
     retention: Retention = Retention()
     responses: Duration | Literal["off"] = 30 * 86_400.0
     encryption_keys: list[EncryptionKey] = []

@@ -167,8 +167,14 @@ class _References:
                 self._guarded(("access", "keys", order, "guardrails"), key.guardrails)
 
     def _pseudonyms(self) -> None:
-        """They are kept encrypted or not at all."""
+        """They are kept encrypted or not at all, as is what a guardrail has blocked."""
         records = self._configuration.records
+        if records.blocked == "on" and not records.encryption_keys:
+            self._fault(
+                ("records", "blocked"),
+                "`on` needs `records.encryption_keys`: what a guardrail blocks may be a secret, and is kept encrypted or "
+                "not at all. `openssl rand -base64 32` makes a key",
+            )
         missing = (
             "needs `records.encryption_keys`: a conversation's values are kept encrypted. `openssl rand -base64 32` "
             "makes a key"

@@ -16,7 +16,8 @@ ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,254}$")]
 
 
 class Otlp(Section):
-    """A collector that speaks OTLP. `http/protobuf` is sent to `/v1/traces` and `/v1/metrics` below `endpoint`.
+    """A collector that speaks OTLP. `http/protobuf` is sent to `/v1/traces`, `/v1/metrics` and `/v1/logs` below
+    `endpoint`.
 
     `residency`: where it is; what was said in calls that may not leave the premises is only sent to one on them.
     """
@@ -53,7 +54,8 @@ class SampleRule(Section):
 class Keep(Section):
     """Calls that are kept whatever the sample says; `slow` is how long one takes that counts as slow.
 
-    At most so many of them `a_second`: a flood of refusals must not cost more than the calls that are served.
+    At most so many of them `a_second`, shared between tenants: a flood of refusals must not cost more than the calls that
+    are served, nor hide another tenant's errors.
     """
 
     errors: bool = True
@@ -113,6 +115,16 @@ class Metrics(Section):
     every: Duration = 60.0
 
 
+class Events(Section):
+    """What answers were found to be worth: feedback, quality and drift, sent as OpenTelemetry events where a collector
+    takes logs. `queue` bounds what waits for it; beyond, events are dropped and counted.
+    """
+
+    otlp: Otlp | None = None
+    every: Duration = 1.0
+    queue: Size = 1_000_000
+
+
 class Logs(Section):
     """`format`: `auto` is text on a terminal and JSON elsewhere. `level` is about the gateway's own lines, libraries
     are heard from `warning` on. `calls`: which calls have a line of their own."""
@@ -129,4 +141,5 @@ class Telemetry(Section):
     resource: dict[ResourceName, str] = {}
     traces: Traces = Traces()
     metrics: Metrics = Metrics()
+    events: Events = Events()
     logs: Logs = Logs()

@@ -17,6 +17,7 @@ from sqlalchemy import Select, func, select
 
 from gateway.lake.filling import day_of
 from gateway.lake.lake import Lake
+from gateway.lake.schema import NAMED_BY
 from gateway.records.database import Database
 from gateway.records.lake_queue import tell_again, tell_calls, tell_feedback
 from gateway.records.schema import calls, feedback, lake_queue, quality
@@ -35,14 +36,16 @@ class CatchingUp:
         self._database = database
         self._lake = lake
 
-    def run(self) -> int:
-        """How many calls and feedback were put into the queue."""
+    def run(self, *, by_counts: bool = True) -> int:
+        """How many calls, feedback and judgements were put into the queue. `by_counts`: no day is looked at of which the
+        lake has as many calls as the store, so nothing may have gone from both.
+        """
         found = 0
         in_lake: Counter[tuple[str, str]] = Counter()
         for file in self._lake.manifest.live("calls"):
             in_lake[file.day, file.tenant] += file.rows
         for day, tenant, count in self._days():
-            if count != in_lake[day, tenant]:
+            if count != in_lake[day, tenant] or not by_counts:
                 found += self._catch_up(day, tenant)
         found += self._catch_up_feedback() + self._catch_up_quality()
         if found:
@@ -80,36 +83,37 @@ class CatchingUp:
         return len(ids)
 
     def _catch_up_feedback(self) -> int:
-        stored = select(feedback.c.id).order_by(feedback.c.id)
-        missing = self._missing("feedback", stored, "feedback_id", lambda row: row[0])
+        known = feedback.c.call_id.in_(select(calls.c.call_id))
+        stored = select(feedback.c.id, feedback.c.call_id).where(known).order_by(feedback.c.id)
+        missing = self._missing("feedback", stored, lambda row: row[0])
         for number in missing:
             with self._lake.manifest.holding() as connection:
                 tell_feedback(connection, number)
         return len(missing)
 
     def _catch_up_quality(self) -> int:
-        stored = select(quality.c.call_id, quality.c.measure)
-        missing = self._missing("quality", stored, "call_id", lambda row: f"{row[0]} {row[1]}", "measure")
+        stored = select(quality.c.call_id, quality.c.measure).where(quality.c.call_id.in_(select(calls.c.call_id)))
+        missing = self._missing("quality", stored, lambda row: f"{row[0]} {row[1]}")
         for start in range(0, len(missing), _GROUP):
             with self._lake.manifest.holding() as connection:
                 tell_again(connection, "quality", missing[start : start + _GROUP])
         return len(missing)
 
-    def _missing(
-        self, table: str, stored: Select[Any], column: str, name: Callable[[Any], Any], *more: str
-    ) -> list[Any]:
-        """What is stored, by its name in the queue, and neither waits there nor is in the lake."""
+    def _missing(self, table: str, stored: Select[Any], queued_as: Callable[[Any], Any]) -> list[Any]:
+        """What is stored, as the queue names it, and neither waits there nor is in the lake. `stored` are rows of what
+        names one there: see NAMED_BY.
+        """
         with self._database.reading() as connection:
-            missing = dict.fromkeys(name(row) for row in connection.execute(stored))
+            missing = {tuple(row): queued_as(row) for row in connection.execute(stored)}
         with self._database.reading() as connection:
-            for body in connection.scalars(select(lake_queue.c.body).where(lake_queue.c.kind == table)):
-                for one in _decode(body):
-                    missing.pop(one, None)
+            bodies = connection.scalars(select(lake_queue.c.body).where(lake_queue.c.kind == table))
+            waiting = {one for body in bodies for one in _decode(body)}
+        columns = NAMED_BY[table]
         for file in self._lake.manifest.live(table):
-            for rows in self._lake.read(file, [column, *more]):
-                for row in zip(*[rows.column(one).to_pylist() for one in (column, *more)], strict=True):
-                    missing.pop(name(row), None)
-        return list(missing)
+            for rows in self._lake.read(file, columns):
+                for name in zip(*[rows.column(one).to_pylist() for one in columns], strict=True):
+                    missing.pop(name, None)
+        return [one for one in missing.values() if one not in waiting]
 
 
 def _begin_of(day: str) -> int:

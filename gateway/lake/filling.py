@@ -1,10 +1,12 @@
-"""From the record store's queue into the lake: each call and each feedback once, a bounded number at a time."""
+"""From the record store's queue into the lake: each call and each feedback once, a bounded number at a time.
+
+What was said or judged of a call that is gone meanwhile is not written: an erasure takes it too.
+"""
 
 from __future__ import annotations
 
 import datetime
 import logging
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-from sqlalchemy import Connection, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from gateway.lake.lake import Lake
 from gateway.lake.manifest import new_file
@@ -33,7 +35,6 @@ _MOST_BYTES = 32_000_000  # of records, as the store has them, that one change h
 _PAGE = 200  # rows of one query …
 _PAGE_BYTES = 8_000_000  # … of about so many bytes: with recorded content, each may be megabytes
 _ENTRIES = 2_000  # of the queue, read at a time
-_JUDGED_AFTER = 60 * 10**9  # ns for which a judgement waits: whose call it is about is known once that is stored
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -112,7 +113,7 @@ class Filling:
         batch.pack()
         new = [new_file(*partition) for partition in batch.tables]
         if new:
-            self._lake.manifest.announce(new)
+            self._lake.announce(new)
         files = [
             self._lake.write(file, [_in_order(file.table, tables)])
             for file, tables in zip(new, batch.tables.values(), strict=True)
@@ -124,12 +125,10 @@ class Filling:
 
     def _gathered(self) -> _Batch:
         batch = _Batch()
-        settled = lake_queue.c.at < time.time_ns() - _JUDGED_AFTER
-        kinds = or_(lake_queue.c.kind.in_(("calls", "feedback")), and_(lake_queue.c.kind == "quality", settled))
         with self._database.reading() as connection:
             entries = connection.execute(
                 select(lake_queue.c.id, lake_queue.c.kind, lake_queue.c.body)
-                .where(kinds)
+                .where(lake_queue.c.kind.in_(("calls", "feedback", "quality")))
                 .order_by(lake_queue.c.id)
                 .limit(_ENTRIES)
             ).all()
@@ -191,28 +190,30 @@ class Filling:
 
     def _take_feedback(self, batch: _Batch, ids: Sequence[int]) -> None:
         with self._database.reading() as connection:
-            joined = feedback.outerjoin(calls, calls.c.call_id == feedback.c.call_id)
-            query = select(feedback, calls.c.user.label("call_user")).select_from(joined)
+            joined = feedback.join(calls, calls.c.call_id == feedback.c.call_id)
+            query = select(feedback, calls.c.user.label("call_user"), calls.c.started_at).select_from(joined)
             given = [row._asdict() for row in connection.execute(query.where(feedback.c.id.in_(ids)))]
         for kept in given:
             batch.add("feedback", day_of(kept["at"]), kept["tenant"], {
                 "feedback_id": kept["id"], "call_id": kept["call_id"], "tenant": kept["tenant"], "user": kept["user"],
                 "call_user": kept["call_user"], "given_at": kept["at"] // 1000, "score": kept["score"],
                 "label": kept["label"], "commented": bool(kept["comment"]), "corrected": bool(kept["correction"]),
+                "call_started_at": kept["started_at"] // 1000,
             })  # fmt: skip
 
     def _take_quality(self, batch: _Batch, judged: Sequence[str]) -> None:
         """`judged` are calls and measures, as `tell_quality` spells them."""
         with self._database.reading() as connection:
-            joined = quality.outerjoin(calls, calls.c.call_id == quality.c.call_id)
-            query = select(quality, calls.c.user).select_from(joined)
+            joined = quality.join(calls, calls.c.call_id == quality.c.call_id)
+            query = select(quality, calls.c.user, calls.c.started_at).select_from(joined)
             ids = {one.partition(" ")[0] for one in judged}
             found = [row._asdict() for row in connection.execute(query.where(quality.c.call_id.in_(ids)))]
         wanted = set(judged)
         for kept in found:
             if f"{kept['call_id']} {kept['measure']}" in wanted:
                 row = {name: kept[name] for name in ("call_id", "tenant", "user", "measure", "score", "judged_by")}
-                batch.add("quality", day_of(kept["at"]), kept["tenant"], {**row, "judged_at": kept["at"] // 1000})
+                row |= {"judged_at": kept["at"] // 1000, "call_started_at": kept["started_at"] // 1000}
+                batch.add("quality", day_of(kept["at"]), kept["tenant"], row)
 
     def _said(self, kept: Mapping[str, Any]) -> Mapping[str, Any] | None:
         said = self._contents.read(kept["content"], place_of(kept["call_id"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,14 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from sqlalchemy import Connection
 
-from gateway.lake.manifest import LakeFile, Manifest, new_file
-from gateway.lake.schema import TABLES, VERSION, LakeTable
-from gateway.lake.storage import LakeUnavailable, Storage
+from gateway.lake.manifest import LakeFile, Lease, Manifest, new_file
+from gateway.lake.mark import Mark, read_mark, write_mark
+from gateway.lake.schema import TABLES, LakeTable
+from gateway.lake.storage import PENDING, LakeUnavailable, Storage
 
 log = logging.getLogger(__name__)
 
 ROW_GROUP = 65_536  # rows
-_MARK = "_lake.json"
+_WAYS = "name another place in lake.url, or take the files in with `rag-gateway db adopt-lake`; nothing is touched"
 _OURS = re.compile(r"(calls|feedback|quality|contents|vectors)/.*-[0-9a-f]{32}\.parquet(\.pending)?")
 
 
@@ -37,21 +37,52 @@ class Lake:
         self.manifest = manifest
         self._told: set[str] = set()
 
-    def open(self) -> bool:
-        """Take the lease and clear up what a dead predecessor left; False while somebody else fills the lake.
+    def open(self, *, by_force: bool = False) -> bool:
+        """Take the lease and clear up what a dead predecessor left; False while somebody else fills the lake, unless it
+        is taken `by_force`.
 
-        Raises LakeUnavailable where the folder belongs to another record store.
+        Raises LakeUnavailable where the folder belongs to another record store, or is further than this one.
         """
-        taken = self.manifest.take(self.storage.url)
+        taken = self.manifest.take(self.storage.url, by_force=by_force)
         if taken is None:
             return False
-        lake, url = taken
-        if url != self.storage.url:
-            lake = self.manifest.moved(self.storage.url, with_files=self._marked() == lake)
-        self._mark(lake)
-        self.clear_up()
-        self._compare()
+        try:
+            self._enter(taken)
+        except LakeUnavailable:
+            self.manifest.release()  # somebody else's configuration may be right
+            raise
         return True
+
+    def _enter(self, lease: Lease) -> None:
+        """Nothing is changed before it is clear that the folder is this store's."""
+        marked = read_mark(self.storage)
+        _check(marked, Mark(lease.lake, lease.position))
+        there = set(self.storage.listed())
+        live = {file.path for file in self.manifest.live()}
+        strays = [path.removesuffix(PENDING) for path in there if path not in live and is_file_of_ours(path)]
+        if marked is None and strays:
+            raise LakeUnavailable(f"the lake's folder has files, and no _lake.json that says whose they are: {_WAYS}")
+        lake = lease.lake
+        if lease.url != self.storage.url:
+            lake = self.manifest.moved(self.storage.url, with_files=marked is not None)
+        if marked is None:
+            write_mark(self.storage, Mark(lake, lease.position))
+        for path in strays:  # what dead processes had not finished, or wrote when they had lost the lease
+            self.storage.remove(path)
+        self.clear_up()
+        lost = [file for file in self.manifest.live() if file.path not in there]
+        if lost:
+            log.error("%d files of the lake are gone; what the record store still has is written again", len(lost))
+            self.manifest.forget(lost)
+
+    def announce(self, files: Sequence[LakeFile]) -> None:
+        """What is going to be written: the record store knows of it first, and then the folder how far that store is.
+
+        Raises LakeUnavailable where the folder is that far already: another store's process writes to it too.
+        """
+        lease = self.manifest.announce(files)
+        _check(read_mark(self.storage), Mark(lease.lake, lease.position - 1))
+        write_mark(self.storage, Mark(lease.lake, lease.position))
 
     def clear_up(self) -> None:
         """Remove files that are pending or dead."""
@@ -90,13 +121,14 @@ class Lake:
             if settle is not None:
                 settle(connection)
         if old:
+            self.manifest.sync()  # or a loss of power would bring back the old ones' names, and not the files
             self.clear_up()
 
     def rewrite(self, old: Sequence[LakeFile], rows: Callable[[pa.Table], pa.Table]) -> int:
         """All of `old`, of one partition, as one file with what `rows` leaves of them; how many rows went."""
         before = sum(file.rows for file in old)
         (file,) = announced = [new_file(old[0].table, old[0].day, old[0].tenant)]
-        self.manifest.announce(announced)
+        self.announce(announced)
         made = self.write(file, (rows(table) for one in old for table in self.read(one)))
         if made.rows:
             self.commit([made], old)
@@ -135,34 +167,23 @@ class Lake:
                 "again, and what the record store still has is written anew"
             ) from fault
 
-    def _mark(self, lake: str) -> None:
-        """The folder says whose it is, since what it has and the manifest does not know is removed."""
-        found = self._marked()
-        if found is None:
-            with self.storage.writing(_MARK) as file:
-                file.write(json.dumps({"lake": lake, "version": VERSION}).encode())
-        elif found != lake:
-            raise LakeUnavailable("the lake's folder belongs to another record store: name another one in lake.url")
 
-    def _marked(self) -> str | None:
-        found = self.storage.read_small(_MARK)
-        try:
-            return None if found is None else str(json.loads(found)["lake"])
-        except (ValueError, TypeError, KeyError):
-            raise LakeUnavailable(f"the lake's {_MARK}, which says whose it is, can't be read") from None
+def is_file_of_ours(path: str) -> bool:
+    """Whether it is named like a file of a lake, also one that is not finished."""
+    return _OURS.fullmatch(path) is not None
 
-    def _compare(self) -> None:
-        """What the folder has and nobody knows goes; what is known and not there is said, and filled in again."""
-        live = {file.path: file for file in self.manifest.live()}
-        there = set()
-        for path in self.storage.listed():
-            there.add(path)
-            if path not in live and _OURS.fullmatch(path):
-                self.storage.remove(path.removesuffix(".pending"))
-        lost = [file for path, file in live.items() if path not in there]
-        if lost:
-            log.error("%d files of the lake are gone; what the record store still has is written again", len(lost))
-            self.manifest.forget(lost)
+
+def _check(marked: Mark | None, known: Mark) -> None:
+    """Raises LakeUnavailable where the folder is not this store's, or has what this store knows nothing of."""
+    if marked is None:
+        return
+    if marked.lake != known.lake:
+        raise LakeUnavailable(f"the lake's folder belongs to another record store: {_WAYS}")
+    if marked.position > known.position:
+        raise LakeUnavailable(
+            "the lake's folder has files that this record store knows nothing of: the store was restored from a backup, "
+            f"or is a copy of the one that fills this lake; {_WAYS}"
+        )
 
 
 def parquet_writer(sink: object, kind: LakeTable) -> pq.ParquetWriter:

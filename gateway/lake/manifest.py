@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sqlalchemy import Connection, Select, delete, insert, select, update
 
@@ -25,6 +25,15 @@ log = logging.getLogger(__name__)
 
 LEASE = 60.0  # seconds for which a process that says nothing is still believed to be at work
 _AT_ONCE = 500  # rows of one statement
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The lake's id, the URL that it had when it was last filled, and how often files were announced."""
+
+    lake: str
+    url: str
+    position: int
 
 
 class LeaseLost(Exception):
@@ -51,6 +60,12 @@ def new_file(table: str, day: str, tenant: str) -> LakeFile:
     return LakeFile(f"{table}/date={day}/tenant={quote(tenant, safe='')}/{name}", table, day, tenant)
 
 
+def file_at(path: str) -> LakeFile:
+    """The file that has this path, by what the path tells of it."""
+    table, day, tenant, _ = path.split("/")
+    return LakeFile(path, table, day.removeprefix("date="), unquote(tenant.removeprefix("tenant=")))
+
+
 class Manifest:
     """Blocking; any thread may. Raises StoreUnavailable."""
 
@@ -59,9 +74,9 @@ class Manifest:
         self.holder = holder or secrets.token_hex(8)
         self._said = float("-inf")
 
-    def take(self, url: str) -> tuple[str, str] | None:
-        """Become the one who fills the lake, or stay it: the lake's id, and the URL that it had before. None while
-        somebody else does.
+    def take(self, url: str, *, by_force: bool = False) -> Lease | None:
+        """Become the one who fills the lake, or stay it. None while somebody else does, unless it is taken `by_force`:
+        then that one finds out, and waits.
         """
         now = time.time()
         with self._database.writing() as connection:
@@ -71,11 +86,11 @@ class Manifest:
                 connection.execute(
                     insert(lake_lease).values(id=1, lake=lake, url=url, holder=self.holder, until=now + LEASE)
                 )
-                return lake, url
-            if found.holder != self.holder and now < found.until <= now + 2 * LEASE:
+                return Lease(lake, url, 0)
+            if found.holder != self.holder and now < found.until <= now + 2 * LEASE and not by_force:
                 return None
             connection.execute(update(lake_lease).values(holder=self.holder, until=now + LEASE))
-            return found.lake, found.url
+            return Lease(found.lake, found.url, found.position)
 
     def release(self) -> None:
         with self._database.writing() as connection:
@@ -123,15 +138,26 @@ class Manifest:
             return _files(connection, query.order_by(lake_files.c.day, lake_files.c.tenant, lake_files.c.first))
 
     def unfinished(self) -> list[LakeFile]:
-        """What was announced and never became live, and what is no longer."""
-        with self._database.reading() as connection:
+        """What was announced and never became live, and what is no longer: none that is somebody else's work. Raises
+        LeaseLost.
+        """
+        with self.holding() as connection:
             return _files(connection, select(lake_files).where(lake_files.c.state != "live"))
 
-    def announce(self, files: Iterable[LakeFile]) -> None:
+    def announce(self, files: Iterable[LakeFile]) -> Lease:
+        """The lease as it is then, which the machine's loss of power does not undo."""
         with self.holding() as connection:
             rows = [_row(file, "pending") for file in files]
             for begin in range(0, len(rows), _AT_ONCE):
                 connection.execute(insert(lake_files), rows[begin : begin + _AT_ONCE])
+            connection.execute(update(lake_lease).values(position=lake_lease.c.position + 1))
+            found = connection.execute(select(lake_lease)).one()
+        self._database.sync()
+        return Lease(found.lake, found.url, found.position)
+
+    def sync(self) -> None:
+        """See gateway.records.database.Database.sync."""
+        self._database.sync()
 
     def swap(self, connection: Connection, new: Sequence[LakeFile], old: Sequence[LakeFile] = ()) -> None:
         """In the transaction of `connection`, `new` are live and `old` are dead."""
@@ -139,6 +165,19 @@ class Manifest:
             connection.execute(update(lake_files).where(lake_files.c.path == file.path).values(**_row(file, "live")))
         for file in old:
             connection.execute(update(lake_files).where(lake_files.c.path == file.path).values(state="dead"))
+
+    def begin_anew(self, connection: Connection, lease: Lease, new: Sequence[LakeFile], there: Iterable[str]) -> None:
+        """In the transaction of `connection`, the lake is the one of `lease`, of the files that are `there`, of which
+        `new` are not live yet.
+        """
+        connection.execute(update(lake_lease).values(lake=lease.lake, url=lease.url, position=lease.position))
+        found, paths = set(there), {file.path for file in new}
+        for path in connection.scalars(select(lake_files.c.path)).all():
+            if path not in found or path in paths:
+                connection.execute(delete(lake_files).where(lake_files.c.path == path))
+        rows = [_row(file, "live") for file in new]
+        for begin in range(0, len(rows), _AT_ONCE):
+            connection.execute(insert(lake_files), rows[begin : begin + _AT_ONCE])
 
     def forget(self, files: Sequence[LakeFile]) -> None:
         """They are gone from the lake's folder."""

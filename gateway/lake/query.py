@@ -13,6 +13,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 _TRIES = 3
+_GONE = (
+    "files of the lake are gone that the record store knows of: start the gateway, whose log says what was written anew, "
+    "or what else to do"
+)
 
 # The tables come as pyarrow's datasets, so that DuckDB needs no access to the file system or to an object store.
 _LOCKED: dict[str, Any] = {
@@ -50,9 +54,10 @@ class Queries:
                     found = connection.sql(sql, params=dict(parameters) if parameters else None)
                     return pa.table({}) if found is None else found.to_arrow_table()
             except (duckdb.Error, pa.ArrowException, OSError) as fault:
-                if last > 1 and (isinstance(fault, FileNotFoundError) or "No such file" in str(fault)):
-                    continue
-                raise WrongQuery(str(fault)) from None
+                if not (isinstance(fault, FileNotFoundError) or "No such file" in str(fault)):
+                    raise WrongQuery(str(fault)) from None
+                if last == 1:
+                    raise WrongQuery(_GONE) from None
         raise AssertionError("the last try returns or raises")
 
     def _connected(self) -> duckdb.DuckDBPyConnection:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 VERSION_KEY = b"rag_gateway.lake.version"
 TABLE_KEY = b"rag_gateway.lake.table"
 
@@ -51,6 +51,7 @@ _CALL_ID = Column("call_id", _TEXT, "The call's id.")
 _TENANT = Column("tenant", _TEXT, "Whose call it was.")
 _USER = Column("user", _TEXT, "The user it was made for, where one was named.")
 _STARTED = Column("started_at", _TIME, "When its first byte came in.")
+_CALL_STARTED = Column("call_started_at", _TIME, "When the call's first byte came in; NULL in files of version 1.")
 
 CALLS = LakeTable("calls", "started_at", (
     _CALL_ID,
@@ -122,6 +123,7 @@ FEEDBACK = LakeTable("feedback", "given_at", (
     Column("label", _TEXT, "One word on it."),
     Column("commented", pa.bool_(), "Whether there is a comment; its text stays in the record store."),
     Column("corrected", pa.bool_(), "Whether there is a correction; its text stays in the record store."),
+    _CALL_STARTED,
 ))  # fmt: skip
 
 QUALITY = LakeTable("quality", "judged_at", (
@@ -132,6 +134,7 @@ QUALITY = LakeTable("quality", "judged_at", (
     Column("measure", _TEXT, "What was measured."),
     Column("score", _NUMBER, "From 0, bad, to 1, good."),
     Column("judged_by", _TEXT, "The embedder or model that judged."),
+    _CALL_STARTED,
 ))  # fmt: skip
 
 CONTENTS = LakeTable("contents", "started_at", (
@@ -154,3 +157,10 @@ VECTORS = LakeTable("vectors", "started_at", (
 ))  # fmt: skip
 
 TABLES: Mapping[str, LakeTable] = {table.name: table for table in (CALLS, FEEDBACK, QUALITY, CONTENTS, VECTORS)}
+
+NAMED_BY: Mapping[str, tuple[str, ...]] = {
+    "calls": ("call_id",), "contents": ("call_id",), "vectors": ("call_id",),
+    # A record store that was restored from a backup counts feedback up again from where it was.
+    "feedback": ("feedback_id", "call_id"), "quality": ("call_id", "measure"),
+}  # fmt: skip
+"""What no two rows of a table have in common."""

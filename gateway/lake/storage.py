@@ -20,7 +20,7 @@ import pyarrow.fs as pafs
 
 log = logging.getLogger(__name__)
 
-_PENDING = ".pending"
+PENDING = ".pending"
 
 
 class LakeUnavailable(Exception):
@@ -65,8 +65,13 @@ class Storage:
         """One that is not there is no error."""
         with _faults(), contextlib.suppress(FileNotFoundError):
             if self.local is not None:
-                (self.local / (path + _PENDING)).unlink(missing_ok=True)
+                (self.local / (path + PENDING)).unlink(missing_ok=True)
             self.filesystem.delete_file(self.full(path))
+
+    def size(self, path: str) -> int:
+        """Bytes."""
+        with _faults():
+            return int(self.filesystem.get_file_info(self.full(path)).size or 0)
 
     def read_small(self, path: str) -> bytes | None:
         """A whole small file; None where there is none."""
@@ -118,13 +123,16 @@ def _filesystem(scheme: str, host: str, path: str, options: dict[str, Any]) -> t
 def _local(path: Path) -> Iterator[Any]:
     """Beside its name first, then under it; both are on the disk before it counts."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pending = path.with_name(path.name + _PENDING)
+    pending = path.with_name(path.name + PENDING)
     try:
         with open(pending, "wb", opener=_private) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        pending.rename(path)
+        try:
+            pending.rename(path)
+        except FileNotFoundError:
+            raise LakeUnavailable("a file was removed while it was written: another process fills the lake") from None
     except BaseException:
         pending.unlink(missing_ok=True)
         raise

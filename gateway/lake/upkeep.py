@@ -17,6 +17,7 @@ from gateway.lake.filling import day_of
 from gateway.lake.lake import Lake, UnreadableFile
 from gateway.lake.manifest import LakeFile
 from gateway.lake.schema import TABLES
+from gateway.records.calls import first_id
 from gateway.records.database import Database
 from gateway.records.lake_queue import Erasure
 from gateway.records.retention import Periods
@@ -26,6 +27,14 @@ log = logging.getLogger(__name__)
 
 _FEW = 8  # small files of one partition that may lie beside each other while its day is not over
 _SLACK = 3600 * 10**9  # ns by which rows may be past their time before their file is rewritten
+
+# By which columns a row is a user's: who it is, and since when. What is said or judged of a call goes with the call,
+# however late it came; files of version 1 only know when it came.
+_OF_CALLS = (("user", "started_at"),)
+_WHOSE = {
+    "feedback": (("user", "given_at"), ("call_user", "call_started_at")),
+    "quality": (("user", "call_started_at"),),
+}
 
 _erasure = msgspec.json.Decoder(Erasure).decode
 
@@ -59,32 +68,46 @@ class Erasures:
 
     def _erase(self, erasure: Erasure) -> int:
         gone = 0
-        for file in self._lake.manifest.live(tenant=erasure.tenant):
-            if file.first <= erasure.before and self._has(file, erasure):
-                gone += self._lake.rewrite([file], partial(_without, file.table, erasure))
+        late = self._made_later(erasure)
+        files = self._lake.manifest.live(tenant=erasure.tenant)
+        for file in sorted(files, key=lambda one: one.table == "calls"):  # last, since these tell which ones were late
+            may = bool(late) or file.table in _WHOSE or file.first <= erasure.before
+            if may and self._has(file, erasure, late):
+                gone += self._lake.rewrite([file], partial(_without, file.table, erasure, late))
         return gone
 
-    def _has(self, file: LakeFile, erasure: Erasure) -> bool:
-        columns = [*_names(file.table), TABLES[file.table].time]
-        return any(_of(table, file.table, erasure)[1] for table in self._lake.read(file, columns))
+    def _made_later(self, erasure: Erasure) -> list[str]:
+        """Calls that the gateway made of its own after the erasure, for calls from before it: a judge may come late."""
+        found: list[str] = []
+        for file in self._lake.manifest.live("calls", erasure.tenant):
+            if file.last > erasure.before:
+                for table in self._lake.read(file, ["call_id", "user", "made_for"]):
+                    theirs = pc.equal(table.column("user"), erasure.user)
+                    old = pc.less(
+                        table.column("made_for"), first_id(erasure.before + 1_000_000)
+                    )  # ids tell milliseconds
+                    found += table.filter(pc.fill_null(pc.and_kleene(theirs, old), False)).column("call_id").to_pylist()
+        return found
+
+    def _has(self, file: LakeFile, erasure: Erasure, late: Sequence[str]) -> bool:
+        columns = {name for pair in _WHOSE.get(file.table, _OF_CALLS) for name in pair}
+        columns |= {"call_id", TABLES[file.table].time}
+        found = (_of(table, file.table, erasure, late) for table in self._lake.read(file, sorted(columns)))
+        return any(pc.any(theirs).as_py() for theirs in found)
 
 
-def _names(table: str) -> list[str]:
-    return ["user", "call_user"] if table == "feedback" else ["user"]
+def _of(table: pa.Table, name: str, erasure: Erasure, late: Sequence[str]) -> pa.ChunkedArray:
+    """Which rows are the user's. `late` are calls, whenever they began."""
+    found = pc.is_in(table.column("call_id"), pa.array(late, pa.string()))
+    for user, since in _WHOSE.get(name, _OF_CALLS):
+        at = pc.coalesce(table.column(since), table.column(TABLES[name].time)).cast(pa.int64())
+        theirs = pc.and_kleene(pc.equal(table.column(user), erasure.user), pc.less_equal(at, erasure.before // 1000))
+        found = pc.or_(found, pc.fill_null(theirs, False))
+    return found
 
 
-def _of(table: pa.Table, name: str, erasure: Erasure) -> tuple[pa.ChunkedArray, bool]:
-    """Which rows are the user's, and whether any is."""
-    theirs = pc.equal(table.column("user"), erasure.user)
-    for column in _names(name)[1:]:
-        theirs = pc.or_kleene(theirs, pc.equal(table.column(column), erasure.user))
-    old = pc.less_equal(table.column(TABLES[name].time).cast(pa.int64()), erasure.before // 1000)
-    theirs = pc.fill_null(pc.and_kleene(theirs, old), False)
-    return theirs, bool(pc.any(theirs).as_py())
-
-
-def _without(name: str, erasure: Erasure, table: pa.Table) -> pa.Table:
-    return table.filter(pc.invert(_of(table, name, erasure)[0]))
+def _without(name: str, erasure: Erasure, late: Sequence[str], table: pa.Table) -> pa.Table:
+    return table.filter(pc.invert(_of(table, name, erasure, late)))
 
 
 class Keeping:

@@ -22,6 +22,7 @@ from any_llm.exceptions import (
     RateLimitError,
     UnsupportedParameterError,
 )
+from any_llm.providers.openai.base import BaseOpenAIProvider
 
 from gateway.chat import Chunk, Request, has_content
 from gateway.errors import (
@@ -71,6 +72,8 @@ class AnyLlm:
         self._timeouts = timeouts
         self._secrets = secrets
         self._tells_usage = True  # in streams, where it is asked to
+        # OpenAI's SDK takes them, and whatever any-llm makes of it; of the other SDKs some do and some fail.
+        self._takes_headers = isinstance(self._llm, BaseOpenAIProvider)
 
     def unfit(self, request: Request) -> BadRequest | None:
         return None
@@ -80,6 +83,8 @@ class AnyLlm:
         first = loop.time() + self._timeouts.first_token
         by, timer = (first, "first_token") if request.stream and first < deadline else (deadline, "total")
         asked = {name: msgspec.json.decode(raw) for name, raw in request.fields.items() if name not in _OURS}
+        if self._takes_headers:
+            asked["extra_headers"] = _trace(exchange, target)
         try:
             async with asyncio.timeout_at(by):
                 if request.endpoint == "embeddings":
@@ -140,6 +145,12 @@ class AnyLlm:
                     code=failure.code or code,
                 )
         return UpstreamFailed("The provider failed.")
+
+
+def _trace(exchange: Exchange, target: Target) -> dict[str, str]:
+    """What the vendor is told of the trace, where its SDK can be given headers."""
+    lines = exchange.trace_headers(exchange.trying or exchange.attempt(target)).splitlines()
+    return dict(line.split(": ", 1) for line in lines)
 
 
 class StreamedObjects:

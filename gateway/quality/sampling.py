@@ -25,9 +25,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Evaluated = Callable[["Exchange", str, float, str], None]
+"""A call, what was measured of its answer, the score from 0 to 1, and who judged."""
+
 _AT_ONCE = 2  # answers that are judged side by side
 _MOST_WAITING = 100  # answers; what comes while so many wait is passed over, and counted
-_MOST_UNSTORED = 1_000  # judgements that wait for the record store
+_MOST_UNSTORED = 1_000  # judgements that wait for the record store, or for their call to be in it …
+_CALL_WITHIN = 3600 * 10**9  # … ns within which it is, unless it was erased
+_KEEP_EVERY = 1.0  # seconds
+_LOOKS = (0.0, 0.1, 0.4, 1.0, 2.0, 4.0)  # seconds before each look whether a call is stored
 _PATIENCE = 60.0  # seconds for one measure of one answer
 _RECENT = 200  # judgements whose mean the metrics tell
 _MOST_BYTES = 50_000_000  # of requests that wait so: each is held until its answer is judged
@@ -55,12 +61,20 @@ class _Answer(NamedTuple):
 class QualityJudges:
     """All answers that wait to be judged in this process. Belongs to the event loop."""
 
-    def __init__(self, store: QualityStore, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        store: QualityStore,
+        chance: Callable[[], float] = random.random,
+        evaluated: Evaluated | None = None,
+    ) -> None:
+        """`evaluated` is told of each judgement, too."""
         self._store = store
+        self._evaluated = evaluated
         self._chance = chance
         self._waiting: asyncio.Queue[_Answer] = asyncio.Queue(_MOST_WAITING)
         self._bytes = 0
         self._unstored: deque[Judgement] = deque(maxlen=_MOST_UNSTORED)
+        self._well = True
         self._recent: dict[tuple[str, ...], deque[float]] = {}
         self._judged: dict[tuple[str, ...], float] = {}
         self.failures = 0
@@ -75,7 +89,7 @@ class QualityJudges:
 
     async def run(self) -> None:
         """Until cancelled; what waits then is not judged."""
-        await asyncio.gather(*(self._judge_next() for _ in range(_AT_ONCE)))
+        await asyncio.gather(self._keep_judgements(), *(self._judge_next() for _ in range(_AT_ONCE)))
 
     def tell(self, metrics: Metrics) -> None:
         of = ("model", "measure")
@@ -119,7 +133,8 @@ class QualityJudges:
             answer = await self._waiting.get()
             for name, measure in answer.sampling.measures.items():
                 try:
-                    await self._judge(name, measure, answer)
+                    if await self._is_there(answer.exchange.call_id):
+                        await self._judge(name, measure, answer)
                 except (CheckUnavailable, TimeoutError) as failure:
                     self.failures += 1
                     log.warning("the %s of an answer was not judged: %s", name, failure or "it took too long")
@@ -129,6 +144,17 @@ class QualityJudges:
             self._bytes -= answer.bytes
             del answer  # or it is held until the next one comes
             await self._keep()
+
+    async def _is_there(self, call_id: str) -> bool:
+        """False of a call that was erased while it waited: no judge is shown it, and nothing is recorded of that."""
+        for pause in _LOOKS:
+            await asyncio.sleep(pause)
+            try:
+                if await asyncio.to_thread(self._store.knows, call_id):
+                    return True
+            except StoreUnavailable:
+                return True  # nobody is erased just now
+        return False
 
     async def _judge(self, name: str, measure: Measure, answer: _Answer) -> None:
         exchange = answer.exchange
@@ -141,6 +167,8 @@ class QualityJudges:
         self._recent.setdefault(key, deque(maxlen=_RECENT)).append(score)
         self._judged[key] = self._judged.get(key, 0) + 1
         assert exchange.caller is not None, "only calls of known callers have an answer"
+        if self._evaluated is not None:
+            self._evaluated(exchange, name, round(score, 4), answer.sampling.judged_by)
         self._unstored.append(
             Judgement(
                 exchange.call_id,
@@ -152,15 +180,28 @@ class QualityJudges:
             )
         )
 
+    async def _keep_judgements(self) -> None:
+        """A call's record is written beside its answer, and may come to the store after what was judged of it."""
+        while True:
+            await asyncio.sleep(_KEEP_EVERY)
+            await self._keep()
+
     async def _keep(self) -> None:
         rows = list(self._unstored)
+        if not rows:
+            return
         self._unstored.clear()
         try:
-            if rows:
-                await asyncio.to_thread(self._store.add, rows)
+            early = await asyncio.to_thread(self._store.add, rows)
         except StoreUnavailable as failure:
-            log.warning("%d judgements of answers wait for the record store: %s", len(rows), failure)
+            if self._well:
+                log.warning("%d judgements of answers wait for the record store: %s", len(rows), failure)
+            self._well = False
             self._unstored.extendleft(reversed(rows))
         except Exception:  # whatever it is, the next answer is judged
             self.failures += len(rows)
             log.exception("%d judgements of answers are lost", len(rows))
+        else:
+            self._well = True
+            since = time.time_ns() - _CALL_WITHIN
+            self._unstored.extendleft(one for one in reversed(early) if one.at > since)

@@ -21,6 +21,8 @@ from gateway.records.schema import calls, feedback
 _decode = msgspec.json.Decoder().decode
 _CURSOR = re.compile(r"([0-9]{1,19})\.(call_[0-9a-f]{1,64})")
 _PAGE = 200
+MADE_FOR = '"made_for":{'
+"""Stands in the detail of calls that the gateway made of its own, and of no other."""
 
 _SUMMARY = (
     "call_id", "request_id", "answer_id", "tenant", "key_name", "user", "endpoint", "requested_model", "model",
@@ -167,21 +169,25 @@ class CallQueries:
             yield self._in_detail(f'"template":{{"reference":{written}')
         if wanted.arm is not None:
             yield self._in_detail(f'"arm":{{"name":{json.dumps(wanted.arm, ensure_ascii=False)}')
-        # A string in the detail has its quotes escaped, so none can pass for one of these.
         if wanted.made_for is None:
-            yield ~self._in_detail('"made_for":{')
+            yield ~self._in_detail(MADE_FOR)
         else:
-            yield self._in_detail(f'"made_for":{{"purpose":{json.dumps(wanted.made_for, ensure_ascii=False)}')
+            yield self._in_detail(f'{MADE_FOR}"purpose":{json.dumps(wanted.made_for, ensure_ascii=False)}')
         said = list(_said(wanted))
         if said or wanted.rated is not None:
             there = exists().where(feedback.c.call_id == calls.c.call_id, *said)
             yield ~there if wanted.rated is False else there
 
     def _in_detail(self, written: str) -> ColumnElement[bool]:
-        part = bindparam(None, written.encode(), type_=LargeBinary, unique=True)
-        if self._database.embedded:
-            return func.instr(calls.c.detail, part) > 0
-        return func.position(part.op("IN")(calls.c.detail)) > 0
+        return in_detail(written, embedded=self._database.embedded)
+
+
+def in_detail(written: str, *, embedded: bool) -> ColumnElement[bool]:
+    """Whether a call's detail holds `written`. A string in it has its quotes escaped, so none can pass for JSON's own."""
+    part = bindparam(None, written.encode(), type_=LargeBinary, unique=True)
+    if embedded:
+        return func.instr(calls.c.detail, part) > 0
+    return func.position(part.op("IN")(calls.c.detail)) > 0
 
 
 def _said(wanted: CallFilter) -> Iterator[ColumnElement[bool]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import sqlite3
 import threading
@@ -109,11 +110,17 @@ class Database:
         with self._transaction(self._writer, at_any_version=True) as connection:
             if not self.embedded:
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATING})")
-            from gateway.records.migrations.running import migrate, version_of
-
-            before = version_of(connection)
+            before = _version_of(connection)
             _refuse_newer(before)
-            if before != VERSION:
+            now = before
+            if self.embedded and connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one() == 0:
+                from gateway.records.migrations.snapshot import apply
+
+                apply(connection)
+                now = _version_of(connection)
+            if now != VERSION:
+                from gateway.records.migrations.running import migrate
+
                 migrate(connection)
         self._ready = True
         return before, VERSION
@@ -130,18 +137,26 @@ class Database:
         except (NoneFree, DBAPIError, sqlite3.Error) as failure:
             raise StoreUnavailable(f"the record store: {type(failure).__name__}") from None
 
+    def sync(self) -> None:
+        """What was committed outlives a machine that loses its power, too: a PostgreSQL sees to that itself, and an
+        embedded database's journal is written to the disk. Raises StoreUnavailable.
+        """
+        if not self.embedded:
+            return
+        try:
+            with open(f"{self._file}-wal", "rb") as journal:
+                os.fsync(journal.fileno())
+        except FileNotFoundError:  # all of it is in the file, which was written to the disk with it
+            return
+        except OSError as fault:
+            raise StoreUnavailable(f"the record store: {fault.strerror}") from None
+
     def close(self) -> None:
         self._engine.dispose()
 
     def _version(self) -> str | None:
         with self._transaction(self._engine, at_any_version=True) as connection:
-            try:
-                with connection.begin_nested():
-                    return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
-            except (OperationalError, ProgrammingError) as failure:
-                if "no such table" not in str(failure.orig) and getattr(failure.orig, "sqlstate", "") != "42P01":
-                    raise
-                return None
+            return _version_of(connection)
 
     @contextlib.contextmanager
     def _transaction(self, engine: Engine, *, at_any_version: bool = False) -> Iterator[Connection]:
@@ -156,6 +171,17 @@ class Database:
             if not _is_away(failure):
                 raise
             raise StoreUnavailable(f"the record store: {_reason(failure)}") from None
+
+
+def _version_of(connection: Connection) -> str | None:
+    """None where there is no version yet: a new database, or one from before versions were kept by Alembic."""
+    try:
+        with connection.begin_nested():
+            return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one())
+    except (OperationalError, ProgrammingError) as failure:
+        if "no such table" not in str(failure.orig) and getattr(failure.orig, "sqlstate", "") != "42P01":
+            raise
+        return None
 
 
 def _refuse_newer(found: str | None) -> None:

@@ -10,10 +10,15 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from gateway.records.database import Database
+from gateway.records.held import held
 from gateway.records.lake_queue import tell_feedback
 from gateway.records.schema import feedback as table
 
 _MOST = 20  # things that one user may say of one call
+
+
+class NoSuchCall(Exception):
+    """The call is not recorded, or not any more: nothing may be kept of one that was erased."""
 
 
 class TooMuchFeedback(Exception):
@@ -42,11 +47,16 @@ class FeedbackStore:
         self._lake = lake
 
     def add(self, feedback: Feedback) -> bool:
-        """Whether it is new: who says the same of the same call again has said nothing more. Raises TooMuchFeedback."""
+        """Whether it is new: who says the same of the same call again has said nothing more.
+
+        Raises NoSuchCall and TooMuchFeedback.
+        """
         values = asdict(feedback)
         same = [table.c.call_id == values["call_id"]]
         same += [table.c[name].is_not_distinct_from(value) for name, value in values.items() if name != "call_id"]
         with self._database.writing() as connection:
+            if not held(connection, [feedback.call_id]):
+                raise NoSuchCall
             if connection.scalar(select(table.c.id).where(*same).limit(1)) is not None:
                 return False
             theirs = (table.c.call_id == feedback.call_id, table.c.user.is_not_distinct_from(feedback.user))

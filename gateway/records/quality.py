@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 
 from gateway.records.database import Database
+from gateway.records.held import held
 from gateway.records.lake_queue import tell_quality
+from gateway.records.schema import calls
 from gateway.records.schema import quality as table
 
 
@@ -31,17 +33,28 @@ class QualityStore:
         self._database = database
         self._lake = lake
 
-    def add(self, judgements: Sequence[Judgement]) -> None:
-        """All of them or none. What was judged of a call before stays."""
+    def add(self, judgements: Sequence[Judgement]) -> list[Judgement]:
+        """Those whose call is stored are kept, all or none; what was judged of a call before stays. The others are
+        given back: their call is still on its way, or it was erased, and then nothing may be kept of it.
+        """
         mark = "?" if self._database.embedded else "%s"
         with self._database.writing() as connection:
-            if self._lake:
-                tell_quality(connection, [(one.call_id, one.measure) for one in judgements])
-            connection.exec_driver_sql(
-                "INSERT INTO quality (call_id, tenant, measure, score, judged_by, at) "
-                f"VALUES ({', '.join([mark] * 6)}) ON CONFLICT DO NOTHING",
-                [tuple(judgement) for judgement in judgements],
-            )
+            there = held(connection, {one.call_id for one in judgements})
+            kept = [one for one in judgements if one.call_id in there]
+            if kept and self._lake:
+                tell_quality(connection, [(one.call_id, one.measure) for one in kept])
+            if kept:
+                connection.exec_driver_sql(
+                    "INSERT INTO quality (call_id, tenant, measure, score, judged_by, at) "
+                    f"VALUES ({', '.join([mark] * 6)}) ON CONFLICT DO NOTHING",
+                    [tuple(judgement) for judgement in kept],
+                )
+        return [one for one in judgements if one.call_id not in there]
+
+    def knows(self, call_id: str) -> bool:
+        """Whether the call is stored."""
+        with self._database.reading() as connection:
+            return connection.scalar(select(calls.c.call_id).where(calls.c.call_id == call_id)) is not None
 
 
 def quality_of(connection: Connection, call_id: str, tenant: str) -> list[dict[str, Any]]:

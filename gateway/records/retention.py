@@ -67,7 +67,7 @@ class RetentionSweep:
         total = 0
         while True:
             with self._database.writing() as connection:
-                ids = list(connection.scalars(old))
+                ids = list(connection.scalars(old.with_for_update()))  # see gateway.records.held
                 if ids:
                     connection.execute(delete(feedback).where(feedback.c.tenant == tenant, feedback.c.call_id.in_(ids)))
                     connection.execute(delete(quality).where(quality.c.call_id.in_(ids)))

@@ -20,9 +20,11 @@ from urllib.parse import quote
 
 from sqlalchemy import ColumnElement, Connection, LargeBinary, Select, and_, delete, func, literal, or_, select
 
-from gateway.records.calls import COLUMNS, told
+from gateway.records.call_queries import MADE_FOR, in_detail
+from gateway.records.calls import COLUMNS, first_id, told
 from gateway.records.contents import Contents
 from gateway.records.database import Database
+from gateway.records.held import take
 from gateway.records.lake_queue import tell_erasure
 from gateway.records.pseudonyms import PseudonymStore
 from gateway.records.schema import calls, erasures, feedback, lake_queue, quality, responses, spend
@@ -212,10 +214,13 @@ def _spent_by(connection: Connection, tenant: str, user: str) -> list[tuple[str,
 
 def _erase(connection: Connection, tenant: str, user: str, before: int | None) -> dict[str, int]:
     """`before`: what is newer than that (ns) stays."""
-    older = (calls.c.started_at <= before,) if before is not None else ()
+    older: tuple[ColumnElement[bool], ...] = ()
+    if before is not None:
+        older = (or_(calls.c.started_at <= before, calls.c.call_id.in_(_made_later(connection, tenant, user, before))),)
     said = (feedback.c.at <= before,) if before is not None else ()
     mine = select(calls.c.call_id).where(*_of(calls, tenant, user), *older)
     through = _newest(connection, tenant, user) if before is None else before
+    take(connection, mine)
     connection.execute(delete(quality).where(quality.c.call_id.in_(mine)))
     gone = {"feedback": connection.execute(delete(feedback).where(*_about(tenant, user, mine, *said))).rowcount}
     if before is not None:  # which their calls kept after it was erased
@@ -232,6 +237,15 @@ def _erase(connection: Connection, tenant: str, user: str, before: int | None) -
         gone["spend"] = len(spent)
         gone["responses"] = connection.execute(delete(responses).where(*_of(responses, tenant, user))).rowcount
     return gone
+
+
+def _made_later(connection: Connection, tenant: str, user: str, before: int) -> list[str]:
+    """Calls that the gateway made of its own after `before`, for calls from until then: a judge may come late."""
+    newer = (*_of(calls, tenant, user), calls.c.started_at > before)
+    end = first_id(before + 1_000_000)  # ids tell milliseconds
+    own = in_detail(MADE_FOR, embedded=connection.dialect.name == "sqlite")
+    found = connection.execute(select(calls.c.call_id, calls.c.detail).where(*newer, own))
+    return [call_id for call_id, detail in found if json.loads(detail)["made_for"]["call_id"] < end]
 
 
 def _newest(connection: Connection, tenant: str, user: str) -> int:

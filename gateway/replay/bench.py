@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -181,8 +181,12 @@ def _providers(model: Model) -> set[str]:
     return {entry.provider for entry in (*model.targets, *model.fallbacks)}
 
 
-def needs(configuration: Configuration, change: Change, *, local: bool) -> tuple[bool, bool]:
-    """Whether a replay needs knowledge, and user features. `local`: retrieval's own embedder compares texts."""
+def needs(
+    configuration: Configuration, change: Change, calls: Iterable[StoredCall], *, local: bool
+) -> tuple[bool, bool]:
+    """Whether a replay of `calls` needs knowledge, and user features. `local`: retrieval's own embedder compares texts."""
+    if change.target is not None and any(call.stopped for call in calls):
+        change = replace(change, pinned=False)  # see gateway.replay.replaying.replay
     rules: list[object] = [rule for rules in configuration.guardrails.values() for rule in rules]
     for model in configuration.models.values():
         rules += (*model.guardrails.input, *model.guardrails.output)

@@ -23,7 +23,9 @@ def changed_model(configuration: Configuration, call: StoredCall, change: Change
     arm = _arm(entry, call)
     update: dict[str, Any] = {"cache": None, "quality": None}
     template = change.template
-    if template is None:
+    if names_its_template(configuration, call):
+        template = None  # the request says it
+    elif template is None:
         if change.pinned and "prompt" not in call.parameters:
             template = call.template if call.template != FILE_SEARCH else None
         else:
@@ -36,6 +38,15 @@ def changed_model(configuration: Configuration, call: StoredCall, change: Change
         update["features"] = entry.features.model_copy(update={"from_calls": False})  # it is nobody's call
     update["guardrails"] = _guardrails(configuration, entry, change)
     return entry.model_copy(update=update)
+
+
+def names_its_template(configuration: Configuration, call: StoredCall) -> bool:
+    """Whether the caller named a template, of its tenant's own or of the gateway's, for a model that has none."""
+    entry = configuration.models.get(call.model or "")
+    if "prompt" not in call.parameters or (entry is not None and entry.prompt is not None):
+        return False
+    arm = _arm(entry, call) if entry is not None else None
+    return arm is None or arm.prompt is None
 
 
 def _entry(configuration: Configuration, call: StoredCall, change: Change) -> Model:

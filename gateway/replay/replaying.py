@@ -9,15 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from gateway.chat import JSON, ChatRequest, read_usage
+from gateway.chat import JSON, ChatRequest
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
-from gateway.replay.changed import FILE_SEARCH
+from gateway.replay.changed import FILE_SEARCH, names_its_template
 from gateway.replay.changes import Change, ReplayFault
 from gateway.replay.differences import compared, run_again, run_then
 from gateway.replay.outcomes import Quality, Replayed
 from gateway.replay.pinned import features_of, masked_features, retrieval_of
+from gateway.replay.stopped import guardrails_alone
 from gateway.replay.stored import ENDPOINTS, StoredCall
+from gateway.routing.beside import note_answer, note_failure
 from gateway.values import Caller
 
 if TYPE_CHECKING:
@@ -64,15 +66,18 @@ async def replay(
     It is charged to nobody, unless `charge` says to whomever the call was made for. What hinders it is told in
     `failure`; where it runs and fails, in `again`.
     """
-    then = run_then(call)
+    then, wanted = run_then(call), change
+    if call.stopped:  # it saw nothing to which it could be pinned
+        change = replace(change, pinned=False)
+    alone = call.stopped and change.target is None
     try:
-        request = _request(call, change)
+        request = _request(call, change, named=names_its_template(bench.configuration, call))
         journey = await bench.journey(call, change)
-        pipeline = await _pinned(journey.pipeline, call, change, bench)
+        pipeline = guardrails_alone(journey.pipeline) if alone else await _pinned(journey.pipeline, call, change, bench)
     except ReplayFault as fault:
-        return Replayed(call, change, then, failure=str(fault))
+        return Replayed(call, wanted, then, failure=str(fault))
     except GatewayError as fault:
-        return Replayed(call, change, then, failure=fault.message)
+        return Replayed(call, wanted, then, failure=fault.message)
     if pipeline.retrieval is None or not change.searches:
         request.rag = None
     if not change.searches:
@@ -83,20 +88,26 @@ async def replay(
     quality = Quality()
     if scoring is not None:
         quality = await scoring.score(call, then.answer, answer, exchange)
-    return Replayed(call, change, then, again, compared(then, again), quality, tuple(_notes(call, change, exchange)))
+    notes = _notes(call, change, exchange)
+    if alone and exchange.outcome == "ok":
+        notes.append("no guardrail blocks it now; nobody was asked: `--target` has it answered")
+    return Replayed(call, wanted, then, again, compared(then, again), quality, tuple(notes))
 
 
-def _request(call: StoredCall, change: Change) -> ChatRequest:
-    """Raises ReplayFault and BadRequest."""
+def _request(call: StoredCall, change: Change, *, named: bool) -> ChatRequest:
+    """`named`: the request names its template, and no model does. Raises ReplayFault and BadRequest."""
     if call.endpoint not in ENDPOINTS:
         raise ReplayFault(f"calls of {call.endpoint} are not replayed: only those that are answered with words")
     if call.conversation is None:
         raise ReplayFault(
-            "what was said was not kept: `records: {content: on}`, or `record_content: true` for its model, keeps it"
+            "a guardrail blocked it on its way in, and what it asked was not kept: with `records: {blocked: on}` and "
+            "content recorded, it is kept, encrypted; unless a rule masks that judges whole texts"
+            if call.stopped
+            else "what was said was not kept: `records: {content: on}`, or `record_content: true` for its model, keeps it"
         )
     body: dict[str, Any] = {**call.parameters, "model": call.model, "messages": list(call.conversation)}
     if "prompt" in body:
-        body["prompt"] = _prompt(body["prompt"], call, change)
+        body["prompt"] = _prompt(body["prompt"], call, change, named)
     if call.rag is not None:
         body["rag"] = dict(call.rag)
     if call.file_search is not None:
@@ -104,15 +115,16 @@ def _request(call: StoredCall, change: Change) -> ChatRequest:
     return ChatRequest(JSON.encode(body))
 
 
-def _prompt(named: dict[str, Any], call: StoredCall, change: Change) -> dict[str, Any]:
+def _prompt(said: dict[str, Any], call: StoredCall, change: Change, named: bool) -> dict[str, Any]:
     """The template that the caller named, with its variables: in the version that it was, unless that is changed."""
-    variables = {"variables": named["variables"]} if "variables" in named else {}
-    if change.template is not None:
+    variables = {"variables": said["variables"]} if "variables" in said else {}
+    if change.template is not None and not named:
         return variables  # for the model's template, which is the changed one
-    if change.pinned and call.template is not None:
-        name, _, version = call.template.partition("@")
-        return {"id": name, "version": version, **variables}
-    return named
+    wanted = change.template or (call.template if change.pinned else None)
+    if wanted is None:
+        return said
+    name, _, version = wanted.partition("@")
+    return {"id": name, "version": version, **variables}
 
 
 async def _pinned(pipeline: Pipeline, call: StoredCall, change: Change, bench: Bench) -> Pipeline:
@@ -150,6 +162,7 @@ def _exchange(call: StoredCall, journey: Journey, bench: Bench) -> Exchange:
         groups=frozenset(told.get("groups") or ()),
         key_id=told.get("key_id") or "",
         priority="low",
+        role="operator",  # who replays may name any template that the call's tenant may, drafts among them
     )
     exchange.requested_model = exchange.model = call.model
     exchange.revision = journey.revision.name
@@ -175,18 +188,10 @@ async def _run(pipeline: Pipeline, request: ChatRequest, exchange: Exchange, cha
             (chunk,) = await chunks.next()
         finally:
             chunks.close()
-        exchange.status, exchange.first_chunk = 200, time.perf_counter_ns()
-        facts = chunk.facts
-        exchange.answer_id, exchange.served_model, exchange.usage = facts.id, facts.model, read_usage(facts)
-        choice = facts.choices[0] if facts.choices else None
-        words = (choice.message.content or "") if choice is not None and choice.message is not None else ""
-        exchange.finish_reason = choice.finish_reason if choice is not None else None
-        exchange.answer_text = words if exchange.keep_content else None
-        return words
+        exchange.first_chunk = time.perf_counter_ns()
+        return note_answer(exchange, chunk)
     except GatewayError as error:
-        exchange.outcome = "error" if error.code != "content_filter" else "blocked"
-        exchange.status, exchange.error_code = error.status, error.code or error.type
-        exchange.error_message = error.recorded(exchange.record_content)
+        note_failure(exchange, error)
     except asyncio.CancelledError:
         exchange.outcome = "cancelled"
         raise

@@ -16,7 +16,7 @@ from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.replay.outcomes import Quality
 from gateway.replay.stored import StoredCall
-from gateway.routing.beside import told
+from gateway.routing.beside import note_failure, told
 from retrieval.answer_evaluation import AnswerQuestion, GivenAnswer, Source, likeness, measure
 from retrieval.judging import BadVerdict, messages, verdicts
 from retrieval.passages import RetrievalUnavailable
@@ -135,7 +135,7 @@ async def _embedded(pipeline: Pipeline, model: str, texts: list[str], exchange: 
         data = sorted(msgspec.json.decode(chunk.data)["data"], key=lambda one: one["index"])
         return [one["embedding"] for one in data]
     except GatewayError as error:
-        made.outcome, made.status, made.error_code = "error", error.status, error.code or error.type
+        note_failure(made, error)
         raise
     except (KeyError, TypeError, msgspec.DecodeError):
         made.outcome, made.error_code = "error", "upstream_failed"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from gateway.config.quantities import duration
 from gateway.records.call_queries import CallFilter, CallQueries
@@ -68,16 +69,22 @@ class Selection:
 def select(queries: CallQueries, selection: Selection) -> list[StoredCall]:
     """The calls, newest first. Blocking. Raises StoreUnavailable, and ReplayFault where there is none, which says why."""
     wanted = replace(selection.filter, endpoints=ENDPOINTS, with_content=True)
-    found = [StoredCall.of(told) for told in queries.whole(wanted, selection.last)]
+    found = [StoredCall.of(told) for told in queries.whole(wanted, selection.last, _is_kept)]
     if not found:
         unkept = queries.page(replace(wanted, with_content=False), 1).calls
         raise ReplayFault(
             "nothing of what was said in these calls was kept: set `records: {content: on}`, or `record_content: true` "
-            "for a model, and replay calls that come after"
+            "for a model, and replay calls that come after; what a guardrail blocks on its way in is kept with "
+            "`records: {blocked: on}` too"
             if unkept
             else "no call is recorded that this selects"
         )
     return found
+
+
+def _is_kept(told: Mapping[str, Any]) -> bool:
+    """Not of one that a guardrail blocked, where that is not kept, or that was sealed with a key that is gone."""
+    return StoredCall.of(told).conversation is not None
 
 
 def find(queries: CallQueries, call_ids: Sequence[str]) -> list[StoredCall]:

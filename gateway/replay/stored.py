@@ -14,8 +14,8 @@ ENDPOINTS = ("chat.completions", "completions", "messages", "responses")
 class StoredCall:
     """What `GET /v1/calls/{id}` tells, typed.
 
-    `conversation` is what the caller said, after the input guardrails and before any template; None where the content
-    was not kept. `parameters` are the other fields of the request (temperature, tools, …), `rag` what it said of
+    `conversation` is what the caller said, after the input guardrails and before any template; of a call that one of them
+    blocked, what was blocked. None where it was not kept. `parameters` are the other fields of the request (temperature, tools, …), `rag` what it said of
     retrieval. `passages` are those that the prompt held, with their `text` where content was kept. `record` is all of
     the record as the API tells it.
     """
@@ -68,6 +68,14 @@ class StoredCall:
             passages=tuple(told.get("passages") or ()),
             sensitivity=told.get("sensitivity"),
         )
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a guardrail blocked it on its way in, before anything was asked."""
+        on_its_way = ("input", "tools")
+        verdicts = self.record.get("guardrails") or ()
+        found = any(one["action"] == "block" and one["stage"] in on_its_way for one in verdicts)
+        return found and self.record["outcome"] == "blocked"
 
     @property
     def question(self) -> str:

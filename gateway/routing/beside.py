@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gateway.chat import JSON, ChatRequest, read_usage
+from gateway.chat import JSON, ChatRequest, Chunk, read_usage
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
@@ -25,17 +25,9 @@ async def told(calls: Calls, request: ChatRequest, made: Exchange) -> str:
             (chunk,) = await chunks.next()
         finally:
             chunks.close()
-        made.status = 200
-        facts = chunk.facts
-        made.answer_id, made.served_model, made.usage = facts.id, facts.model, read_usage(facts)
-        choice = facts.choices[0] if facts.choices else None
-        words = (choice.message.content or "") if choice is not None and choice.message is not None else ""
-        made.finish_reason = choice.finish_reason if choice is not None else None
-        made.answer_text = words if made.record_content else None
-        return words
+        return note_answer(made, chunk)
     except GatewayError as error:
-        made.outcome, made.status = "error", error.status
-        made.error_code, made.error_message = error.code or error.type, error.recorded(made.record_content)
+        note_failure(made, error)
         raise
     except asyncio.CancelledError:
         made.outcome = "cancelled"
@@ -46,6 +38,25 @@ async def told(calls: Calls, request: ChatRequest, made: Exchange) -> str:
         raise UpstreamFailed("A call of the gateway's own failed.") from None
     finally:
         made.settle()
+
+
+def note_answer(made: Exchange, chunk: Chunk) -> str:
+    """A whole answer, in the account of its call; its words."""
+    facts = chunk.facts
+    made.status = 200
+    made.answer_id, made.served_model, made.usage = facts.id, facts.model, read_usage(facts)
+    choice = facts.choices[0] if facts.choices else None
+    words = (choice.message.content or "") if choice is not None and choice.message is not None else ""
+    made.finish_reason = choice.finish_reason if choice is not None else None
+    made.answer_text = words if made.record_content else None
+    return words
+
+
+def note_failure(made: Exchange, error: GatewayError) -> None:
+    """How a call ended that has no answer, in its account."""
+    made.outcome = "error" if error.code != "content_filter" else "blocked"
+    made.status, made.error_code = error.status, error.code or error.type
+    made.error_message = error.recorded(made.record_content)
 
 
 class ModelHelper:

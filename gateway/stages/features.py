@@ -139,8 +139,12 @@ def _mask(exchange: Exchange) -> None:
     assert features is not None
     if exchange.messages is not None:
         exchange.messages = exchange.asked = _masked(exchange.asked, features)
+    if exchange.withheld is not None:
+        exchange.withheld = exchange.withheld._replace(messages=_masked(exchange.withheld.messages, features))
     if exchange.answer_text is not None:
         exchange.answer_text = features.masked(exchange.answer_text)
+    if exchange.answer_calls:
+        exchange.answer_calls = _masked(exchange.answer_calls, features)
 
 
 def _masked(value: Any, features: FeatureVector) -> Any:
@@ -155,7 +159,8 @@ def _masked(value: Any, features: FeatureVector) -> Any:
 
 def _keep_nothing(exchange: Exchange) -> None:
     """Where it is not known what to mask."""
-    exchange.messages = exchange.asked = exchange.answer_text = None
+    exchange.messages = exchange.asked = exchange.withheld = exchange.answer_text = None
+    exchange.answer_calls = ()
 
 
 def _metadata(request: Request, wanted: set[str]) -> dict[str, str]:

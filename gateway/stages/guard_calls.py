@@ -40,6 +40,19 @@ def guarding(request: Request, exchange: Exchange, purpose: str = "guardrail") -
         _judged.reset(token)
 
 
+def trace_headers() -> dict[str, str]:
+    """What a server that judges is told of the trace, as that of a model is: it was asked for the call that is judged.
+
+    https://www.w3.org/TR/trace-context/. Nothing outside of a call.
+    """
+    judged = _judged.get(None)
+    if judged is None:
+        return {}
+    exchange = judged[1]
+    told = {"traceparent": f"00-{exchange.trace_id}-{exchange.span_id}-{exchange.trace_flags or '00'}"}
+    return told if exchange.trace_state is None else {**told, "tracestate": exchange.trace_state}
+
+
 def completes(ask: Ask, model: str) -> Complete:
     """Asks a chat model; `model` is its name, for the request."""
 

@@ -15,7 +15,7 @@ import msgspec
 from cachetools import LRUCache
 
 from gateway.chat import JSON, ChatRequest, Request, last_question
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, ContentBlocked
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
 from gateway.stages.conversations import ConversationPseudonyms
@@ -26,6 +26,7 @@ from gateway.stages.request_texts import Place, fields_of, places_of
 from gateway.stages.restoring import restored
 from gateway.stages.screening import ScreenedAnswer
 from gateway.stages.verdicts import note, refusal, screened
+from gateway.stages.withholding import withheld
 from guardrails.judging import Batch, Judges
 from guardrails.masks import masked_parts
 from guardrails.policy import Policy
@@ -36,10 +37,13 @@ from retrieval.passages import Passage, dropped
 
 
 class InputGuard:
-    def __init__(self, policy: Policy, conversations: ConversationPseudonyms | None = None) -> None:
-        """Without `conversations`, pseudonyms are each call's own."""
+    def __init__(
+        self, policy: Policy, conversations: ConversationPseudonyms | None = None, *, keep_blocked: bool = False
+    ) -> None:
+        """Without `conversations`, pseudonyms are each call's own. `keep_blocked`: what is blocked may be recorded."""
         self.policy = policy
         self._conversations = conversations
+        self._keep_blocked = keep_blocked
         # A passage is the same for every call that finds it.
         self._passages: LRUCache[tuple[str, ...], list[Screened]] = LRUCache(2_000)
 
@@ -75,6 +79,10 @@ class InputGuard:
                     request.fields[name] = msgspec.Raw(JSON.encode(value))
             if self._conversations is not None and exchange.pseudonyms is not None:
                 await self._conversations.keep(request, exchange)
+        except ContentBlocked:
+            if self._keep_blocked and exchange.record_content:
+                exchange.withheld = await withheld(policy, request, exchange)
+            raise
         finally:
             exchange.stage("input_guardrails", started)
 

@@ -6,14 +6,18 @@ https://opentelemetry.io/docs/specs/otlp/: which refusals may be tried again, an
 from __future__ import annotations
 
 import gzip
-from typing import TYPE_CHECKING, Literal, Protocol
-
-import httpx
+import ssl
+from http.client import HTTPException
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 if TYPE_CHECKING:
     from gateway.config.telemetry import Otlp
 
-Signal = Literal["traces", "metrics"]
+Signal = Literal["traces", "metrics", "logs"]
+_SECTIONS: dict[Signal, str] = {"traces": "traces", "metrics": "metrics", "logs": "events"}  # of the configuration
 
 _MAY_TRY_AGAIN = frozenset({429, 502, 503, 504})
 
@@ -46,38 +50,52 @@ def collector(settings: Otlp, signal: Signal) -> Collector:
             from gateway.telemetry.grpc_collector import GrpcCollector
         except ImportError:
             raise ValueError(
-                f"telemetry.{signal}.otlp: `protocol: grpc` needs grpcio: pip install 'rag-gateway[otlp-grpc]'"
+                f"telemetry.{_SECTIONS[signal]}.otlp: `protocol: grpc` needs grpcio: pip install 'rag-gateway[otlp-grpc]'"
             ) from None
         return GrpcCollector(settings, signal)
     return HttpCollector(settings, signal)
 
 
 class HttpCollector:
-    """OTLP/HTTP with protobuf, over one connection that is kept."""
+    """OTLP/HTTP with protobuf, a connection for each request: there are few, and no client library is loaded for them."""
 
     def __init__(self, settings: Otlp, signal: Signal) -> None:
         endpoint = settings.endpoint.rstrip("/")
         self._url = endpoint if endpoint.endswith(f"/v1/{signal}") else f"{endpoint}/v1/{signal}"
-        self._host = httpx.URL(self._url).netloc.decode("ascii")
+        parts = urlsplit(self._url)
+        self._host = parts.netloc
         self._zip = settings.compression == "gzip"
-        headers = {name: value.get_secret_value() for name, value in settings.headers.items()}
         fixed = {"content-type": "application/x-protobuf"} | ({"content-encoding": "gzip"} if self._zip else {})
-        self._client = httpx.Client(headers=headers | fixed, timeout=settings.timeout, follow_redirects=False)
+        self._headers = {name: value.get_secret_value() for name, value in settings.headers.items()} | fixed
+        self._timeout = settings.timeout
+        trust = [HTTPSHandler(context=ssl.create_default_context())] if parts.scheme == "https" else []
+        self._opener = build_opener(_Unfollowed, *trust)
 
     def send(self, request: bytes) -> int:
+        body = gzip.compress(request, 1) if self._zip else request
         try:
-            answer = self._client.post(self._url, content=gzip.compress(request, 1) if self._zip else request)
-        except httpx.HTTPError as failure:
-            raise NotTaken(f"{self._host}: {type(failure).__name__}", again=True) from None
-        if answer.status_code >= 300:
-            again = answer.status_code in _MAY_TRY_AGAIN
-            after = answer.headers.get("retry-after", "")
+            with self._opener.open(Request(self._url, body, self._headers), timeout=self._timeout) as answer:
+                return rejected(answer.read())
+        except HTTPError as refusal:
+            refusal.close()
+            after = refusal.headers.get("retry-after", "")
             wait = float(after) if after.isdecimal() else None
-            raise NotTaken(f"{self._host}: HTTP {answer.status_code}", again=again, after=wait)
-        return rejected(answer.content)
+            again = refusal.code in _MAY_TRY_AGAIN
+            raise NotTaken(f"{self._host}: HTTP {refusal.code}", again=again, after=wait) from None
+        except (OSError, HTTPException) as failure:
+            reason = getattr(failure, "reason", None)  # of a URLError, which says nothing by itself
+            what = type(reason if isinstance(reason, Exception) else failure).__name__
+            raise NotTaken(f"{self._host}: {what}", again=True) from None
 
     def close(self) -> None:
-        self._client.close()
+        self._opener.close()
+
+
+class _Unfollowed(HTTPRedirectHandler):
+    """A redirect is a refusal like others: what is sent goes where the configuration says, and nowhere else."""
+
+    def redirect_request(self, *answer: Any) -> None:
+        return None
 
 
 def rejected(answer: bytes) -> int:

@@ -59,7 +59,7 @@ class Contents:
         if not exchange.keep_content or exchange.model not in self._models:
             return 0
         said = sum(_length(message) for message in exchange.messages or ())
-        return said + len(exchange.answer_text or "")
+        return said + len(exchange.answer_text or "") + sum(_length(call) for call in exchange.answer_calls)
 
     def add(self, exchange: Exchange, tree: Tree) -> None:
         if exchange.model not in self._models:
@@ -77,7 +77,8 @@ class Contents:
             self._search(exchange, span, mask)
 
     def _conversation(self, exchange: Exchange, span: Span, mask: Mask) -> None:
-        answered = mask(exchange.answer_text, False) if exchange.answer_text else ""
+        said = {"role": "assistant", "content": exchange.answer_text or None, "tool_calls": exchange.answer_calls}
+        answer = _message(said, mask)
         # The newest first, since what is said is looked at up to a bound.
         messages = [_message(message, mask) for message in reversed(exchange.messages or ())][::-1]
         apart = span.attributes.get(names.PROVIDER) in _APART
@@ -91,10 +92,7 @@ class Contents:
             span.attributes[names.STOP_SEQUENCES] = [mask(stop, False) for stop in stops]
         if messages:
             span.attributes[names.INPUT_MESSAGES] = self._json(messages)
-        if exchange.answer_text:
-            answer: dict[str, Any] = {
-                "role": "assistant", "parts": [{"type": "text", "content": answered}],
-            }  # fmt: skip
+        if answer["parts"]:
             if self._shapes.finish_reason_in_messages:
                 answer["finish_reason"] = exchange.finish_reason or "error"
             span.attributes[names.OUTPUT_MESSAGES] = self._json([answer])

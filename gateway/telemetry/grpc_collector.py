@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _METHODS = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
 }
 # https://opentelemetry.io/docs/specs/otlp/#failures
 _MAY_TRY_AGAIN = frozenset(

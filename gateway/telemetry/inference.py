@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.telemetry import names
 from gateway.telemetry.labels import error_type
-from gateway.telemetry.spans import CLIENT, INTERNAL
+from gateway.telemetry.spans import CLIENT, INTERNAL, answer_span_of
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
@@ -68,7 +68,9 @@ def inference_span(
     if last and answered is not None:
         _answered(attributes, exchange, begin, operation)
     kind = INTERNAL if provider in _OURS else CLIENT
-    span = tree.add(f"{operation} {model}", kind, tree.root, begin + offset, end + offset, attributes)
+    # What is found out of an answer later stands below its span, whose id is known without the tree.
+    known = answer_span_of(tree.root) if last else None
+    span = tree.add(f"{operation} {model}", kind, tree.root, begin + offset, end + offset, attributes, known)
     if failed is not None:
         span.failed = True
         span.events.append((names.OPERATION_EXCEPTION, span.end, {names.EXCEPTION_TYPE: failed}))

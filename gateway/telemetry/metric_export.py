@@ -93,9 +93,8 @@ class MetricExport:
 def metrics_request(resource: bytes, scope: bytes, families: Iterable[Metric], start: int, now: int) -> bytes:
     """opentelemetry.proto.collector.metrics.v1.ExportMetricsServiceRequest, of all families that have values."""
     times = wire.fixed64(2, start) + wire.fixed64(3, now)
-    metrics = b"".join([wire.field(2, one) for family in families if (one := _metric(family, times))])
-    url = wire.text(3, SCHEMA_URL)
-    return wire.field(1, wire.field(1, resource) + wire.field(2, wire.field(1, scope) + metrics + url) + url)
+    metrics = [wire.field(2, one) for family in families if (one := _metric(family, times))]
+    return wire.export_request(resource, scope, SCHEMA_URL, metrics)
 
 
 def _metric(family: Metric, times: bytes) -> bytes:

@@ -42,6 +42,10 @@ OUTPUT_MESSAGES = "gen_ai.output.messages"
 OPENAI_API = "openai.api.type"
 OPENAI_TIER = "openai.request.service_tier"
 OPERATION_EXCEPTION = "gen_ai.client.operation.exception"  # an event
+EVALUATION_RESULT = "gen_ai.evaluation.result"  # an event
+EVALUATION_NAME = "gen_ai.evaluation.name"
+EVALUATION_SCORE = "gen_ai.evaluation.score.value"
+EVALUATION_LABEL = "gen_ai.evaluation.score.label"
 EXCEPTION_TYPE = "exception.type"
 ERROR_TYPE = "error.type"
 
@@ -83,6 +87,8 @@ GUARDRAIL_ACTION = "rag_gateway.guardrail.action"
 GUARDRAIL_KINDS = "rag_gateway.guardrail.kinds"
 GUARDRAIL_VERDICT = "rag_gateway.guardrail.verdict"
 CONTENT = "rag_gateway.content"
+EVALUATED_BY = "rag_gateway.evaluation.by"
+DRIFT_THRESHOLD = "rag_gateway.drift.threshold"
 
 # By an API's name in records: the conventions' name for what it does, and its path.
 OPERATIONS = {

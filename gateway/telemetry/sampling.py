@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gateway.telemetry.keeping import Room
 from gateway.telemetry.parameters import parameters
 
 if TYPE_CHECKING:
@@ -28,8 +29,7 @@ class Sampler:
             (("error",) if keep.errors else ()) + (("blocked",) if keep.blocked else ())
         )  # outcomes
         self._slow = int(keep.slow * 1e9) if keep.slow != "off" else None
-        self._most = float(keep.a_second)
-        self._room, self._at = self._most, 0
+        self._room = Room(keep.a_second)
         self._known: dict[tuple[str | None, str | None, str | None], int] = {}
 
     def flags(self, exchange: Exchange) -> str:
@@ -54,20 +54,8 @@ class Sampler:
         if exchange.outcome in self._always or (
             self._slow is not None and exchange.ended - exchange.started > self._slow
         ):
-            return self._takes(exchange.ended, known=exchange.caller is not None)
+            return self._room.takes(exchange.caller.tenant if exchange.caller is not None else None, exchange.ended)
         return False
-
-    def _takes(self, now: int, *, known: bool) -> bool:
-        """Whether there is still room for what is kept in any case, in the second that ends with `now`.
-
-        Half of it is for calls of known callers: whoever has no key could take it all by being refused.
-        """
-        self._room = min(self._most, self._room + (now - self._at) * self._most / 1e9)
-        self._at = now
-        if self._room < (1.0 if known else self._most / 2 + 1.0):
-            return False
-        self._room -= 1.0
-        return True
 
     def _share_of(self, exchange: Exchange) -> int:
         caller = exchange.caller

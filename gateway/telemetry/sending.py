@@ -31,13 +31,17 @@ class Sender:
         every: float,
         most_bytes: int,
         patience: float = _PATIENCE,
+        what: str = "spans",
     ) -> None:
-        """`request` makes one export request of several parts. `every`: seconds that parts gather before they go."""
+        """`request` makes one export request of several parts. `every`: seconds that parts gather before they go.
+        `what` they hold, in log lines.
+        """
         self._collector = collector
         self._request = request
         self._every = every
         self._most_bytes = most_bytes
         self._patience = patience
+        self._what = what
         self._waiting: deque[tuple[bytes, int]] = deque()  # what is encoded, and how many spans that is
         self._bytes = 0
         self._guard = threading.Lock()
@@ -46,7 +50,7 @@ class Sender:
         self._well = True
         self.sent = 0
         self.dropped = 0
-        self._thread = threading.Thread(target=self._run, name="span-sender", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"{what}-sender", daemon=True)
         self._thread.start()
 
     @property
@@ -100,7 +104,7 @@ class Sender:
                 refused = self._collector.send(request)
             except NotTaken as failure:
                 if not self._well_before(failure):
-                    log.warning("the collector does not take spans: %s", failure)
+                    log.warning("the collector does not take %s: %s", self._what, failure)
                 wait = pause * random.uniform(0.7, 1.3)
                 if failure.after is not None:  # never at once: that would be all that this thread, and a core, does
                     wait = max(failure.after, _FIRST_PAUSE)
@@ -111,12 +115,12 @@ class Sender:
                 pause = min(pause * 2, _LONGEST_PAUSE)
             except Exception as failure:  # whatever it is, the next request may do better
                 self.dropped += spans
-                log.exception("%d spans were left out: %s", spans, type(failure).__name__)
+                log.exception("%d %s were left out: %s", spans, self._what, type(failure).__name__)
                 return
             else:
                 if not self._well:
                     self._well = True
-                    log.warning("the collector takes spans again")
+                    log.warning("the collector takes %s again", self._what)
                 refused = min(refused, spans)  # whatever it says: counters don't fall
                 self.sent += spans - refused
                 self.dropped += refused

@@ -54,6 +54,11 @@ class Span:
         }
 
 
+def answer_span_of(root: str) -> str:
+    """The id of the span of the call to the model that gave the answer, in the tree below the span `root`."""
+    return f"{(int(root, 16) - _GOLDEN) & _MASK or 1:016x}"
+
+
 class Tree:
     """The spans of one call: one trace, and as many ids as there are spans, made of the call's own."""
 

@@ -64,7 +64,7 @@ class Traces:
         if to is not None:
 
             def request(parts: Sequence[bytes]) -> bytes:
-                return wire.trace_request(*head, schema, parts)
+                return wire.export_request(*head, schema, parts)
 
             self._sender = Sender(to, request, every=traces.every, most_bytes=traces.queue)
         self._waiting: deque[tuple[Exchange, int]] = deque()  # and how many characters were said in it

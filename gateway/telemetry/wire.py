@@ -23,6 +23,8 @@ _fixed32 = Struct("<I").pack
 # Span.flags: sampled, and where the parent is.
 _LOCAL = b"\x85\x01" + _fixed32(0x101)
 _REMOTE = b"\x85\x01" + _fixed32(0x301)
+_INFO = b"\x10\x09\x1a\x04INFO"  # LogRecord.severity_number and severity_text
+_SAMPLED = b"\x45" + _fixed32(1)  # LogRecord.flags
 _SMALL = [bytes([n]) for n in range(128)]
 _TAGS = [bytes([number << 3 | 2]) for number in range(16)]  # of fields with a length
 _MOST_KNOWN = 4_096  # pairs of an attribute's name and text that are kept encoded
@@ -150,6 +152,18 @@ class Encoder:
         parts.append(_REMOTE if span.kind == SERVER and span.parent else _LOCAL)
         return field(2, b"".join(parts))
 
+    def event(self, name: str, moment: int, attributes: Mapping[str, Value], trace_id: str, span_id: str) -> bytes:
+        """opentelemetry.proto.logs.v1.LogRecord, as one of the `log_records` of a ScopeLogs.
+
+        `moment` in nanoseconds since the epoch; the ids in hexadecimal, "" where there are none.
+        """
+        parts = [fixed64(1, moment), _INFO, self.pairs(6, attributes), fixed64(11, moment), text(12, name)]
+        if trace_id:
+            parts.append(field(9, bytes.fromhex(trace_id)))
+        if span_id:
+            parts += (field(10, bytes.fromhex(span_id)), _SAMPLED)
+        return field(2, b"".join(parts))
+
 
 def resource(attributes: Mapping[str, Value]) -> bytes:
     """opentelemetry.proto.resource.v1.Resource."""
@@ -161,8 +175,12 @@ def scope(name: str, version: str) -> bytes:
     return text(1, name) + text(2, version)
 
 
-def trace_request(resource_: bytes, scope_: bytes, schema_url: str, spans: Iterable[bytes]) -> bytes:
-    """opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest, of spans as `Encoder.tree` has them."""
+def export_request(resource_: bytes, scope_: bytes, schema_url: str, parts: Iterable[bytes]) -> bytes:
+    """What a collector takes of any signal, since they have one shape: ExportTraceServiceRequest of spans as
+    `Encoder.tree` has them, ExportLogsServiceRequest of events as `Encoder.event` has, ExportMetricsServiceRequest.
+
+    opentelemetry.proto.collector.{trace,logs,metrics}.v1.
+    """
     url = text(3, schema_url) if schema_url else b""
-    scope_spans = field(2, field(1, scope_) + b"".join(spans) + url)
-    return field(1, field(1, resource_) + scope_spans + url)
+    of_scope = field(2, field(1, scope_) + b"".join(parts) + url)
+    return field(1, field(1, resource_) + of_scope + url)

@@ -66,6 +66,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watching: dict[Process, asyncio.Task[None]] = {}
         self._rolling = False
+        self._refused = False  # the configuration that was read last is not the one in force
 
     async def run(self) -> int:
         """Serve until asked to end; the exit status."""
@@ -144,6 +145,8 @@ class Supervisor:
         self._leaving.discard(process)
         self._current[number] = process
         self._assign()
+        if self._refused:
+            process.channel.tell("refused", False)
         return process
 
     async def _watch(self, process: Process) -> None:
@@ -275,12 +278,14 @@ class Supervisor:
                 table = self._servers.table(loaded.configuration)
                 prepared = await self._prepare(loaded, table)
             except ConfigError as error:
+                self._tell_refused()
                 log.error("reload refused, revision %s stays:\n%s", before, error)
                 raise Refused(str(error)) from None
             except (Refused, ValueError) as error:
+                self._tell_refused()
                 log.error("reload refused, revision %s stays: %s", before, error)
                 raise Refused(str(error)) from None
-            self._loaded, self._table = loaded, table
+            self._loaded, self._table, self._refused = loaded, table, False
             self._servers.commit(table)
             await asyncio.gather(*(self._commit(process) for process in prepared))
             log.info("revision %s is in force in every worker", loaded.revision)
@@ -306,6 +311,12 @@ class Supervisor:
         if not prepared:
             raise Refused("no worker runs that could try it")
         return prepared
+
+    def _tell_refused(self) -> None:
+        """Every worker tells of it in its metrics, and one counts it, so that it is counted once."""
+        self._refused = True
+        for order, process in enumerate(process for process in self._all() if process.serves):
+            process.channel.tell("refused", order == 0)
 
     async def _commit(self, process: Process) -> None:
         try:

@@ -122,6 +122,8 @@ class Worker:
             running.reloads.commit()
         elif kind == "abort":
             running.reloads.abort()
+        elif kind == "refused":
+            running.reloads.refused(counted=bool(body))
         elif kind == "tell":
             topic, said = body
             if (answer := self._answers.get(topic)) is None:

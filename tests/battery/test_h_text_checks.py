@@ -494,8 +494,12 @@ def test_d9_open_only_where_configured_and_then_marked(
 
 
 def test_a_webhook_is_told_what_it_may_know(http: httpx.Client, vendor: Vendor, webhook: Webhook) -> None:
-    answer = http.post(CHAT, json={"model": "hooked", "messages": [{"role": "user", "content": f"Say {WORD}"}]})
+    body = {"model": "hooked", "messages": [{"role": "user", "content": f"Say {WORD}"}]}
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    answer = http.post(CHAT, json=body, headers={"traceparent": f"00-{trace}-{parent}-01", "tracestate": "a=1"})
     assert answer.json()["error"]["message"].startswith("The request was blocked by a guardrail (hook: magic).")
+    assert webhook.headers["traceparent"] == f"00-{trace}-{parent}-01"  # no spans are made here
+    assert webhook.headers["tracestate"] == "a=1"
     context = {"road": "input", "part": "text", "tool": "", "question": f"Say {WORD}"}
     assert webhook.asked == [{"texts": [f"Say {WORD}"], "context": context}]
 

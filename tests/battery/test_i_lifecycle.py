@@ -15,7 +15,8 @@ import httpx
 import pytest
 import yaml
 from gateway_process import GatewayProcess, events_of, text_of, until
-from sample_gateway import KEY_A, plain_configuration
+from prometheus_client.parser import text_string_to_metric_families
+from sample_gateway import KEY_A, KEY_ADMIN, plain_configuration
 from upstream.vendor import Vendor
 
 CHAT = "/v1/chat/completions"
@@ -172,6 +173,24 @@ def test_i2_what_a_reload_can_not_change_is_refused_with_its_name(own: GatewayPr
     own.reload()
     until(lambda: "restart is needed for: server" in own.output)
     assert own.revision() == before
+    assert told_of_reloads(own) == {"last_reload_successful": 0, "reloads_refused_total": 1}
+    changed["server"]["body_limit"] = "2MB"
+    changed["models"]["later"] = {"targets": ["mock/later"]}
+    own.configure(changed)
+    own.reload()
+    until(lambda: own.revision() != before)
+    assert told_of_reloads(own) == {"last_reload_successful": 1, "reloads_refused_total": 1}
+
+
+def told_of_reloads(gateway: GatewayProcess) -> dict[str, float]:
+    """What the metrics say of the configuration that was read last."""
+    told = httpx.get(gateway.url + "/metrics", headers={"authorization": f"Bearer {KEY_ADMIN}"}).text
+    return {
+        sample.name.removeprefix("rag_gateway_config_"): sample.value
+        for family in text_string_to_metric_families(told)
+        for sample in family.samples
+        if sample.name.startswith("rag_gateway_config_") and "reload" in sample.name
+    }
 
 
 def test_i2_a_key_that_is_taken_out_is_refused_after_the_reload(own: GatewayProcess) -> None:

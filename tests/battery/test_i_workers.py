@@ -67,6 +67,14 @@ def counted(gateway: GatewayProcess) -> float:
     return sum(map(float, re.findall(r'^rag_gateway_calls_total\{.*model="plain".*\} (\S+)$', told, re.MULTILINE)))
 
 
+def refusals(gateway: GatewayProcess) -> tuple[float, float]:
+    """Whether what was read last is in force, and how often it was refused, as some worker tells it of all of them."""
+    told = get(gateway, "/metrics", KEY_ADMIN).decode()
+    names = ("last_reload_successful", "reloads_refused_total")
+    well, times = (float(re.findall(rf"^rag_gateway_config_{name} (\S+)$", told, re.MULTILINE)[0]) for name in names)
+    return well, times
+
+
 async def reloaded(gateway: GatewayProcess, before: int) -> None:
     """Wait until one reload more than `before` was taken by all."""
     await asyncio.to_thread(until, lambda: gateway.output.count("in every worker") > before, 60, "the reload")
@@ -156,7 +164,7 @@ async def test_i2_both_workers_take_a_revision_or_neither(crew: GatewayProcess, 
 
 async def test_i2_what_no_worker_can_compile_none_takes(crew: GatewayProcess) -> None:
     """It is valid by itself: only compiling it shows that the file of credentials is not there."""
-    before = crew.revision()
+    before, refused = crew.revision(), refusals(crew)
     wrong = yaml.safe_load(crew.file.read_text("utf-8"))
     wrong["providers"]["cloud"] = {"kind": "vertex", "project": "p", "location": "us-east1", "credentials": "nowhere"}
     async with load(crew, KEY_A, 8, keep_alive=True) as told:
@@ -167,6 +175,12 @@ async def test_i2_what_no_worker_can_compile_none_takes(crew: GatewayProcess) ->
         await more(told, 40)
     assert told.faults == []
     assert {ready(crew)["revision"] for _ in range(20)} == {before}
+    assert [refusals(crew) for _ in range(4)] == [(0, refused[1] + 1)] * 4
+    for pid in (await asyncio.to_thread(crew.workers)).values():
+        os.kill(pid, signal.SIGKILL)
+    await asyncio.to_thread(until, lambda: whole(crew), 60, "two others")
+    # What is on the disk is still refused, whoever serves.
+    await asyncio.to_thread(until, lambda: refusals(crew)[0] == 0, 60, "the others to know")
 
 
 def test_a_worker_that_is_replaced_starts_with_the_revision_in_force(crew: GatewayProcess) -> None:

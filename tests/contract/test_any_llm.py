@@ -48,6 +48,18 @@ def sdk(running: GatewayProcess, vendor: Vendor) -> Iterator[openai.OpenAI]:
         yield made
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_vendor_is_told_of_the_trace(running: GatewayProcess, vendor: Vendor, stream: bool) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = {"authorization": "Bearer any", "traceparent": f"00-{trace}-b7ad6b7169203331-01", "tracestate": "a=1"}
+    body = {"model": "any/gpt", "messages": HELLO, "stream": stream}
+    assert httpx.post(running.url + CHAT, json=body, headers=headers, timeout=20).status_code == 200
+    (seen,) = vendor.requests
+    assert seen.headers["traceparent"] == f"00-{trace}-b7ad6b7169203331-01"  # no spans are made here
+    assert seen.headers["tracestate"] == "a=1"
+    assert seen.headers["authorization"] == f"Bearer {vendor.api_key}"
+
+
 def test_a_plain_answer(sdk: openai.OpenAI, vendor: Vendor) -> None:
     told = sdk.chat.completions.create(model="any/gpt", messages=HELLO, temperature=0.5, max_tokens=50)
     assert told.choices[0].message.content == "echo: Grüezi 🏔"

@@ -92,6 +92,9 @@ CASES = {
     "RagGatewayLakeBehind": one('rag_gateway_lake_lag_seconds{job="g"}', "7200x200", "60x200"),
     "RagGatewayDown": one('up{job="rag-gateway"}', "0x200", "1x200"),
     "RagGatewayComponentAway": one('rag_gateway_component_up{job="g", component="knowledge"}', "0x200", "1x200"),
+    "RagGatewayConfigurationRefused": one(
+        'rag_gateway_config_last_reload_successful{job="g", instance="i"}', "1x30 0x60", "1x30 0 1x60"
+    ),
     "RagGatewayEventLoopLag": Case(lag(20), lag(0)),
     "RagGatewayTurnsCallsAway": one('rag_gateway_turned_away_total{job="g"}', "0+60x200", "60x200"),
     "RagGatewayFileDescriptors": Case(

@@ -16,9 +16,12 @@ import pytest
 from click.testing import CliRunner, Result
 from gateway_process import GatewayProcess, until
 from sample_gateway import KEY_A, KEY_ADMIN, plain_configuration
+from sqlalchemy import select
 from upstream.vendor import Vendor
 
 from gateway.cli import main
+from gateway.records.database import Database
+from gateway.records.schema import quality
 
 SECRET = "the-canary-of-the-lake-77"
 
@@ -29,6 +32,10 @@ def lake_gateway(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory
     configuration["lake"] = {"every": "100ms"}
     configuration["access"]["keys"][0]["speaks_for_users"] = True
     configuration["models"]["plain"]["record_content"] = True
+    configuration["models"]["judged"] = {
+        "targets": ["mock/gpt-mock"],
+        "quality": {"sample": 1.0, "judge": "mock/judge", "measures": ["relevance"]},
+    }
     with GatewayProcess(configuration, tmp_path_factory.mktemp("lake")) as running:
         yield running
     for canary in (KEY_A, KEY_ADMIN, shared_vendor.api_key, SECRET):
@@ -36,8 +43,8 @@ def lake_gateway(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory
     assert "Traceback" not in running.output, running.output
 
 
-def ask(gateway: GatewayProcess, text: str, user: str | None = None) -> str:
-    body: dict[str, Any] = {"model": "plain", "messages": [{"role": "user", "content": text}]}
+def ask(gateway: GatewayProcess, text: str, user: str | None = None, model: str = "plain") -> str:
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}]}
     if user is not None:
         body["user"] = user
     answer = httpx.post(
@@ -117,3 +124,41 @@ def test_the_lakes_process_comes_back_and_an_erased_user_goes(vendor: Vendor, la
     assert "lake" in receipt["left"], receipt
     until(lambda: mine not in users(lake_gateway), what="the erasure")
     assert {kept, last} <= users(lake_gateway).keys()
+
+
+def test_an_erasure_while_a_judge_reads_the_answer_leaves_no_score(
+    vendor: Vendor, lake_gateway: GatewayProcess
+) -> None:
+    def scores() -> float:
+        text = httpx.get(lake_gateway.url + "/metrics", headers={"authorization": f"Bearer {KEY_ADMIN}"}).text
+        lines = [line for line in text.splitlines() if line.startswith("rag_gateway_quality_judged_total")]
+        return float(lines[0].rpartition(" ")[2]) if lines else 0.0
+
+    def judged() -> set[str]:
+        told = query(lake_gateway, "SELECT call_id FROM quality")
+        assert told.exit_code == 0, told.output
+        return {json.loads(line)["call_id"] for line in told.stdout.splitlines()}
+
+    before = scores()
+    vendor.behaviours["judge"] = {"text": "3", "delay": 1.0}
+    mine = ask(lake_gateway, "what is judged while it is erased", "kim", "judged")
+    until(lambda: any(seen.body["model"] == "judge" for seen in vendor.requests), what="the judge's reading")
+    erased = httpx.post(
+        lake_gateway.url + "/admin/erasures",
+        json={"tenant": "a", "user": "kim"},
+        headers={"authorization": f"Bearer {KEY_ADMIN}"},
+        timeout=60,
+    ).json()["erased"]
+    assert erased["calls"] == 1
+    until(lambda: scores() > before, what="the judge's word")
+    vendor.behaviours["judge"] = {"text": "4"}
+    kept = ask(lake_gateway, "what is judged then", "max", "judged")
+    until(lambda: kept in judged(), what="its score's way to the lake")
+    assert mine not in judged()
+    store = Database(f"sqlite:///{lake_gateway.folder / 'data' / 'gateway.db'}")
+    store.prepare()
+    try:
+        with store.reading() as connection:
+            assert list(connection.scalars(select(quality.c.call_id).where(quality.c.call_id == mine))) == []
+    finally:
+        store.close()

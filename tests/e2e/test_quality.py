@@ -10,18 +10,26 @@ import httpx
 import pytest
 import yaml
 from gateway_process import GatewayProcess, until
+from otlp_sink import Sink, attributes_of
 from sample_gateway import KEY_A, KEY_ADMIN, KEY_B, plain_configuration
 from upstream.vendor import Vendor
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProcess, Vendor]]:
+def collector() -> Iterator[Sink]:
+    with Sink() as sink:
+        yield sink
+
+
+@pytest.fixture(scope="module")
+def judged(collector: Sink, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProcess, Vendor]]:
     with Vendor() as vendor:
         configuration = plain_configuration(vendor)
         models: dict[str, Any] = configuration["models"]
         quality = {"sample": 1.0, "judge": "mock/judge", "measures": ["relevance"]}
         models["watched"] = {"targets": ["mock/gpt-mock"], "quality": quality}
         models["watched-cached"] = {"targets": ["mock/gpt-mock"], "quality": quality, "cache": {"exact": {}}}
+        configuration["telemetry"] = {"events": {"otlp": {"endpoint": collector.url}, "every": "50ms"}}
         configuration["limits"] = [{"per": ["tenant"], "tokens_per_day": 1_000_000}]
         with GatewayProcess(configuration, tmp_path_factory.mktemp("quality")) as running:
             yield running, vendor
@@ -45,7 +53,9 @@ def record(running: GatewayProcess, call_id: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_is_judged_and_its_record_says_so(judged: tuple[GatewayProcess, Vendor], stream: bool) -> None:
+def test_an_answer_is_judged_and_its_record_says_so(
+    judged: tuple[GatewayProcess, Vendor], collector: Sink, stream: bool
+) -> None:
     running, vendor = judged
     vendor.behaviours["judge"] = {"text": "3"}
     call = ask(running, "watched", f"is this judged? {stream}", stream=stream)
@@ -55,6 +65,18 @@ def test_an_answer_is_judged_and_its_record_says_so(judged: tuple[GatewayProcess
     assert 'rag_gateway_quality_score{measure="relevance",model="watched"} 0.75' in text
     assert 'rag_gateway_quality_judged_total{measure="relevance",model="watched"}' in text
     assert httpx.get(f"{running.url}/v1/calls/{call}", headers=bearer(KEY_B)).status_code == 404
+
+    def told() -> list[Any]:
+        return [event for event in collector.events if attributes_of(event)["rag_gateway.call.id"] == call]
+
+    (event,) = until(told, what="the event")
+    assert (event.trace_id.hex(), event.span_id) == (record(running, call)["trace_id"], b"")  # no spans are made here
+    told_of = attributes_of(event)
+    names = ("gen_ai.evaluation.name", "gen_ai.evaluation.score.value", "rag_gateway.evaluation.by")
+    assert tuple(told_of[name] for name in names) == ("relevance", 0.75, "mock/judge")
+    assert told_of["gen_ai.response.id"] == record(running, call)["answer_id"]
+    text = httpx.get(running.url + "/metrics", headers=bearer(KEY_ADMIN)).text
+    assert "\nrag_gateway_events_dropped_total 0.0\n" in text
 
 
 def test_what_a_judge_does_not_grade_is_a_failure_and_no_score(judged: tuple[GatewayProcess, Vendor]) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from click.testing import CliRunner, Result
 from gateway_process import GatewayProcess, until
+from postgres_process import PostgresProcess
 from sample_gateway import key_entry
 from sqlalchemy import func, select
 from upstream.vendor import Vendor
@@ -29,7 +32,7 @@ def place(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> It
     mock = {"kind": "openai_compatible", "base_url": vendor.url, "api_key": vendor.api_key}
     names = {"check": "keywords", "lists": [{"kind": "name", "words": ["Bluebird", "Falcon"]}]}
     configuration = {
-        "records": {"content": "on"},
+        "records": {"content": "on", "blocked": "on", "encryption_keys": [base64.b64encode(b"k" * 32).decode()]},
         "residency": {"labels": ["public", "internal"], "default": "public", "stays": "internal"},
         "access": {
             "open_on_loopback": False,
@@ -54,6 +57,15 @@ def place(shared_vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> It
             "masked": {"targets": ["mock/old"], "guardrails": {"input": [{**names, "action": "mask"}]}},
             "several": {"targets": ["nobody/x"], "fallbacks": ["mock/old"]},
             "house": {"targets": ["house/old"], "fallbacks": ["mock/old"]},
+            "guarded": {
+                "targets": ["house/old"],
+                "guardrails": {"input": [{"check": "pii", "action": "mask"}, {**names, "action": "block"}]},
+            },
+            "guarded-unkept": {
+                "targets": ["house/old"],
+                "guardrails": {"input": [{**names, "action": "block"}]},
+                "record_content": False,
+            },
         },
     }
     with GatewayProcess(configuration, tmp_path_factory.mktemp("replay")) as running:
@@ -219,6 +231,52 @@ def test_other_guardrails_are_tried_on_what_was_kept(office: GatewayProcess, ven
     assert freed["again"]["outcome"] == "ok"
 
 
+def blocked(office: GatewayProcess, model: str) -> str:
+    """The id of a call that a guardrail blocks on its way in."""
+    said = [{"role": "user", "content": "Does Bluebird leave at nine? Tell kim@example.org."}]
+    tools = [{"type": "function", "function": {"name": "board", "description": "For kim@example.org alone."}}]
+    body = {"model": model, "messages": said, "temperature": 0.5, "tools": tools}
+    answer = httpx.post(office.url + "/v1/chat/completions", json=body, headers=bearer("app"), timeout=60)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "content_filter"), answer.text
+    return str(answer.headers["x-gateway-call-id"])
+
+
+def test_what_was_blocked_is_kept_masked_and_encrypted_and_asked_of_other_guardrails(
+    office: GatewayProcess, vendor: Vendor
+) -> None:
+    call = blocked(office, "guarded")
+    kept(office, call)
+    vendor.requests.clear()
+    record = json.loads(run(office, "show", call, "--json").stdout)
+    assert record["conversation"] == [{"role": "user", "content": "Does Bluebird leave at nine? Tell <EMAIL_ADDRESS>."}]
+    assert record["parameters"]["tools"][0]["function"]["description"] == "For <EMAIL_ADDRESS> alone."
+    assert (record["messages"], record["answer"], record["parameters"]["temperature"]) == (None, None, 0.5)
+    assert b"Does Bluebird" not in office.stored()
+    assert b"kim@example.org" not in office.stored()
+
+    (same,) = replayed(office, call, "--fail-on", "error")["replays"]
+    assert (same["then"]["outcome"], same["again"]["outcome"]) == ("blocked", "blocked")
+    assert [verdict for verdict in same["again"]["verdicts"] if verdict.startswith("input keywords block")]
+    (freed,) = replayed(office, call, "--input-guardrails", "-")["replays"]
+    assert freed["differences"]["outcome"] == ["blocked", "ok"]
+    assert "nobody was asked" in freed["notes"][-1]
+    assert ", 2 no longer blocked." in run(office, "replay", call, call, "--input-guardrails", "-").output
+    assert vendor.requests == [], "what was blocked goes nowhere"
+    (asked,) = replayed(office, call, "--input-guardrails", "-", "--target", "house/new")["replays"]
+    assert asked["again"]["outcome"] == "ok"
+    assert [seen.body["messages"] for seen in vendor.requests] == [record["conversation"]]
+
+
+def test_a_blocked_call_that_was_not_kept_is_told_and_never_selected(office: GatewayProcess) -> None:
+    unkept, call = blocked(office, "guarded-unkept"), blocked(office, "guarded")
+    kept(office, unkept, call)
+    (one,) = replayed(office, unkept, status=1)["replays"]
+    assert "records: {blocked: on}" in one["failure"]
+    assert replayed(office, "--outcome", "blocked", "--last", "1")["replays"][0]["call_id"] == call
+    result = run(office, "replay", "--model", "guarded-unkept")
+    assert (result.exit_code, "records: {blocked: on}" in result.output) == (1, True)
+
+
 def test_what_may_not_leave_the_premises_does_not_for_a_replay(office: GatewayProcess, vendor: Vendor) -> None:
     call = ask(office, "house", metadata={"sensitivity": "internal"})
     kept(office, call)
@@ -285,3 +343,93 @@ def test_feedback_is_shown_with_the_call_and_counts_once(office: GatewayProcess)
     assert [one["user"] for one in get(office, f"/v1/calls/{call}", "jo")["feedback"]] == ["jo"]
     kept(office, call)
     assert "It left at ten." in run(office, "show", call).output
+
+
+# --- PostgreSQL, and templates of a tenant's own --------------------------------------------------------
+SUPPORT = "messages: [{{role: system, content: 'Support for {{{{ product }}}}, {}.'}}, conversation]\ninputs: {{product: {{}}}}\n"
+
+
+@pytest.fixture(scope="module")
+def branch(
+    shared_vendor: Vendor, postgres_server: PostgresProcess, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayProcess]:
+    url = postgres_server.database()
+    database = Database(url)
+    database.upgrade()
+    database.close()
+    mock = {"kind": "openai_compatible", "base_url": shared_vendor.url, "api_key": shared_vendor.api_key}
+    configuration = {
+        "records": {"content": "on", "url": url},
+        "lake": {"every": "100ms"},
+        "access": {
+            "open_on_loopback": False,
+            "keys": [key_entry("app", KEYS["app"], tenant="a"), key_entry("admin", KEYS["admin"], admin=True)],
+        },
+        "providers": {"mock": {**mock, "prices": PRICES}},
+        "models": {"plain": {"targets": ["mock/old"]}},
+    }
+    with GatewayProcess(configuration, tmp_path_factory.mktemp("branch")) as running:
+        yield running
+
+
+def own_templates(branch: GatewayProcess, folder: Path) -> None:
+    """Two released versions of the tenant's own, and a draft."""
+    file = folder / "support.yaml"
+    to = ["--tenant", "a", "--url", branch.url, "--api-key", KEYS["admin"]]
+    for words in ("be brief", "take your time", "be kind"):
+        file.write_text(SUPPORT.format(words))
+        made = CliRunner().invoke(main, ["prompts", "create", "support", str(file), *to])
+        assert made.exit_code == 0, made.output
+    for version in (1, 2):
+        released = CliRunner().invoke(main, ["prompts", "release", f"support@{version}", *to])
+        assert released.exit_code == 0, released.output
+
+
+def test_a_tenants_own_templates_are_replayed_from_postgresql(
+    branch: GatewayProcess, vendor: Vendor, tmp_path: Path
+) -> None:
+    vendor.behaviours["old"] = {"text": "It does."}
+    own_templates(branch, tmp_path)
+    prompt = {"id": "support", "version": "1", "variables": {"product": "Moon"}}
+    call = until(lambda: _asked(branch, prompt), what="the template's way to the gateway")
+    kept(branch, call)
+
+    def systems(*arguments: str) -> list[str]:
+        vendor.requests.clear()
+        assert replayed(branch, call, *arguments)["run"] == 1
+        return [seen.body["messages"][0]["content"] for seen in vendor.requests]
+
+    assert systems() == ["Support for Moon, be brief."]
+    assert systems("--template", "support@2") == ["Support for Moon, take your time."]
+    assert systems("--template", "support@3") == ["Support for Moon, be kind."], "a draft can be tried"
+    (one,) = replayed(branch, "--template", "support@9", "--last", "1", "--model", "plain")["replays"]
+    assert one["again"]["error"].startswith("prompt_not_found")
+    assert (one["then"]["template"], one["call_id"]) == ("support@1", call)
+
+
+def _asked(branch: GatewayProcess, prompt: dict[str, Any]) -> str | None:
+    """The call's id; None where the template has not come to the gateway yet."""
+    body = {"model": "plain", "messages": [{"role": "user", "content": "Does it?"}], "prompt": prompt}
+    answer = httpx.post(branch.url + "/v1/chat/completions", json=body, headers=bearer("app"), timeout=60)
+    return str(answer.headers["x-gateway-call-id"]) if answer.status_code == 200 else None
+
+
+def test_calls_are_listed_shown_and_queried_from_postgresql(branch: GatewayProcess) -> None:
+    calls = [ask(branch, temperature=0.5) for _ in range(3)]
+    said = {"call_id": calls[0], "score": 0.0, "label": "late", "comment": "It left at ten."}
+    assert httpx.post(branch.url + "/v1/feedback", json=said, headers=bearer("app")).status_code == 201
+    kept(branch, *calls)
+    listed = [json.loads(line)["id"] for line in run(branch, "list", "--json", "--last", "3").stdout.splitlines()]
+    assert listed == calls[::-1]
+    labelled = run(branch, "list", "--label", "late", "--json").stdout
+    assert [json.loads(line)["id"] for line in labelled.splitlines()] == calls[:1]
+    assert "It left at ten." in run(branch, "show", calls[0]).output
+    assert [one["call_id"] for one in replayed(branch, "--label", "late")["replays"]] == calls[:1]
+
+    def in_lake() -> list[Any]:
+        sql = "SELECT c.call_id, f.score FROM calls c JOIN feedback f USING (call_id) WHERE f.label = 'late'"
+        told = run(branch, "query", sql, "--format", "json")
+        assert told.exit_code == 0, told.output
+        return [json.loads(line) for line in told.stdout.splitlines()]
+
+    assert until(in_lake, what="its way to the lake") == [{"call_id": calls[0], "score": 0.0}]

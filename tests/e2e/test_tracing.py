@@ -15,8 +15,15 @@ from otlp_sink import Sink, attributes_of
 from phoenix_process import PhoenixProcess
 from sample_gateway import KEY_A, KEY_ADMIN, gateway_configuration
 from semconv_registry import attributes as registered
-from semconv_registry import faults
+from semconv_registry import event_faults, faults, metric_faults
 from upstream.vendor import Vendor
+
+from gateway.config.telemetry import Telemetry
+from gateway.exchange import Exchange
+from gateway.telemetry.call_spans import Facts
+from gateway.telemetry.names import V1_41
+from gateway.telemetry.traces import Traces
+from gateway.values import Caller, Target
 
 # Planted: none of it may be in anything that is emitted.
 COLLECTOR_KEY = "otlp-canary-88c1d0"
@@ -77,6 +84,7 @@ def configuration(vendor: Vendor, collector: str, folder: Path) -> dict[str, Any
             "content": {"models": ["rag", "screened"]},
         },
         "metrics": {"otlp": {"endpoint": collector}, "every": "200ms"},
+        "events": {"otlp": {"endpoint": collector, "compression": "gzip"}, "every": "50ms"},
         "logs": {"calls": "all"},
     }
     return made
@@ -190,6 +198,26 @@ def test_the_tree_of_a_call_with_passages_as_phoenix_shows_it(traced: Traced) ->
     assert chat["attributes"]["gen_ai.usage.output_tokens"] > 0
 
 
+@pytest.mark.parametrize(("protocol", "compression"), [("grpc", "none"), ("grpc", "gzip"), ("http/protobuf", "gzip")])
+def test_phoenix_takes_every_way_of_sending(traced: Traced, protocol: Any, compression: Any) -> None:
+    """The gateway's own exporter, whose gateway above sends plain HTTP."""
+    phoenix = traced.phoenix
+    url = phoenix.grpc_url if protocol == "grpc" else phoenix.url
+    otlp = {"endpoint": url, "protocol": protocol, "compression": compression}
+    settings = Telemetry.model_validate({"traces": {"otlp": otlp, "every": "1ms"}})
+    sent = Traces(settings, {"service.name": "ways"}, Facts(V1_41, lambda name: name))
+    call = Exchange("chat.completions")
+    call.caller, call.model, call.target, call.parameters = Caller("k", "a"), "plain", Target("mock", "m"), {}
+    call.stage("call", call.started)
+    call.settle()
+    sent.export([call])
+    until(lambda: sent.exported + sent.dropped, 60, "an answer")
+    sent.close()
+    assert (sent.exported, sent.dropped) == (2, 0)
+    spans = until(lambda: len(found := phoenix.spans(call.trace_id)) == 2 and found, 60, "the trace in Phoenix")
+    assert {span["name"] for span in spans} == {"POST /v1/chat/completions", "chat m"}
+
+
 def file_search(traced: Traced) -> httpx.Response:
     """A call that searches a file, which the gateway does as a tool."""
     stored = traced.http.post(
@@ -280,13 +308,21 @@ def test_what_was_said_is_told_of_the_models_named_and_masked(traced: Traced, ve
     assert json.loads(search["gen_ai.retrieval.documents"])[0]["score"] > 0
     assert MAIL not in str(spans)
     assert TOKEN not in str(spans)
+    for stream in (False, True):
+        tools = [{"type": "function", "function": {"name": name}} for name in ("weather", "news")]
+        spans = named(traced.trace(traced.chat("screened", tools=tools, stream=stream)))
+        (answer,) = json.loads(attributes_of(spans["chat gpt-mock"])["gen_ai.output.messages"])
+        assert answer["finish_reason"] == "tool_calls"
+        assert [(part["type"], part["name"], part["arguments"]) for part in answer["parts"]] == [
+            ("tool_call", "weather", {"city": "Zürich 🏔", "n": 0}), ("tool_call", "news", {"city": "Zürich 🏔", "n": 1}),
+        ]  # fmt: skip
     plain = str(traced.trace(traced.chat("plain", "nobody is to read this")))
     assert "gen_ai.input.messages" not in plain
     assert "nobody is to read" not in plain
 
 
 def test_metrics_go_to_the_collector_under_the_conventions_names(traced: Traced) -> None:
-    traced.chat("plain", stream=True)
+    traced.trace(traced.chat("plain", stream=True))
 
     def points() -> dict[str, Any]:
         latest = traced.sink.metrics[-1:]
@@ -299,8 +335,15 @@ def test_metrics_go_to_the_collector_under_the_conventions_names(traced: Traced)
         }
 
     told = until(
-        lambda: {"gen_ai.client.operation.duration", "gen_ai.client.token.usage"} <= set(found := points()) and found
-    )
+        lambda: {
+            "gen_ai.client.operation.duration", "gen_ai.client.operation.time_per_output_chunk", "gen_ai.client.token.usage",
+        } <= set(found := points()) and found
+    )  # fmt: skip
+    conventional = [metric for name, metric in told.items() if name.startswith("gen_ai.")]
+    assert len(conventional) >= 5
+    found = [fault for metric in conventional for fault in metric_faults(metric)]
+    assert found == [], str(found)
+    assert told["gen_ai.client.operation.time_per_output_chunk"].histogram.data_points[0].count > 0
     duration = told["gen_ai.client.operation.duration"]
     assert (duration.unit, duration.histogram.aggregation_temporality) == ("s", 2)
     point = next(p for p in duration.histogram.data_points if attributes_of(p)["gen_ai.operation.name"] == "chat")
@@ -313,6 +356,30 @@ def test_metrics_go_to_the_collector_under_the_conventions_names(traced: Traced)
     }
     of_spans = traced.sink.requests[-1].resource_spans[0].resource
     assert own["service.instance.id"] == attributes_of(of_spans)["service.instance.id"]
+
+
+def test_what_a_user_says_of_an_answer_stands_below_the_answers_span(traced: Traced) -> None:
+    for stream in (False, True):
+        answer = traced.chat("plain", stream=stream)
+        call_id = answer.headers["x-gateway-call-id"]
+        said = {"call_id": call_id, "score": 0.25, "label": "wrong", "comment": f"Ask {MAIL}."}
+        assert traced.http.post("/v1/feedback", json=said).status_code == 201
+        spans = named(traced.trace(answer))
+
+        def told(call_id: str = call_id) -> list[Any]:
+            events = list(traced.sink.events)
+            return [event for event in events if attributes_of(event)["rag_gateway.call.id"] == call_id]
+
+        (event,) = until(told, what="the event")
+        assert event_faults(event) == []
+        assert (event.trace_id, event.span_id) == (spans["chat gpt-mock"].trace_id, spans["chat gpt-mock"].span_id)
+        assert attributes_of(event) == {
+            "gen_ai.evaluation.name": "feedback", "gen_ai.evaluation.score.value": 0.25,
+            "gen_ai.evaluation.score.label": "wrong", "rag_gateway.evaluation.by": "user",
+            "rag_gateway.call.id": call_id, "rag_gateway.model": "plain", "rag_gateway.tenant": "a",
+            "gen_ai.response.id": attributes_of(spans["chat gpt-mock"])["gen_ai.response.id"],
+        }  # fmt: skip
+    assert MAIL not in str(traced.sink.logs)
 
 
 def test_lines_of_a_call_say_which_and_all_lines_have_one_shape(traced: Traced) -> None:
@@ -339,9 +406,9 @@ def test_nothing_that_is_emitted_holds_a_secret_or_personal_data(traced: Traced,
     answers = [
         traced.chat(model, said, stream=stream, **elsewhere) for model in ("plain", "rag") for stream in (False, True)
     ]
+    http = traced.http
     for answer in (*errors, *answers):
         traced.trace(answer)
-    http = traced.http
     metrics = http.get("/metrics", headers={"authorization": f"Bearer {KEY_ADMIN}"}).text
     records = "".join(
         http.get(f"/v1/calls/{answer.headers['x-gateway-call-id']}").text for answer in (*errors, *answers)
@@ -350,6 +417,7 @@ def test_nothing_that_is_emitted_holds_a_secret_or_personal_data(traced: Traced,
         "spans": str(traced.sink.spans),
         "span bytes": b"".join(request.SerializeToString() for request in traced.sink.requests).decode("latin-1"),
         "metrics": metrics + str(traced.sink.metrics),
+        "events": str(traced.sink.logs),
         "log": traced.gateway.output,
         "records": records,
     }

@@ -17,6 +17,7 @@ class Webhook:
     def __init__(self) -> None:
         self.how = "ok"
         self.asked: list[dict[str, Any]] = []
+        self.headers: dict[str, str] = {}  # of the last request
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -48,6 +49,7 @@ class Webhook:
         if headers.get("x-secret") != "hook-secret":
             return 401, b"{}"
         self.asked.append(body)
+        self.headers = {name.lower(): value for name, value in headers.items()}
         if self.how == "http 500":
             return 500, b"{}"
         if self.how == "html":

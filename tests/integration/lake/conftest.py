@@ -18,6 +18,7 @@ from gateway.lake.lake import Lake
 from gateway.lake.manifest import Manifest
 from gateway.lake.query import Queries
 from gateway.lake.reading import datasets
+from gateway.lake.schema import TABLES
 from gateway.lake.signals import Signals
 from gateway.lake.storage import Storage
 from gateway.lake.upkeep import Compaction, Erasures
@@ -71,7 +72,7 @@ class Filled:
 
     def everything(self) -> str:
         """All that is in the lake's files, as text."""
-        return json.dumps([self.globbed(name) for name in ("calls", "feedback", "contents", "vectors")], default=repr)
+        return json.dumps([self.globbed(name) for name in TABLES], default=repr)
 
 
 @pytest.fixture

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lake_calls import DAY, exchange_of, say, store
+from postgres_process import PostgresProcess
 
 from gateway.lake import filling
+from gateway.lake.adopting import Adopted, adopt
+from gateway.lake.filling import Filling
 from gateway.lake.lake import Lake
-from gateway.lake.manifest import Manifest
-from gateway.lake.storage import LakeUnavailable
+from gateway.lake.manifest import LeaseLost, Manifest
+from gateway.lake.rewrapping import rewrap_lake
+from gateway.lake.schema import TABLES
+from gateway.lake.signals import Signals
+from gateway.lake.storage import LakeUnavailable, Storage
 from gateway.lake.upkeep import Keeping
 from gateway.lake.vectors import Sampler
+from gateway.records.calls import place_of
 from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.feedback import Feedback, FeedbackStore
 from gateway.records.quality import Judgement, QualityStore
 from gateway.records.retention import Periods
+from gateway.records.rewrapping import Rewrapped
 from gateway.records.sealing import Seal
 from gateway.records.users import UserRecords
 from gateway.values import Usage
@@ -59,12 +70,9 @@ def test_what_was_recorded_before_there_was_a_lake_comes_too(database: Database,
 
 
 @both
-def test_judgements_come_too_and_go_with_their_user(
-    database: Database, filled: Filled, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_judgements_come_too_and_go_with_their_user(database: Database, filled: Filled) -> None:
     mine, other = store(database, exchange_of("a", "jo"), exchange_of("a", "max"))
     quality = QualityStore(database, lake=True)
-    monkeypatch.setattr("gateway.lake.filling._JUDGED_AFTER", -(10**9))  # as if a minute had passed
     quality.add([Judgement(call, "a", "relevance", 0.5, "e", time.time_ns()) for call in (mine, other)])
     quality.add([Judgement(mine, "a", "relevance", 0.9, "e", time.time_ns())])  # what was judged before stays
     filled.fill()
@@ -73,6 +81,56 @@ def test_judgements_come_too_and_go_with_their_user(
     UserRecords(database).erase("a", "jo")
     assert filled.erase() == 2
     assert [row["call_id"] for row in filled.rows("FROM quality")] == [other]
+
+
+@both
+def test_what_is_told_of_a_call_after_its_user_was_erased_goes_too(database: Database, filled: Filled) -> None:
+    """The call's record was still on its way, and so the erasure is about a time before what was said and judged."""
+    records = UserRecords(database)
+    (known,) = store(database, exchange_of("a", "jo", age=60))
+    records.erase("a", "jo")
+    records.keep_receipt("a", "jo", {}, {})
+    (late,) = store(database, exchange_of("a", "jo", age=30))
+    (again,) = store(database, exchange_of("a", "jo", age=-1))
+    filled.keep_contents = True
+    for made_for in (known, again):  # as a judge's own call, which began when the user was erased
+        own = exchange_of("a", "jo", age=-1, made_for=("quality", made_for), **say("Is it good?", "4"))
+        own.call_id = f"call_ffffffffffff{made_for[-20:]}"
+        store(database, own)
+    quality, feedback = QualityStore(database, lake=True), FeedbackStore(database, lake=True)
+    for call in (known, late, again):
+        quality.add([Judgement(call, "a", "relevance", 0.5, "e", time.time_ns())])
+    for call in (late, again):
+        feedback.add(Feedback(call, "a", "max", score=0.5))
+    filled.fill()
+    assert {row["call_id"] for row in filled.rows("FROM quality")} == {late, again}
+
+    records.erase_late()
+    filled.erase()
+    for table in ("quality", "feedback"):
+        assert [row["call_id"] for row in filled.rows(f"FROM {table}")] == [again]
+    assert filled.ids() == [again, f"call_ffffffffffff{again[-20:]}"]
+    assert [row["call_id"] for row in filled.rows("FROM contents")] == [f"call_ffffffffffff{again[-20:]}"]
+    with database.reading() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM calls").scalar_one() == 2
+    assert late not in filled.everything()
+    assert filled.catch_up() == 0
+
+
+def test_files_of_an_older_version_are_read_and_erased_from(
+    database: Database, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = store(database, exchange_of("a", "jo"), exchange_of("a", "max"))
+    for call in (mine, other):
+        FeedbackStore(database, lake=True).add(Feedback(call, "a", None, score=0.5))
+    with monkeypatch.context() as older:
+        without = tuple(one for one in TABLES["feedback"].columns if one.name != "call_started_at")
+        older.setitem(TABLES, "feedback", replace(TABLES["feedback"], columns=without))
+        filled.fill()
+    assert {row["call_started_at"] for row in filled.rows("FROM feedback")} == {None}
+    UserRecords(database).erase("a", "jo")
+    assert filled.erase() == 2
+    assert [row["call_id"] for row in filled.rows("FROM feedback")] == [other]
 
 
 def test_files_that_are_gone_are_written_again(database: Database, filled: Filled) -> None:
@@ -317,6 +375,190 @@ def test_a_folder_of_another_store_is_left_alone(database: Database, filled: Fil
         Filled(stranger, filled.url)
     stranger.close()
     assert len(filled.globbed()) == 1
+
+
+def test_a_wrong_address_costs_a_lake_nothing(database: Database, filled: Filled, tmp_path: Path) -> None:
+    ids = store(database, exchange_of("a"))
+    filled.fill()
+    stranger = Database(f"sqlite:///{tmp_path / 'stranger.db'}")
+    stranger.upgrade()
+    theirs = Filled(stranger, (tmp_path / "theirs").as_uri())
+    with pytest.raises(LakeUnavailable, match="another record store"):
+        Lake(theirs.storage, filled.manifest).open()
+    stranger.close()
+    assert filled.lake.open(), "at the right one it goes on"
+    assert filled.ids() == ids
+
+
+def test_a_store_that_was_restored_from_a_backup_removes_no_newer_file(
+    database: Database, filled: Filled, tmp_path: Path
+) -> None:
+    filled.keep_contents = True
+    before = store(database, exchange_of("a", "jo", **say("What?", "That.")), exchange_of("b"))
+    filled.fill()
+    waiting = store(database, exchange_of("a"))  # known to both, and in the lake after the backup
+    restored = backup(database, tmp_path / "restored.db")
+    for _ in range(9):
+        after = store(database, exchange_of("a", "jo", **say("And?", "So.")))
+        FeedbackStore(database, lake=True).add(Feedback(after[0], "a", score=1.0))
+        QualityStore(database, lake=True).add([Judgement(after[0], "a", "relevance", 0.5, "e", time.time_ns())])
+        before += after
+        filled.fill()
+    filled.compact()
+    whole = {table: sorted(map(repr, filled.rows(f"FROM {table}"))) for table in TABLES}
+    files = sorted(filled.storage.listed())
+    filled.manifest.release()
+    since = store(restored, exchange_of("a"))
+    FeedbackStore(restored, lake=True).add(Feedback(since[0], "a", score=0.0))  # numbered like one that was lost
+
+    lake = Lake(filled.storage, Manifest(restored, filled.manifest.holder))  # or it would wait for the lease to end
+    for _ in range(2):
+        with pytest.raises(LakeUnavailable, match="restored from a backup.*db adopt-lake"):
+            lake.open()
+    assert sorted(filled.storage.listed()) == files
+
+    known = 1  # of one row: the call of b
+    rows = sum(len(found) for found in whole.values())
+    assert adopt(restored, lake) == Adopted(len(files) - 1 - known, rows - known, 0, 2)
+    assert adopt(restored, lake) == Adopted(0, 0, 0, 2), "safe to repeat"
+    anew = Filled(restored, filled.url, keep_contents=True)
+    anew.fill()
+    assert anew.ids() == sorted(before + waiting + since)
+    assert sorted(row["score"] for row in anew.rows("FROM feedback")) == [0.0, *[1.0] * 9]
+    for table in ("contents", "quality"):
+        assert sorted(map(repr, anew.rows(f"FROM {table}"))) == whole[table]
+    UserRecords(restored).erase("a", "jo")
+    assert anew.erase() == 10 + 10 + 9 + 9, "calls, contents, and what was said and judged of them"
+    restored.close()
+
+
+def backup(database: Database, file: Path) -> Database:
+    """A copy of it as it is now."""
+    with contextlib.closing(database._engine.raw_connection()) as source, sqlite3.connect(file) as target:
+        source.driver_connection.backup(target)
+    target.close()
+    made = Database(f"sqlite:///{file}")
+    made.prepare()
+    return made
+
+
+@both
+def test_a_new_store_can_go_on_with_an_old_lake(
+    database: Database, filled: Filled, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    ids = store(database, exchange_of("a/b", "jo"), exchange_of("c", age=3 * DAY))
+    filled.fill()
+    (file,) = filled.manifest.live("calls", "c")
+    path = Path(filled.storage.full(file.path))
+    path.with_name(f"calls-{'e' * 32}.parquet").write_bytes(path.read_bytes())  # as if it had been merged just then
+    new = url_of_another(database, request, tmp_path)
+    new.upgrade()
+    kept = store(new, exchange_of("a/b", "max"))
+    with pytest.raises(LakeUnavailable, match="another record store"):
+        Filled(new, filled.url)
+
+    lake = Lake(Storage(filled.url), Manifest(new))
+    assert adopt(new, lake) == Adopted(3, 3, 1, 1)
+    anew = Filled(new, filled.url)
+    anew.fill()
+    assert anew.ids() == sorted(ids + kept)
+    assert {file.tenant for file in anew.manifest.live()} == {"a/b", "c"}
+    UserRecords(new).erase("a/b", "jo")
+    anew.erase()
+    assert anew.ids() == sorted(ids[1:] + kept)
+    with pytest.raises(LakeUnavailable, match="no lake"):
+        adopt(new, Lake(Storage((tmp_path / "nowhere").as_uri()), Manifest(new)))
+    new.close()
+
+
+def url_of_another(database: Database, request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    if database.embedded:
+        return Database(f"sqlite:///{tmp_path / 'another.db'}")
+    server: PostgresProcess = request.getfixturevalue("postgres_server")
+    return Database(server.database())
+
+
+def test_two_stores_that_fill_one_lake_find_out(database: Database, filled: Filled, tmp_path: Path) -> None:
+    """One is a copy of the other, and so is as far."""
+    store(database, exchange_of("a"))
+    filled.fill()
+    copy = backup(database, tmp_path / "copy.db")
+    filled.manifest.release()
+    copied = Lake(Storage(filled.url), Manifest(copy, filled.manifest.holder))
+    assert copied.open()
+    ids = store(database, exchange_of("a"))
+    filled.lake.open()
+    filled.fill()
+    store(copy, exchange_of("a"))
+    with pytest.raises(LakeUnavailable, match="a copy of the one that fills this lake"):
+        Filling(copy, copied, Contents(), Signals()).step()
+    copy.close()
+    assert set(ids) <= set(filled.ids())
+
+
+def test_a_folder_that_has_lost_its_mark_is_left_alone_where_a_file_of_it_is_unknown(
+    database: Database, filled: Filled
+) -> None:
+    ids = store(database, exchange_of("a"))
+    filled.fill()
+    mark = Path(filled.storage.root) / "_lake.json"
+    mark.unlink()
+    assert filled.lake.open()
+    assert mark.exists()
+    (file,) = filled.manifest.live("calls")
+    stray = Path(filled.storage.full(file.path)).with_name(f"calls-{'0' * 32}.parquet")
+    stray.write_bytes(Path(filled.storage.full(file.path)).read_bytes())
+    mark.unlink()
+    with pytest.raises(LakeUnavailable, match="no _lake.json"):
+        filled.lake.open()
+    assert stray.exists()
+    assert adopt(database, filled.lake) == Adopted(1, 1, 1, 0)
+    assert filled.lake.open()
+    assert filled.ids() == ids
+
+
+def test_after_a_rotation_the_lake_s_contents_are_under_the_first_key_too(
+    database: Database, filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = b"o" * 32, b"n" * 32
+    filled.keep_contents = True
+    calls = []
+    for seal in (None, Seal([old]), Seal([b"x" * 32])):
+        filled.contents = Contents(seal)
+        calls += store(database, exchange_of("a", **say("Canary?", "Yes.")), contents=filled.contents)
+        filled.fill()
+    other = Lake(Storage(filled.url), Manifest(database))
+    rotated = Contents(Seal([new, old]))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Lake, "commit", lambda *given: (_ for _ in ()).throw(LakeUnavailable("the disk is full")))
+        with pytest.raises(LakeUnavailable):
+            rewrap_lake(other, rotated)
+    assert len(filled.rows("FROM contents")) == 3, "none is lost"
+    assert rewrap_lake(other, rotated) == Rewrapped(2, 1)
+    assert rewrap_lake(other, rotated) == Rewrapped(0, 1)
+    assert "Canary" not in filled.everything()
+    after = Contents(Seal([new]))
+    rows = {row["call_id"]: row for row in filled.rows("FROM contents")}
+    assert [after.read(rows[call]["content"], place_of(call)) is not None for call in calls] == [True, True, False]
+    assert all(row["sealed"] for row in rows.values())
+
+    store(database, exchange_of("a"))
+    assert filled.lake.open(), "who was interrupted goes on"
+    assert filled.fill() == 1
+    assert len(filled.ids()) == 4
+
+
+def test_who_fills_the_lake_finds_out_that_another_does(database: Database, filled: Filled) -> None:
+    store(database, exchange_of("a"))
+    other = Lake(Storage(filled.url), Manifest(database))
+    assert other.open(by_force=True)
+    with pytest.raises(LeaseLost):
+        filled.fill()
+    assert not filled.lake.open()
+    other.manifest.release()
+    assert filled.lake.open()
+    assert filled.fill() == 1
 
 
 @pytest.mark.parametrize("mark", ["", "[]", "{}", "\x00" * 20])

@@ -13,6 +13,7 @@ from lake_calls import exchange_of, store
 
 from gateway.analyst import attendant
 from gateway.analyst.settings import Settings, Told
+from gateway.drift.settings import Level
 from gateway.records.database import Database
 
 from .conftest import Filled
@@ -63,6 +64,25 @@ def test_credentials_of_the_storage_are_cut_out_of_what_it_says(database: Databa
     assert b"canary-0815" not in errors
 
 
+def test_a_folder_that_is_not_this_stores_is_told_once_and_looked_at_again(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "lake"
+    folder.mkdir()
+    mark = folder / "_lake.json"
+    mark.write_text('{"lake": "somebody", "position": 7}')
+    (ids,) = [store(database, exchange_of("a"))]
+    process = started(tmp_path / "records.db", folder.as_uri())
+    assert process.stdout is not None
+    for _ in range(3):
+        assert msgspec.json.decode(process.stdout.readline(), type=Told).failed == 1
+    mark.unlink()  # somebody has tidied up
+    while not (told := msgspec.json.decode(process.stdout.readline(), type=Told)).holds:
+        assert told.failed == 1
+    _, errors = process.communicate(timeout=120)
+    assert told.rows == len(ids)
+    assert errors.count(b"belongs to another record store") == 1, errors
+    assert b"filled by another" not in errors
+
+
 async def test_one_that_says_something_endless_is_started_again(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,3 +107,14 @@ def test_the_lag_grows_where_a_process_hangs_that_had_nothing_left_to_do(tmp_pat
     assert analyst._lag() == 0.0
     analyst._at -= 1_000
     assert analyst._lag() >= 1_000
+
+
+def test_whoever_wants_to_is_told_of_what_was_looked_at(tmp_path: Path) -> None:
+    analyst = attendant.Analyst(settings(tmp_path / "records.db", "file:///nowhere"))
+    told: list[Level] = []
+    level = Level("input", "handbook", 0.4, 0.3, True)
+    analyst._take(msgspec.json.encode(Told(True, levels=[level])))
+    analyst.drifted = told.append
+    analyst._take(msgspec.json.encode(Told(True, levels=[level])))
+    analyst._take(msgspec.json.encode(Told(True)))  # it was not time to look
+    assert told == [level]

@@ -12,11 +12,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from postgres_process import PostgresProcess
-from sqlalchemy import inspect, text
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
 
 from gateway.records.database import Database, StoreUnavailable, WrongVersion
-from gateway.records.migrations.running import configuration
+from gateway.records.migrations import snapshot
+from gateway.records.migrations.running import configuration, migrate
 from gateway.records.schema import VERSION, metadata
 
 
@@ -32,6 +33,36 @@ def test_an_upgrade_makes_what_the_program_says_that_there_is(database: Database
     with database.reading() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": _same, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_a_new_file_is_what_the_migrations_make(tmp_path: Path) -> None:
+    new, migrated = create_engine(f"sqlite:///{tmp_path}/new.db"), create_engine(f"sqlite:///{tmp_path}/migrated.db")
+    with new.begin() as connection:
+        snapshot.apply(connection)
+    with migrated.begin() as connection:
+        migrate(connection)
+
+    assert snapshot.dump(new) == snapshot.dump(migrated), "run `python -m gateway.records.migrations.snapshot`"
+
+    new.dispose()
+    migrated.dispose()
+
+
+def test_a_snapshot_of_an_older_version_is_brought_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = tmp_path / "old.sql"
+    engine = create_engine(f"sqlite:///{tmp_path}/old.db")
+    with engine.begin() as connection:
+        migrate(connection, "0007")
+    old.write_text(snapshot.dump(engine), "utf-8")
+    engine.dispose()
+    monkeypatch.setattr(snapshot, "_FILE", old)
+
+    database = Database(f"sqlite:///{tmp_path}/new.db")
+
+    assert database.upgrade() == (None, VERSION)
+    with database.reading() as connection:
+        assert set(metadata.tables) <= set(inspect(connection).get_table_names())
+    database.close()
 
 
 def test_an_upgrade_that_is_repeated_changes_nothing(url: str) -> None:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 
 from gateway.exchange import Exchange
 from gateway.records.calls import CallLog, row
 from gateway.records.contents import Contents
 from gateway.records.database import Database
-from gateway.records.feedback import Feedback, FeedbackStore
+from gateway.records.feedback import Feedback, FeedbackStore, NoSuchCall
 from gateway.records.pseudonyms import PseudonymStore
+from gateway.records.quality import Judgement, QualityStore
 from gateway.records.responses import ResponseStore, StoredResponse
 from gateway.records.retention import Periods, RetentionSweep
 from gateway.records.rewrapping import Rewrapped, rewrap
+from gateway.records.schema import feedback, quality
 from gateway.records.sealing import Seal
 from gateway.records.users import UserRecords, _by_size
 from gateway.values import Caller
@@ -219,6 +223,59 @@ def test_a_record_that_came_late_is_caught(database: Database) -> None:
     assert FeedbackStore(database).rated([again]) == {again}
     assert set(calls(database)) == {*others, again}
     assert late not in calls(database)
+
+
+def test_nothing_is_kept_of_an_erased_call(database: Database) -> None:
+    call = record(database, "a", "jo")
+    judged = Judgement(call, "a", "relevance", 0.5, "e", time.time_ns())
+    UserRecords(database).erase("a", "jo")
+
+    assert QualityStore(database, lake=True).add([judged]) == [judged]
+    with pytest.raises(NoSuchCall):
+        FeedbackStore(database, lake=True).add(Feedback(call, "a", "max", score=1.0))
+    assert said_of_calls(database) == 0
+
+
+@pytest.mark.parametrize("by", ["erasure", "retention"])
+def test_what_is_added_to_a_call_that_is_just_being_removed_goes_too(
+    database: Database, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    """Whoever adds has seen the call when the other one begins."""
+    removals = []
+
+    def remove() -> None:
+        if by == "erasure":
+            UserRecords(database).erase("a", "jo")
+        else:
+            RetentionSweep(database, Periods(calls=DAY)).run()
+
+    def meanwhile(tell: Callable[..., None]) -> Callable[..., None]:
+        def telling(*told: Any) -> None:
+            tell(*told)
+            removal = threading.Thread(target=remove)
+            removals.append(removal)
+            removal.start()
+            removal.join(0.3)  # as far as it comes
+
+        return telling
+
+    with monkeypatch.context() as patched:
+        for module in ("quality", "feedback"):
+            name = f"gateway.records.{module}.tell_{module}"
+            patched.setattr(name, meanwhile(lambda *told: None))
+        call = record(database, "a", "jo", age=2 * DAY)
+        FeedbackStore(database, lake=True).add(Feedback(call, "a", "max", score=1.0))
+        removals[0].join()
+        call = record(database, "a", "jo", age=2 * DAY)
+        QualityStore(database, lake=True).add([Judgement(call, "a", "relevance", 0.5, "e", time.time_ns())])
+        removals[1].join()
+    assert (calls(database), said_of_calls(database)) == ({}, 0)
+
+
+def said_of_calls(database: Database) -> int:
+    """How much of feedback and judgements is stored."""
+    with database.reading() as connection:
+        return sum(connection.scalar(select(func.count()).select_from(table)) or 0 for table in (feedback, quality))
 
 
 def test_after_a_rotation_all_is_brought_under_the_first_key(

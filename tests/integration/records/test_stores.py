@@ -110,12 +110,13 @@ def test_the_first_score_of_a_call_is_its_reward(database: Database) -> None:
 
 
 def test_what_was_said_of_a_call_is_told_to_its_tenant(database: Database) -> None:
-    feedback = FeedbackStore(database)
+    feedback, rated = FeedbackStore(database), call()
+    CallLog(database).write([row(rated)])
     before = time.time()
-    feedback.add(Feedback("call_1", "a", "carla", 1.0, "good", "with a \0 in it", "so"))
-    feedback.add(Feedback("call_1", "b", score=0.0))
+    feedback.add(Feedback(rated.call_id, "a", "carla", 1.0, "good", "with a \0 in it", "so"))
+    feedback.add(Feedback(rated.call_id, "b", score=0.0))
 
-    (said,) = feedback.of("call_1", "a")
+    (said,) = feedback.of(rated.call_id, "a")
 
     assert before <= said.pop("at") <= time.time()
     assert said.pop("comment") in ("with a \0 in it", "with a \ufffd in it")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -41,6 +43,28 @@ def test_a_price_with_tiers_keeps_them() -> None:
 )
 def test_an_unknown_price_is_unknown(target: Target) -> None:
     assert book(openai=OPENAI, local=LOCAL).price(target) is None
+
+
+def test_an_address_that_is_no_vendors_does_not_load_the_price_data() -> None:
+    code = """
+import sys
+from gateway.config.models import Configuration
+from gateway.pricing import PriceBook
+from gateway.values import Target
+
+urls = ["http://127.0.0.1:1/v1", "http://[::1]:1/v1", "http://localhost/v1", "http://vllm:8000/v1"]
+providers = {f"p{n}": {"kind": "openai_compatible", "base_url": url} for n, url in enumerate(urls)}
+book = PriceBook()
+book.configure(Configuration.model_validate({"providers": providers}).providers)
+assert [book.price(Target(name, "gpt-4.1")) for name in providers] == [None] * 4
+assert "genai_prices" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+
+
+def test_a_domain_may_be_a_vendors() -> None:
+    groq = {"kind": "openai_compatible", "base_url": "https://api.groq.com/openai/v1", "api_key": "k"}
+    assert book(groq=groq).price(Target("groq", "llama-3.1-8b-instant")) is not None
 
 
 def test_what_is_written_counts_more_than_any_list() -> None:

@@ -140,6 +140,19 @@ def test_ordinary_prose_is_held_back_no_more_than_the_horizon(name: str, horizon
     assert held(check, PROSE) <= most
 
 
+@pytest.mark.parametrize("action", ["mask", "block"])
+def test_a_rule_is_told_once_for_a_text_how_long_its_check_took(action: Action) -> None:
+    took: list[int] = []
+    check = Keywords([WordList("name", ["bluebird"])])
+    flow = TextFlow([TextRule(check, action, took=took.append)], OUTPUT)
+    for piece in ("where is the ", "blue", "bird", " now? "):
+        flow.feed(piece)
+    assert len(took) == (action == "block")
+    flow.finish()
+    assert len(took) == 1
+    assert took[0] > 0
+
+
 def test_a_paragraph_is_held_back_from_its_first_sign_of_an_address_to_its_end() -> None:
     flow = TextFlow([TextRule(Exfiltration(), "mask")], OUTPUT)
     assert flow.feed("Read this one ") == "Read this"

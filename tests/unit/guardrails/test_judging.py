@@ -72,6 +72,22 @@ async def test_what_a_cheap_check_blocks_no_dear_one_is_asked_about() -> None:
     assert await verdicts(made, "c") == [["allow", "allow", "block"]]
 
 
+async def test_a_rule_is_told_how_long_its_check_took_each_time_it_was_asked() -> None:
+    async def slow() -> None:
+        await asyncio.sleep(0.02)
+        raise CheckUnavailable("it is away")
+
+    took: dict[str, list[int]] = {"finds": [], "fails": []}
+    made = judges(
+        TextRule(Finds("b", "remote"), "flag", took=took["finds"].append),
+        TextRule(Fails(slow), "flag", closed=False, took=took["fails"].append),
+    )
+    assert await verdicts(made, "a", "b") == [["allow", "unavailable"], ["flag", "unavailable"]]
+    assert len(took["finds"]) == len(took["fails"]) == 1  # both texts were one question
+    assert took["fails"][0] >= 15_000_000 > took["finds"][0] > 0
+    assert made.rules[0] == TextRule(made.rules[0].check, "flag")  # who is told decides about no text
+
+
 async def test_where_each_text_stands_for_itself_only_its_own_block_counts() -> None:
     cheap, remote = Finds("a"), Finds("c", "remote")
     made = judges(TextRule(cheap, "block"), TextRule(remote, "block"))

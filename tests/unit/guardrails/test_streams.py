@@ -291,6 +291,20 @@ def test_a_policys_version_tells_checks_settings_and_actions_apart() -> None:
     assert Policy([rule("pii", "mask")]).version == Policy([rule("pii", "mask")]).version
 
 
+@pytest.mark.parametrize("text", ["my card is 4111 1111 1111 1111", "nothing", ""])
+def test_each_rule_is_told_once_for_a_text_how_long_its_check_took(text: str) -> None:
+    took: dict[str, list[int]] = {"secrets": [], "pii": []}
+    policy = Policy([Rule(build_check(name, {}), "mask", took=told.append) for name, told in took.items()])
+    _, screen = _streamed(policy, text)
+    screen.finish()
+    assert [len(told) for told in took.values()] == [1, 1]
+    assert (took["pii"][0] > 0) == ("card" in text)
+    blocked: list[int] = []
+    screen = Policy([Rule(build_check("pii", {}), "block", took=blocked.append)]).stream()
+    screen.feed(text + " and more ")
+    assert len(blocked) == ("card" in text)  # what is cut off half-way is not told of
+
+
 def test_a_policy_without_rules_passes_everything() -> None:
     screened = Policy([]).screen(_TOKEN)
     assert (screened.text, screened.verdicts) == (_TOKEN, ())

@@ -103,6 +103,14 @@ async def test_what_a_call_is_charged_however_it_ends(
     assert (used(limits)["budget per month"] > 0) == (tokens > 0)
 
 
+async def test_what_is_cut_off_before_it_said_anything_may_cost_what_was_reserved() -> None:
+    """Vendors may go on generating a whole answer that nobody waits for any more, and charge for it."""
+    limits, exchange = bench(BOTH, cut_off="reserved"), call()
+    await limits.admit(request(max_tokens=50), exchange)
+    ended(exchange, None, CHEAP, "cancelled")
+    assert used(limits) == {"tokens_per_minute": 80, "budget per month": (30 * 1 + 50 * 2) * 1_000}
+
+
 async def test_a_call_that_never_came_to_a_target_is_charged_nothing() -> None:
     limits, exchange = bench(BOTH), call()
     await limits.admit(request(), exchange)

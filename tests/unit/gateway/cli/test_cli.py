@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -192,6 +193,16 @@ def test_a_host_needs_no_key_in_the_file_once_the_record_store_may_have_one(fold
     result = run("check")
     assert result.exit_code == 0
     assert "only if the record store has one" in result.stderr
+
+
+def test_every_command_is_there_and_a_slip_of_the_pen_is_guessed(folder: Path) -> None:
+    listed = re.findall(r"^  ([a-z]+) +\S", run("--help").stdout.partition("Commands:")[2], re.M)
+    assert listed == sorted(listed)
+    assert {"ask", "check", "eval", "ingest", "keys", "prompts", "reindex", "schema", "serve"} <= set(listed)
+    for command in listed:
+        assert run(command, "--help").stdout.startswith(f"Usage: main {command}")
+    assert "Did you mean 'keys'?" in run("kyes").stderr
+    assert "Did you mean 'retrieval'?" in run("eval", "retreival").stderr
 
 
 def test_a_configuration_without_keys_says_how_to_make_one(folder: Path) -> None:

@@ -24,6 +24,7 @@ PIECES = [
         "chat-page.md",
         "lake.md",
         "drift.md",
+        "observability.md",
     )
     for order, block in enumerate(re.findall(r"^```yaml\n(.*?)^```", (DOCS / file).read_text("utf-8"), re.S | re.M))
 ]

@@ -30,6 +30,12 @@ def loaded(folder: Path, text: str) -> Loaded:
     [
         pytest.param("records: {pseudonyms: 24h}\n", f"2:11: records.pseudonyms: {NEEDS}", id="kept without a key"),
         pytest.param(
+            "records: {blocked: on}\n",
+            "2:11: records.blocked: `on` needs `records.encryption_keys`: what a guardrail blocks may be a secret, and is "
+            "kept encrypted or not at all. `openssl rand -base64 32` makes a key",
+            id="what was blocked, without a key",
+        ),
+        pytest.param(
             MODEL.format("conversation"),
             f"2:60: models.a.guardrails.pseudonyms: `conversation` {NEEDS}",
             id="asked for without a key",

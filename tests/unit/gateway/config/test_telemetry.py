@@ -46,6 +46,7 @@ def test_what_is_said_of_traces() -> None:
         ("traces: {console: true, rules: [{when: {key: []}, sample: 1}]}", "no key is named"),
         ("traces: {content: {models: [plain]}}", "spans that go nowhere"),
         ("logs: {level: loud}", "telemetry.logs.level"),
+        ("events: {otlp: {endpoint: h}}", "telemetry.events.otlp.endpoint"),
         ("metrics: {otlp: {endpoint: 'http://h', protocol: carrier}}", "telemetry.metrics.otlp.protocol"),
     ],
 )

@@ -88,3 +88,12 @@ def test_a_file_that_was_merged_meanwhile_is_asked_for_again(tmp_path: Path) -> 
         return {"calls": found}
 
     assert Queries(look).run("SELECT x FROM calls").to_pylist() == [{"x": 2}]
+
+
+def test_a_file_that_is_gone_for_good_is_told_as_what_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "calls.parquet"
+    pq.write_table(pa.table({"x": [1, 2]}), file)
+    found = ds.dataset([str(file)], schema=pa.schema({"x": pa.int64()}), format="parquet")
+    file.unlink()
+    with pytest.raises(WrongQuery, match="start the gateway"):
+        Queries(lambda: {"calls": found}, threads=1).run("FROM calls")

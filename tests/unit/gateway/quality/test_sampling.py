@@ -18,17 +18,26 @@ from guardrails.text_checks import Context
 
 
 class Store:
-    """Fails as often as it is told to."""
+    """Fails as often as it is told to, and then finds no call as often as it is told to."""
 
-    def __init__(self, faults: int = 0) -> None:
+    def __init__(self, faults: int = 0, early: int = 0) -> None:
         self.faults = faults
+        self.early = early
+        self.erased: set[str] = set()
         self.kept: list[Judgement] = []
 
-    def add(self, judgements: Sequence[Judgement]) -> None:
+    def knows(self, call_id: str) -> bool:
+        return call_id not in self.erased
+
+    def add(self, judgements: Sequence[Judgement]) -> list[Judgement]:
         if self.faults:
             self.faults -= 1
             raise OverflowError("what nobody has thought of")
+        if self.early:
+            self.early -= 1
+            return list(judgements)
         self.kept += judgements
+        return []
 
 
 async def good(answer: str, context: Context) -> float | None:
@@ -81,3 +90,42 @@ async def test_a_fault_of_the_store_costs_a_judgement_and_no_more() -> None:
         watch(judges, "What?")
     await judged(judges, store, 1)
     assert judges.failures >= 1
+
+
+async def test_whoever_wants_to_is_told_of_each_judgement() -> None:
+    told: list[tuple[str, str, float, str]] = []
+    store = Store()
+    judges = QualityJudges(
+        store,  # type: ignore[arg-type]  # it does what the store does
+        evaluated=lambda exchange, *found: told.append((exchange.call_id, *found)),
+    )
+    call = watch(judges, "What?")
+    await judged(judges, store, 1)
+    assert told == [(call.call_id, "relevance", 1.0, "judge")]
+
+
+async def test_a_judgement_waits_for_its_call_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "_KEEP_EVERY", 0.01)
+    store = Store(early=3)
+    judges = QualityJudges(store)  # type: ignore[arg-type]  # it does what the store does
+    watch(judges, "What?")
+    await judged(judges, store, 1)
+    assert (store.early, list(judges._unstored)) == (0, [])
+
+    monkeypatch.setattr(sampling, "_CALL_WITHIN", 0)
+    store.early = 1
+    watch(judges, "What?")
+    watch(judges, "What else?")
+    await judged(judges, store, 2)
+    assert (len(store.kept), list(judges._unstored)) == (2, []), "of an erased call nothing is ever kept"
+
+
+async def test_an_erased_call_that_waits_is_shown_to_no_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "_LOOKS", (0.0, 0.0))
+    store = Store()
+    judges = QualityJudges(store)  # type: ignore[arg-type]  # it does what the store does
+    gone, kept = watch(judges, "What?"), watch(judges, "What else?")
+    store.erased.add(gone.call_id)
+    await judged(judges, store, 1)
+    assert [one.call_id for one in store.kept] == [kept.call_id]
+    assert judges._judged == {("m", "relevance"): 1}

@@ -146,9 +146,9 @@ async def test_of_what_could_not_be_read_it_is_known_how_sensitive_it_is(reader:
     assert exchange.features is not None
     assert exchange.features.sensitive == ("word",)
     exchange.asked = exchange.messages = request.messages
-    exchange.answer_text = "a walnut"
+    exchange.answer_text, exchange.answer_calls = "a walnut", [{"function": {"arguments": "walnut"}}]
     exchange.settle()
-    assert not any((exchange.asked, exchange.messages, exchange.answer_text))
+    assert not any((exchange.asked, exchange.messages, exchange.answer_text, exchange.answer_calls))
 
 
 async def test_earlier_answers_in_a_conversation_are_masked_too() -> None:
@@ -169,8 +169,10 @@ async def test_what_is_sensitive_comes_to_rest_nowhere() -> None:
     exchange.asked = request.messages
     exchange.messages = [{"role": "system", "content": "walnut"}, *request.messages]
     exchange.answer_text = "a walnut, walnuts"
+    exchange.answer_calls = [{"id": "1", "function": {"name": "find", "arguments": '{"what": "walnut"}'}}]
     exchange.settle()
     assert exchange.messages == exchange.asked
+    assert exchange.answer_calls == [{"id": "1", "function": {"name": "find", "arguments": '{"what": "[masked]"}'}}]
     assert exchange.answer_text == "a [masked], [masked]s"
     assert exchange.features is not None
     assert exchange.features.shown() == {"tier": None, "word": "[masked]"}

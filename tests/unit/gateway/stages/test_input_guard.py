@@ -197,3 +197,36 @@ async def test_a_planted_passage_never_comes_to_the_prompt() -> None:
     passages, exchange = await kept(made, replace(PASSAGE, text="Holidays are requested in the portal."), planted)
     assert [passage.section_id for passage in passages] == ["s1"]
     assert {finding.kind for _, verdict in exchange.verdicts for finding in verdict.findings} >= {"injection.override"}
+
+
+async def stopped(policy: Policy, text: str, *, keep: bool = True, record: bool = True, **more: Any) -> Exchange:
+    """The account of a call that is blocked."""
+    messages = [{"role": "assistant", "content": f"You said {SECRET}."}, {"role": "user", "content": text}]
+    exchange = Exchange("chat.completions")
+    exchange.record_content = record
+    with pytest.raises(ContentBlocked):
+        request = ChatRequest(json.dumps({"model": "m", "messages": messages, **more}).encode())
+        await InputGuard(policy, keep_blocked=keep).screen(request, exchange)
+    return exchange
+
+
+async def test_what_is_blocked_is_kept_where_it_may_be_and_masked_by_the_other_rules() -> None:
+    secrets: Any = build_check("secrets", {})
+    policy = Policy([Rule(secrets, "mask")], Judges([TextRule(FindsBad(), "block")]))
+    exchange = await stopped(policy, "This is bad.", tools=[{"type": "function", "function": {"name": SECRET}}])
+    assert exchange.withheld is not None
+    assert [message["content"] for message in exchange.withheld.messages][1] == "This is bad."
+    assert SECRET not in repr((exchange.withheld.messages, exchange.withheld.fields["tools"]))
+    assert exchange.messages is None, "spans are made of it"
+    for way in ({"keep": False}, {"record": False}):
+        assert (await stopped(policy, "This is bad.", **way)).withheld is None
+
+
+async def test_what_is_blocked_is_not_kept_where_a_judge_would_have_masked_it() -> None:
+    class Masks(FindsBad):
+        name = "names"
+
+    policy = Policy([], Judges([TextRule(FindsBad(), "block"), TextRule(Masks("remote"), "mask")]))
+    assert (await stopped(policy, "This is bad.")).withheld is None
+    monitored = Policy([], Judges([TextRule(FindsBad(), "block"), TextRule(Masks("remote"), "mask", monitor=True)]))
+    assert (await stopped(monitored, "This is bad.")).withheld is not None

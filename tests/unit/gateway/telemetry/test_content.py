@@ -97,6 +97,32 @@ def test_a_conversation_in_the_conventions_shapes() -> None:
     assert answers == [{"role": "assistant", "parts": [{"type": "text", "content": "yes"}], "finish_reason": "stop"}]
 
 
+def test_calls_of_tools_are_a_part_of_an_answer() -> None:
+    calls = [
+        {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "SECRETS"}'}},
+        {"id": "c2", "type": "function", "function": {"name": "wait", "arguments": ""}},
+    ]
+    exchange = talk(CONVERSATION, "Let me see, SECRETS.")
+    exchange.answer_calls, exchange.finish_reason = calls, "tool_calls"
+    told_of_calls = [
+        {"type": "tool_call", "id": "c1", "name": "look", "arguments": {"at": "***"}},
+        {"type": "tool_call", "id": "c2", "name": "wait", "arguments": {}},
+    ]
+    answers = json.loads(told(exchange, contents())[names.OUTPUT_MESSAGES])
+    jsonschema.validate(answers, json.loads((FOLDER / "docs/gen-ai/gen-ai-output-messages.json").read_text()))
+    assert answers == [{
+        "role": "assistant", "parts": [{"type": "text", "content": "Let me see, ***."}, *told_of_calls],
+        "finish_reason": "tool_calls",
+    }]  # fmt: skip
+    size = contents().size(exchange)
+    exchange.answer_text = None
+    (answer,) = json.loads(told(exchange, contents())[names.OUTPUT_MESSAGES])
+    assert answer["parts"] == told_of_calls
+    exchange.answer_calls = ()
+    assert names.OUTPUT_MESSAGES not in told(exchange, contents())
+    assert size - contents().size(exchange) >= len('Let me see, SECRETS.{"at": "SECRETS"}')  # what waits is bounded
+
+
 def test_stop_sequences_are_a_callers_words_too() -> None:
     exchange = talk(CONVERSATION)
     for given, told_ in (

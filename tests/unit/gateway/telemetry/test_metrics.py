@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import gateway
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
+from gateway.telemetry.check_times import CheckTimes
 from gateway.telemetry.labels import STAGE_OF_TYPE
 from gateway.telemetry.logs import redacted
 from gateway.telemetry.metrics import Metrics
@@ -197,6 +198,27 @@ def test_a_search_tells_what_it_found() -> None:
     assert told["rag_gateway_retrieval_best_score_bucket", (("le", "0.8"), of)] == 1
 
 
+def test_a_stream_tells_its_chunks_and_the_time_from_one_to_the_next() -> None:
+    metrics = Metrics(lambda: 0, lambda: 0)
+    for cache, outcome, chunks in (
+        ("off", "ok", 5),
+        ("miss", "ok", 2),
+        ("hit", "ok", 9),
+        ("off", "error", 9),
+        ("off", "ok", 1),
+    ):
+        exchange = call("handbook")
+        exchange.stream, exchange.cache, exchange.outcome, exchange.output_chunks = True, cache, outcome, chunks
+        exchange.first_chunk = exchange.started
+        exchange.ended = exchange.first_chunk + 400_000_000
+        metrics.observe(exchange)
+    name = "gen_ai_client_operation_time_per_output_chunk_seconds"
+    told = {(sample, dict(labels).get("le")): value for (sample, labels), value in samples(metrics).items()}
+    assert told[name + "_count", None] == 4 + 1
+    assert told[name + "_sum", None] == pytest.approx(0.4 + 0.4)
+    assert (told[name + "_bucket", "0.08"], told[name + "_bucket", "0.16"], told[name + "_bucket", "0.64"]) == (0, 4, 5)
+
+
 def test_a_call_of_the_gateways_own_is_no_callers_call_but_costs_what_it_costs() -> None:
     metrics = Metrics(lambda: 0, lambda: 0)
     exchange = call("handbook")
@@ -207,6 +229,19 @@ def test_a_call_of_the_gateways_own_is_no_callers_call_but_costs_what_it_costs()
     assert told["rag_gateway_own_calls_total", of] == 1
     assert told["rag_gateway_cost_usd_total", (("model", "handbook"), ("target", "openai"))] == 0.5
     assert not labels_of(metrics, "rag_gateway_calls_total", "model")
+
+
+def test_how_long_a_check_takes_is_told_from_when_there_are_metrics_on() -> None:
+    times, metrics = CheckTimes(), Metrics(lambda: 0, lambda: 0)
+    took = times.of("pii", "input")
+    took(1_000_000)
+    times.tell(metrics)
+    took(2_000_000)
+    times.of("pii", "input")(4_000_000)  # the same rule of another model
+    told = samples(metrics)
+    of = (("check", "pii"), ("side", "input"))
+    assert told["rag_gateway_guardrail_duration_seconds_count", of] == 2
+    assert told["rag_gateway_guardrail_duration_seconds_sum", of] == pytest.approx(0.006)
 
 
 def test_every_code_of_an_error_has_a_stage() -> None:

@@ -49,7 +49,7 @@ def test_a_span_is_read_as_it_was_written(
     for _ in range(2):  # the second time, what it knows already
         parts = [encoder.tree(tree)]
     head = wire.resource({"service.name": "gw"}), wire.scope("rag-gateway", "1")
-    read = ExportTraceServiceRequest.FromString(wire.trace_request(*head, "https://schema", parts))
+    read = ExportTraceServiceRequest.FromString(wire.export_request(*head, "https://schema", parts))
     (of_process,) = read.resource_spans
     (of_scope,) = of_process.scope_spans
     assert attributes_of(of_process.resource) == {"service.name": "gw"}
@@ -71,7 +71,7 @@ def test_a_span_is_read_as_it_was_written(
 def test_half_of_a_surrogate_pair_is_sent_as_a_question_mark() -> None:
     tree = Tree("0" * 31 + "1", "0" * 15 + "1", None)
     tree.add("\ud800", SERVER, "", 1, 2, {"a": "\udfff"}, tree.root)
-    read = ExportTraceServiceRequest.FromString(wire.trace_request(b"", b"", "", [wire.Encoder().tree(tree)]))
+    read = ExportTraceServiceRequest.FromString(wire.export_request(b"", b"", "", [wire.Encoder().tree(tree)]))
     span = read.resource_spans[0].scope_spans[0].spans[0]
     assert (span.name, attributes_of(span)) == ("?", {"a": "?"})
 
