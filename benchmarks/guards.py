@@ -16,7 +16,8 @@ from typing import Any
 
 from gateway.assembly.guards import Guards, output_guard
 from gateway.assembly.services import Services
-from gateway.chat import ChatRequest, Chunk
+from gateway.chat import ChatRequest
+from gateway.chunks import Chunk
 from gateway.config.models import Configuration
 from gateway.exchange import Exchange
 from gateway.values import Caller

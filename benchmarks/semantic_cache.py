@@ -21,7 +21,8 @@ from gateway.cache.memory_questions import MemoryQuestions
 from gateway.cache.milvus_questions import MilvusQuestions
 from gateway.cache.semantic import SemanticCache, SemanticTerms
 from gateway.cache.semantic_meter import SemanticMeter
-from gateway.chat import ChatRequest, Chunk
+from gateway.chat import ChatRequest
+from gateway.chunks import Chunk
 from gateway.exchange import Exchange
 from gateway.values import Caller
 from retrieval.embedding import Kind

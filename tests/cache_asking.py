@@ -14,7 +14,8 @@ from gateway.cache.meter import CacheMeter
 from gateway.cache.protocol import Entries
 from gateway.cache.rechecking import Screen
 from gateway.cache.wishes import wish
-from gateway.chat import ChatRequest, Chunk
+from gateway.chat import ChatRequest
+from gateway.chunks import Chunk
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
 from gateway.providers.replay import Replayed

@@ -18,7 +18,7 @@ from gateway.analyst.settings import Settings, Told
 from gateway.config.section import bytes_of_key
 from gateway.lake.catching_up import CatchingUp
 from gateway.lake.filling import Filled, Filling
-from gateway.lake.lake import Lake
+from gateway.lake.lake import Lake, UnreadableFile
 from gateway.lake.manifest import LEASE, LeaseLost, Manifest
 from gateway.lake.signals import Detect, Signals
 from gateway.lake.storage import LakeUnavailable, Storage
@@ -65,7 +65,8 @@ class Rounds:
         self._keeping = Keeping(self._lake, partial(periods_by_tenant, self._database, _periods(settings)))
         self._compaction = Compaction(self._lake, settings.file_size)
         self._drift = _watch(settings, self._database)
-        self._holds = self._well = False
+        self._holds = False
+        self._well: bool | None = None  # nothing is known yet
         self._held = self._filled = self._swept = self._watched = float("-inf")
 
     def run(self) -> None:
@@ -91,10 +92,10 @@ class Rounds:
         self._database.close()
 
     def _failed(self, why: str, failure: Exception | None = None) -> None:
-        if self._well or failure is not None:
+        if self._well is not False or failure is not None:
             log.error("the lake is not filled for now: %s", why, exc_info=failure)
         self._well = False
-        self._held = float("-inf")  # the lease is looked at again: who has failed to take it has not been told of another
+        self._held = float("-inf")  # who has failed to take the lease does not know that another has it
         self._tell(Told(self._holds, failed=1, lag=self._lag() if self._database.ready else 0.0))
         self._ending.wait(self._settings.every)
 
@@ -132,8 +133,11 @@ class Rounds:
         if self._holds:
             self._holds = self._manifest.take(self._settings.url) is not None
         if not self._holds and self._lake.open():
+            try:
+                CatchingUp(self._database, self._lake).run()
+            except UnreadableFile as fault:  # it holds up nothing else
+                self._lake.unreadable(fault)
             self._holds = True
-            CatchingUp(self._database, self._lake).run()
 
     def _fill(self) -> Filled:
         total = Filled()

@@ -11,7 +11,8 @@ from urllib.parse import quote
 from gateway.api.errors import error_headers
 from gateway.api.inbound import Inbound, Told
 from gateway.api.tool_calls import gathered
-from gateway.chat import JSON, Chunk, Fragment, Request, read_usage
+from gateway.chat import JSON, Request
+from gateway.chunks import Chunk, Fragment, read_usage
 from gateway.errors import GatewayError, TooLarge
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gateway.chat import JSON, ChatRequest, Chunk, field_fault
+from gateway.chat import JSON, ChatRequest, field_fault
+from gateway.chunks import Chunk
 from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import Exchange
 

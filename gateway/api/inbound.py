@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from gateway.chat import Chunk, Request
+from gateway.chat import Request
+from gateway.chunks import Chunk
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 

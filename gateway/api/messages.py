@@ -15,7 +15,8 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.api.identity import Identified
 from gateway.api.messages_request import GATEWAY_SIGNATURE, chat_request, count_tokens
-from gateway.chat import JSON, ChatRequest, Chunk
+from gateway.chat import JSON, ChatRequest
+from gateway.chunks import Chunk
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.runtime import Gateway

@@ -15,7 +15,8 @@ import msgspec
 
 from gateway.api.responses_output import Event, Output, consume
 from gateway.api.responses_request import Item, ResponsesEnvelope, chat_request, items_of, read
-from gateway.chat import JSON, Chunk, last_question
+from gateway.chat import JSON, last_question
+from gateway.chunks import Chunk
 from gateway.errors import BadRequest, GatewayError, NotFound, StageFailed
 from gateway.exchange import Exchange
 from gateway.records.database import StoreUnavailable

@@ -26,7 +26,8 @@ from gateway.values import CacheKey, CacheWish
 if TYPE_CHECKING:
     from gateway.cache.meter import CacheMeter
     from gateway.cache.protocol import Entries, Semantic
-    from gateway.chat import Chunk, Request
+    from gateway.chat import Request
+    from gateway.chunks import Chunk
     from gateway.exchange import Exchange
     from gateway.providers.protocol import Chunks
 

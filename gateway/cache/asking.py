@@ -13,7 +13,8 @@ from gateway.chat import JSON, ChatRequest
 from retrieval.expressions import token
 
 if TYPE_CHECKING:
-    from gateway.chat import Chunk, Request
+    from gateway.chat import Request
+    from gateway.chunks import Chunk
     from gateway.exchange import Exchange
 
 _decode = msgspec.json.Decoder().decode

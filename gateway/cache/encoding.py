@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.cache.protocol import Kept
-from gateway.chat import Chunk
+from gateway.chunks import Chunk
 from gateway.errors import GatewayError
 from gateway.values import Target
 

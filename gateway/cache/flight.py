@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from gateway.chat import Chunk
+from gateway.chunks import Chunk
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
 

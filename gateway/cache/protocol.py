@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from gateway.chat import Chunk, Request
+    from gateway.chat import Request
+    from gateway.chunks import Chunk
     from gateway.exchange import Exchange
     from gateway.providers.protocol import Chunks
     from gateway.values import Target

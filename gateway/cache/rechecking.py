@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.chat import JSON, ChatRequest, Chunk, Request
+from gateway.chat import JSON, ChatRequest, Request
+from gateway.chunks import Chunk
 from gateway.errors import UpstreamFailed
 from gateway.providers.replay import Replayed
 

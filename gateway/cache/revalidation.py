@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from copy import copy
 from typing import TYPE_CHECKING
 
-from gateway.chat import ChatRequest, Chunk, read_usage
+from gateway.chat import ChatRequest
+from gateway.chunks import Chunk, read_usage
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 

@@ -30,7 +30,8 @@ from retrieval.passages import RetrievalUnavailable
 if TYPE_CHECKING:
     from gateway.cache.questions import Questions
     from gateway.cache.semantic_meter import SemanticMeter
-    from gateway.chat import Chunk, Request
+    from gateway.chat import Request
+    from gateway.chunks import Chunk
     from gateway.exchange import Exchange
     from gateway.providers.protocol import Chunks
     from gateway.values import Target

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.chat import Chunk
+    from gateway.chunks import Chunk
     from gateway.providers.protocol import Chunks
 
 Told = Callable[[str], Awaitable[None]]

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from gateway.chat import JSON, ChatRequest, Chunk, text_of
+from gateway.chat import JSON, ChatRequest, text_of
+from gateway.chunks import Chunk
 from gateway.errors import BadRequest, GatewayError
 from gateway.stages.citing import cited
 from gateway.values import FrontEnd, SideCall

@@ -128,7 +128,10 @@ class Keeping:
                 self._lake.commit([], [file])
                 gone += file.rows
             elif file.first < before - _SLACK:
-                gone += self._lake.rewrite([file], partial(_since, file.table, before))
+                try:
+                    gone += self._lake.rewrite([file], partial(_since, file.table, before))
+                except UnreadableFile as fault:  # it goes when all of it is past its time
+                    self._lake.unreadable(fault)
         if gone:
             log.info("past their time: %d rows of the lake were removed", gone)
         return gone

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import ClassVar, Protocol
 
-from gateway.chat import Chunk, has_content
+from gateway.chunks import Chunk, has_content
 from gateway.errors import UpstreamFailed
 from gateway.providers.reply import Reply
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.chat import Chunk
+from gateway.chunks import Chunk
 from gateway.errors import UpstreamError, UpstreamFailed
 from gateway.providers import shapes
 from gateway.providers.refusals import Said, as_error

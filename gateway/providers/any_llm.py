@@ -24,7 +24,8 @@ from any_llm.exceptions import (
 )
 from any_llm.providers.openai.base import BaseOpenAIProvider
 
-from gateway.chat import Chunk, Request, has_content
+from gateway.chat import Request
+from gateway.chunks import Chunk, has_content
 from gateway.errors import (
     BadRequest,
     CredentialRefused,

@@ -17,7 +17,8 @@ from urllib.parse import quote
 import msgspec
 from botocore.eventstream import EventStreamBuffer, ParserError
 
-from gateway.chat import JSON, Chunk
+from gateway.chat import JSON
+from gateway.chunks import Chunk
 from gateway.errors import BadRequest, UpstreamError, UpstreamFailed
 from gateway.providers import shapes
 from gateway.providers.dialect import Asked, Capabilities, Outgoing

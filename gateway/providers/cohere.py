@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from gateway.chat import JSON, Chunk
+from gateway.chat import JSON
+from gateway.chunks import Chunk
 from gateway.errors import BadRequest, UpstreamFailed
 from gateway.providers import shapes
 from gateway.providers.dialect import Asked, Capabilities, Outgoing

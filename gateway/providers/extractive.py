@@ -14,7 +14,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from gateway.chat import JSON, ChatRequest, Chunk, Request, last_question
+from gateway.chat import JSON, ChatRequest, Request, last_question
+from gateway.chunks import Chunk
 from gateway.errors import BadRequest
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.chat import JSON, Chunk
+from gateway.chat import JSON
+from gateway.chunks import Chunk
 from gateway.providers.answers import PlainAnswer, StreamedAnswer
 
 Answer = PlainAnswer | StreamedAnswer

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.chat import Chunk
+from gateway.chunks import Chunk
 from gateway.errors import UpstreamFailed, UpstreamRefused
 from gateway.providers import shapes
 from gateway.providers.refusals import Said, as_error

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from gateway.chat import JSON, Chunk
+from gateway.chat import JSON
+from gateway.chunks import Chunk
 from gateway.providers import shapes
 from gateway.providers.dialect import Asked, Capabilities, Outgoing
 from gateway.providers.openai_compatible import OpenAIDecoder

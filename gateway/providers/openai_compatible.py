@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gateway.chat import Chunk, Request
+from gateway.chat import Request
+from gateway.chunks import Chunk
 from gateway.errors import BadRequest, UpstreamError, UpstreamFailed, UpstreamRefused
 from gateway.providers.answers import PlainAnswer, StreamedAnswer, whole
 from gateway.providers.dialect import Outgoing, Signer, signed_by

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, Protocol, runtime_checkable
 
-from gateway.chat import Chunk, Request
+from gateway.chat import Request
+from gateway.chunks import Chunk
 from gateway.errors import BadRequest
 from gateway.exchange import Exchange
 from gateway.values import Target

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.chat import JSON, Chunk, Facts
+from gateway.chat import JSON
+from gateway.chunks import Chunk, Facts
 from gateway.providers.protocol import Chunks
 from gateway.providers.shapes import fresh_id
 

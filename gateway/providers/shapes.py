@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.chat import JSON, Chunk, Facts
+from gateway.chat import JSON
+from gateway.chunks import Chunk, Facts
 from gateway.errors import UpstreamFailed
 
 _decode_facts = msgspec.json.Decoder(Facts).decode

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from gateway.chat import JSON, ChatRequest, EmbeddingsRequest, read_usage
+from gateway.chat import JSON, ChatRequest, EmbeddingsRequest
+from gateway.chunks import read_usage
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.replay.outcomes import Quality

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.chat import JSON, Chunk, Request
+from gateway.chat import JSON, Request
+from gateway.chunks import Chunk
 from gateway.exchange import Exchange
 from gateway.pipeline import Pipeline
 from gateway.providers.protocol import Chunks

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from gateway.chat import JSON, ChatRequest, Chunk, read_usage
+from gateway.chat import JSON, ChatRequest
+from gateway.chunks import Chunk, read_usage
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks

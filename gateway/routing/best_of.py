@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.chat import JSON, ChatRequest, Chunk, EmbeddingsRequest, Request, last_question, read_usage
+from gateway.chat import JSON, ChatRequest, EmbeddingsRequest, Request, last_question
+from gateway.chunks import Chunk, read_usage
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks

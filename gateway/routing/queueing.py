@@ -22,7 +22,7 @@ from gateway.routing.fairness import FairOrder, Flow
 from gateway.routing.retries import seconds_of
 
 if TYPE_CHECKING:
-    from gateway.chat import Chunk
+    from gateway.chunks import Chunk
     from gateway.config.queueing import ServerQueue as Settings
     from gateway.exchange import Exchange
     from gateway.providers.protocol import Chunks

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.chat import JSON, Chunk
+from gateway.chat import JSON
+from gateway.chunks import Chunk
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
 from retrieval.passages import Passage

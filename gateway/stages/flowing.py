@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.chat import JSON, ChatRequest, Chunk
+from gateway.chat import JSON, ChatRequest
+from gateway.chunks import Chunk
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
 from gateway.providers.replay import whole

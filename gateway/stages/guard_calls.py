@@ -12,7 +12,8 @@ from contextvars import ContextVar
 
 import msgspec
 
-from gateway.chat import JSON, ChatRequest, EmbeddingsRequest, Request, read_usage
+from gateway.chat import JSON, ChatRequest, EmbeddingsRequest, Request
+from gateway.chunks import read_usage
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks

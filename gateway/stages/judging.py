@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from gateway.chat import JSON, ChatRequest, Chunk, Request, last_question, text_of
+from gateway.chat import JSON, ChatRequest, Request, last_question, text_of
+from gateway.chunks import Chunk
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks

@@ -11,7 +11,8 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.chat import JSON, Chunk, Request
+from gateway.chat import JSON, Request
+from gateway.chunks import Chunk
 from gateway.errors import BadRequest, StageFailed
 from gateway.exchange import Exchange
 from gateway.providers.answers import PlainAnswer

@@ -287,6 +287,21 @@ def test_what_is_past_its_time_goes(database: Database, filled: Filled) -> None:
     assert Keeping(filled.lake, lambda: periods).run() == 0
 
 
+def test_a_damaged_file_keeps_no_other_beyond_its_time(
+    database: Database, filled: Filled, caplog: pytest.LogCaptureFixture
+) -> None:
+    noon = time.time() % DAY - DAY / 2 + 10 * DAY  # seconds since then, ten days ago
+    for tenant in ("a", "b"):
+        store(database, *(exchange_of(tenant, age=noon + hours * 3600) for hours in (3, -3)))
+    filled.fill()
+    damaged, other = filled.manifest.live("calls")
+    Path(filled.storage.full(damaged.path)).write_bytes(b"PAR1, and then a disk that fails. PAR1")
+    assert Keeping(filled.lake, lambda: lambda tenant: Periods(noon)).run() == 1
+    assert damaged.path in caplog.text
+    assert other.path not in [file.path for file in filled.manifest.live()], "it was written anew"
+    assert Keeping(filled.lake, lambda: lambda tenant: Periods(DAY)).run() == 2 + 1
+
+
 def test_content_comes_only_where_it_is_asked_for_and_sealed_where_the_store_seals(
     database: Database, filled: Filled
 ) -> None:

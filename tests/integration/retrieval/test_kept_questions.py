@@ -16,7 +16,7 @@ from gateway.cache.memory_questions import MemoryQuestions
 from gateway.cache.milvus_questions import MilvusQuestions
 from gateway.cache.protocol import Kept, Origin, Purge
 from gateway.cache.questions import EVERYBODY, Asked, KeptAnswer, Questions, Source
-from gateway.chat import Chunk
+from gateway.chunks import Chunk
 from gateway.records.sealing import Seal
 from gateway.values import Target
 from retrieval.knowledge import Knowledge

@@ -25,7 +25,7 @@ from upstream.vendor import Vendor
 from gateway.cache.milvus_questions import MilvusQuestions
 from gateway.cache.protocol import Kept, Origin, Purge
 from gateway.cache.questions import EVERYBODY, Asked, KeptAnswer
-from gateway.chat import Chunk
+from gateway.chunks import Chunk
 from retrieval.knowledge import Knowledge, KnowledgeSettings
 from retrieval.loading import Document
 from retrieval.passages import Passage, RetrievalUnavailable

@@ -10,7 +10,8 @@ import pytest
 
 from gateway.api.answering import write_plain, write_stream
 from gateway.api.tool_calls import gathered
-from gateway.chat import ChatRequest, Chunk
+from gateway.chat import ChatRequest
+from gateway.chunks import Chunk
 from gateway.exchange import Exchange
 
 

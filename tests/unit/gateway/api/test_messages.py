@@ -10,7 +10,7 @@ import pytest
 
 from gateway.api.messages import MessagesCall
 from gateway.api.messages_request import GATEWAY_SIGNATURE, chat_request
-from gateway.chat import Chunk
+from gateway.chunks import Chunk
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
 

@@ -12,7 +12,8 @@ from cache_asking import TARGET, Upstream, answer, ask, cache_of, exchange_for, 
 from gateway.cache.memory import MemoryEntries
 from gateway.cache.meter import CacheMeter
 from gateway.cache.protocol import Kept, Purge
-from gateway.chat import Chunk, Request
+from gateway.chat import Request
+from gateway.chunks import Chunk
 from gateway.errors import NotCached, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.cache.memory_questions import MemoryQuestions
 from gateway.cache.protocol import Kept, Origin, Purge
 from gateway.cache.questions import EVERYBODY, Asked, KeptAnswer
-from gateway.chat import Chunk
+from gateway.chunks import Chunk
 
 MOST = 12
 STEPS = st.lists(

@@ -14,7 +14,8 @@ from gateway.cache.memory_questions import MemoryQuestions
 from gateway.cache.protocol import Kept, Purge
 from gateway.cache.semantic import SemanticCache, SemanticTerms
 from gateway.cache.semantic_meter import SemanticMeter
-from gateway.chat import ChatRequest, Chunk
+from gateway.chat import ChatRequest
+from gateway.chunks import Chunk
 from gateway.exchange import Exchange
 from gateway.providers.replay import Replayed
 from gateway.values import CacheWish, Caller, Target

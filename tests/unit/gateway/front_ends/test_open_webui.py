@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.chat import ChatRequest, Chunk
+from gateway.chat import ChatRequest
+from gateway.chunks import Chunk
 from gateway.errors import BadRequest
 from gateway.exchange import Exchange
 from gateway.front_ends.open_webui import OpenWebui

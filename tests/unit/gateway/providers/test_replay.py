@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway.chat import Chunk
+from gateway.chunks import Chunk
 from gateway.providers.replay import split, under_id, whole
 from gateway.providers.shapes import fresh_id
 

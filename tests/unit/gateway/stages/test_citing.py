@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat import Chunk
+from gateway.chunks import Chunk
 from gateway.exchange import Exchange
 from gateway.stages.citing import CitedAnswer, Marks, citations
 from retrieval.passages import Passage

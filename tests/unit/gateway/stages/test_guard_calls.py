@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.chat import ChatRequest, Chunk, Request
+from gateway.chat import ChatRequest, Request
+from gateway.chunks import Chunk
 from gateway.errors import Forbidden
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat import ChatRequest, Chunk
+from gateway.chat import ChatRequest
+from gateway.chunks import Chunk
 from gateway.errors import StageFailed, UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.chat import ChatRequest, Chunk
+from gateway.chat import ChatRequest
+from gateway.chunks import Chunk
 from gateway.errors import UpstreamFailed
 from gateway.exchange import Exchange
 from gateway.providers.replay import Replayed
