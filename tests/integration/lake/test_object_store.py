@@ -6,9 +6,12 @@ import boto3
 import pytest
 from lake_calls import exchange_of, store
 from moto.server import ThreadedMotoServer
+from sqlalchemy import delete
 
+from gateway.lake.adopting import Adopted, adopt
 from gateway.lake.storage import LakeUnavailable, Storage
 from gateway.records.database import Database
+from gateway.records.schema import lake_files
 from gateway.records.users import UserRecords
 
 from .conftest import Filled
@@ -32,6 +35,11 @@ def use(filled: Filled, database: Database) -> None:
     assert paths == [filled.manifest.live("calls")[0].path]
     assert filled.lake.open(), "who takes over compares what is there with what is known"
     assert filled.ids() == sorted(kept)
+    before = filled.manifest.live()
+    with database.writing() as connection:
+        connection.execute(delete(lake_files))
+    assert adopt(database, filled.lake) == Adopted(1, 8, 0, 0)
+    assert filled.manifest.live() == before
 
 
 def test_s3(database: Database) -> None:
