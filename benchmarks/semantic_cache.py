@@ -54,6 +54,11 @@ def call(question: str) -> tuple[ChatRequest, Exchange]:
     return ChatRequest(json.dumps(body).encode()), exchange
 
 
+async def never() -> bool:
+    """There is no purge."""
+    return False
+
+
 async def measure(kept: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with Knowledge.open(KnowledgeSettings(Path(folder))) as knowledge:
@@ -72,7 +77,7 @@ async def measure(kept: int) -> None:
                 )
                 for number in range(kept):
                     request, exchange = call(f"kept {number}")
-                    await cache.keep(request, exchange, number.to_bytes(32), ANSWER, None, None)
+                    await cache.keep(request, exchange, number.to_bytes(32), ANSWER, None, None, never)
                     await later.pop()
                 await milvus.settle()
                 asked = [f"How long is the parental leave in office {number} of {name}?" for number in range(100)]

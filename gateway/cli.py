@@ -98,7 +98,7 @@ def check(file: Path | None, config: Path | None) -> None:
     try:
         check_exposure(configuration, configuration.server.host, loaded.path.name, lambda: _may_have_key(configuration))
         workers = configuration.server.workers or usable_cores()
-        check_workers(configuration, workers, loaded.path.name)
+        check_workers(loaded, workers)
         check_features(loaded)
         compile_revision(loaded, open_services(configuration), Fleet(part=(1, workers)), loopback=False)
     except (ConfigError, TemplateFault, ValueError) as error:

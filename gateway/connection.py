@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from gateway.chat import JSON
@@ -105,7 +106,10 @@ def bounded_connection(
             self.on_disconnect: Callable[[], object] | None = None
             self._in_head = False
             self._read = 0  # bytes at once, last
-            self._head_bytes = 0  # of a head that did not come at once: what was read after its beginning
+            self._beginning = 0  # bytes that were read with the beginning of a head …
+            self._head_bytes = 0  # … and after it, where it did not come at once
+            self._bodied = False  # whether anything of a body, or the end of a head, was in what was read last
+            self._quiet = 0  # bytes of an unfinished request since there was
             self._timer: asyncio.TimerHandle | None = None
             self._idle_since: float | None = None
             self._idle_timer: asyncio.TimerHandle | None = None
@@ -123,6 +127,7 @@ def bounded_connection(
         def data_received(self, data: bytes) -> None:
             self._idle_since = None
             self._read = len(data)
+            self._bodied = False
             if self._in_head:
                 self._head_bytes += self._read
             try:
@@ -138,6 +143,10 @@ def bounded_connection(
                 return
             unfinished = self._in_head or (self.cycle is not None and self.cycle.more_body)
             if unfinished:
+                self._quiet = 0 if self._bodied or self._in_head else self._quiet + self._read
+                if self._quiet > header_limit:  # behind a body: lines that go on and on
+                    self._reject(_too_large(header_limit))
+                    return
                 if self._timer is None:
                     wait = header_timeout if self._in_head else body_timeout
                     self._timer = self.loop.call_later(wait, self._late)
@@ -149,6 +158,7 @@ def bounded_connection(
             super().on_message_begin()
             self.scope["connection"] = self  # type: ignore[typeddict-unknown-key]  # for the hot paths
             self._in_head = True
+            self._beginning = self._read
             self._head_bytes = 0
 
         def on_header(self, name: bytes, value: bytes) -> None:
@@ -161,10 +171,12 @@ def bounded_connection(
 
         def on_headers_complete(self) -> None:
             self._in_head = False
-            if self._head_bytes + self._read > header_limit:  # else there is nothing to add up
+            self._bodied = True
+            if self._beginning + self._head_bytes > header_limit:  # else there is nothing to add up
                 size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
                 if size > header_limit:
                     self._refuse_head()
+            self.headers = []  # the scope has the head's; what stands behind a body is none of them
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -197,6 +209,16 @@ def bounded_connection(
             else:
                 self.flow.pause_reading()
                 self.pipeline.appendleft((self.cycle, self.app))
+
+        def on_body(self, body: bytes) -> None:
+            self._bodied = True
+            cycle = self.cycle
+            if cycle.response_complete:
+                return
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
         def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
             """uvicorn has the loop call back when a task is done, which costs a turn of the loop."""
@@ -262,14 +284,17 @@ def bounded_connection(
 
         def _late(self) -> None:
             self._timer = None
+            if self.pipeline:  # nothing more of it is read before the answers that come first have gone
+                self._timer = self.loop.call_later(body_timeout, self._late)
+                return
             self._reject(Timeout("The request did not come whole in time."))
 
         def _reject(self, error: GatewayError) -> None:
-            """Answer `error` and close; where an answer is already under way, just close."""
+            """Answer `error` and close; where an answer is already under way, or to come first, just close."""
             cycle = self.cycle
             if self.transport.is_closing():
                 return
-            if cycle is not None and cycle.response_started and not cycle.response_complete:
+            if self.pipeline or (cycle is not None and cycle.response_started and not cycle.response_complete):
                 self.transport.abort()
                 return
             body = JSON.encode(error.body())

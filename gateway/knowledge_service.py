@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 State = Literal["starting", "ok", "unavailable"]
+_TOLD_WITHIN = 0.8  # seconds
 _RETRY = 5.0  # seconds between attempts to open a service that could not start
 
 
@@ -90,6 +91,7 @@ class KnowledgeService:
         self.keywords = self._settings.keywords  # whether the store can search by words
         self._knowledge: Knowledge | None = None
         self._starting = True
+        self._look: asyncio.Task[bool] | None = None
 
     @property
     def embedding_socket(self) -> Path:
@@ -105,7 +107,10 @@ class KnowledgeService:
                     self._knowledge = knowledge
                     await self._load_collections(knowledge)
                     self._starting = False
-                    await asyncio.Event().wait()
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        await self._look_no_more()
             except RetrievalUnavailable as failure:
                 log.error("knowledge is unavailable, trying again in %.0f s: %s", _RETRY, failure)
             finally:
@@ -138,9 +143,23 @@ class KnowledgeService:
                 log.warning("collection %s: %s was left out: %s", collection, path, reason)
 
     async def state(self) -> State:
+        """Told within a second, which is as long as a load balancer's probe waits: what hangs is away.
+
+        The look goes on beside, since the store learns from its failure that it has to connect anew.
+        """
         if self._knowledge is None or self._starting:
             return "starting" if self._starting else "unavailable"
-        return "ok" if await self._knowledge.healthy() else "unavailable"
+        if self._look is None or self._look.done():
+            self._look = asyncio.get_running_loop().create_task(self._knowledge.healthy())
+        look = self._look
+        done, _ = await asyncio.wait([look], timeout=_TOLD_WITHIN)
+        return "ok" if done and not look.cancelled() and look.result() else "unavailable"
+
+    async def _look_no_more(self) -> None:
+        self._knowledge = None
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.wait([self._look])
 
     @property
     def opened(self) -> Knowledge:

@@ -22,7 +22,7 @@ def serve(loaded: Loaded, *, host: str | None = None, port: int | None = None, w
     host, port = host or settings.host, settings.port if port is None else port
     workers = (settings.workers if workers is None else workers) or usable_cores()
     check_exposure(loaded.configuration, host, loaded.path.name, lambda: _stored_admin_key(loaded))
-    check_workers(loaded.configuration, workers, loaded.path.name)
+    check_workers(loaded, workers)
     configure_logging(settings=loaded.configuration.telemetry.logs, secrets=secrets_of(loaded.configuration))
     capture_all()
     if loaded.configuration.features is not None:

@@ -129,6 +129,7 @@ async def run(
     siblings.answer("metrics", metrics.snapshot_beside)
     siblings.answer("targets", fleet.overview_told)
     siblings.answer("cache.purge", services.caches.purge_told)
+    siblings.answer("cache.told", services.caches.here)
     siblings.answer("prompts.changed", services.prompts.round_told)
     metering.tell(metrics, gateway, fleet, services)
     if traces is not None:

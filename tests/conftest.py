@@ -48,7 +48,8 @@ _LONGEST = (
     "battery/test_d_keys.py", "e2e/test_admin_keys.py", "battery/test_d_records.py", "battery/test_d_milvus.py",
     "e2e/test_tokens.py", "battery/test_f_semantic_cache.py", "e2e/test_client.py", "e2e/test_limits.py",
     "e2e/test_fair_queue.py", "e2e/test_vector_stores.py", "e2e/test_retrieval.py", "e2e/test_eval_answers.py",
-    "e2e/test_semantic_cache.py", "records/test_database.py", "e2e/test_replay.py", "e2e/test_quality.py",
+    "e2e/test_semantic_cache.py", "e2e/test_semantic_workers.py", "records/test_database.py", "e2e/test_replay.py",
+    "e2e/test_quality.py",
 )  # fmt: skip
 
 

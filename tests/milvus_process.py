@@ -24,9 +24,14 @@ OVERLAY = Path(sys.prefix) / "milvus-server"  # `make` puts it there
 
 
 class MilvusProcess:
-    """Use it as a context manager. `url` stays the same when it is started again; it takes some seconds to answer."""
+    """Use it as a context manager. `url` stays the same when it is started again; it takes some seconds to answer.
 
-    def __init__(self, folder: Path) -> None:
+    `lease`: after so many seconds of `hanging` it gives itself up; and so long it waits, started again, for its former
+    self to do so.
+    """
+
+    def __init__(self, folder: Path, lease: int = 2) -> None:
+        self._lease = lease
         assert OVERLAY.is_dir(), "`make env` installs the Milvus server there"
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +52,7 @@ class MilvusProcess:
     def start(self) -> None:
         listener = self._listener.fileno()
         tethered = (sys.executable, "-m", "retrieval.tethered", str(os.getpid()))
-        inside = (sys.executable, __file__, str(listener), str(self.folder))
+        inside = (sys.executable, __file__, str(listener), str(self.folder), str(self._lease))
         self._passing = subprocess.Popen(
             [*own_network(), *tethered, *inside],
             stdout=subprocess.PIPE,
@@ -78,14 +83,14 @@ class MilvusProcess:
             self.server.send_signal(signal.SIGCONT)
 
 
-def _inside(listener: int, folder: str) -> None:
+def _inside(listener: int, folder: str, lease: int) -> None:
     """What runs in the namespace: the server, and whoever passes on to it, until SIGTERM."""
     from milvus import MilvusServer, MilvusServerConfig
 
     bring_up()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     configuration = MilvusServerConfig(data_dir=folder)
-    configuration.set("common.session.ttl", 2)  # seconds that it waits, started again, for its former self to give up
+    configuration.set("common.session.ttl", lease)
     configuration.set("proxy.timeTickInterval", 50)  # milliseconds that a read waits for the writes before it
     server = MilvusServer(configuration, wait_for_started=False)
     server.start()
@@ -98,4 +103,4 @@ def _inside(listener: int, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    _inside(int(sys.argv[1]), sys.argv[2])
+    _inside(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

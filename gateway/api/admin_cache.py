@@ -61,13 +61,14 @@ def router(administration: Administration, gateway: Gateway, caches: Caches, key
 
     @routes.get("", dependencies=[sees])
     async def overview() -> dict[str, Any]:
-        """How many answers are kept, by store; in memory those of the worker that answers.
+        """How many answers are kept, by store; those in memory of all workers together.
 
-        `semantic` is what that worker's semantic caches have found, by model, where there are any.
+        `semantic` is what the semantic caches of all workers have found since each was started, by model, where there
+        are any.
         """
+        told = await gateway.siblings.ask("cache.told")
         try:
-            semantic = {"semantic": await caches.semantic()} if caches.semantic is not None else {}
-            return {"object": "cache", "stores": await caches.sizes(), **semantic}
+            return {"object": "cache", **await caches.overview([*told.values()] or [await caches.here()])}
         except CacheUnavailable as away:
             raise StageFailed(f"The cache can't be looked into: {away}.", code="cache_unavailable") from None
 
@@ -96,17 +97,29 @@ def router(administration: Administration, gateway: Gateway, caches: Caches, key
 
 
 async def purge_everywhere(what: Purge, caches: Caches, gateway: Gateway) -> int:
-    """In all workers and whatever they share; how many answers went. Raises StageFailed where some that should go may be left."""
+    """In all workers and whatever they share; how many answers went. Raises StageFailed where some that should go may be left.
+
+    Redis hears of it first, then each worker's memory, what they share last: so whoever keeps an answer after it was
+    looked for there learns from Redis, or from its own memory, that it may have been meant.
+    """
     siblings = gateway.siblings
+    failure: CacheUnavailable | None = None
+    try:
+        await caches.announce()
+    except CacheUnavailable as away:
+        failure = away
     told = await siblings.ask("cache.purge", spelled(what))
     here = sum(told.values()) if told else await caches.purge_here(what)
     silent = [number for number, state in siblings.states.items() if state == "ready" and int(number) not in told]
+    gone = here
     try:
-        gone = here + await caches.purge_shared(what)
+        gone += await caches.purge_shared(what)
     except CacheUnavailable as away:
+        failure = away
+    if failure is not None:
         raise StageFailed(
-            f"Not everything could be purged ({away}). Try again shortly.", code="cache_unavailable", retry_after="1"
-        ) from None
+            f"Not everything could be purged ({failure}). Try again shortly.", code="cache_unavailable", retry_after="1"
+        )
     if silent:
         raise StageFailed(
             "Not everything could be purged: a worker did not answer. Try again shortly.",

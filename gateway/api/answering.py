@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -154,6 +155,7 @@ def _common(exchange: Exchange) -> Headers:
     return headers
 
 
+@lru_cache(maxsize=1_000)  # a target's name goes out with every call
 def _header_value(text: str) -> bytes:
     """A caller may have chosen this text: whatever could end a header line is percent-encoded."""
     return (text if text.isascii() and text.isprintable() else quote(text, safe="/:@ ", errors="replace")).encode(

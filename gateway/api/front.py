@@ -197,7 +197,8 @@ def _read_known(headers: dict[bytes, bytes], exchange: Exchange) -> None:
         and parent[2].strip(b"0")
     ):
         exchange.trace_id, exchange.trace_parent, exchange.trace_flags = (part.decode() for part in parent.groups())
-        if (state := headers.get(b"tracestate")) is not None and _TRACESTATE(state):
+        # Several lines become one, and an empty one's end would be a blank that no header may end with.
+        if (state := headers.get(b"tracestate")) is not None and _TRACESTATE(state := state.strip()):
             exchange.trace_state = state.decode("ascii")
     cache_control, own = headers.get(b"cache-control"), headers.get(b"x-gateway-cache")
     if cache_control is not None or own is not None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.cache.protocol import CacheUnavailable
-from gateway.cache.semantic_meter import SemanticMeter
+from gateway.cache.semantic_meter import SemanticMeter, by_model
 from retrieval.passages import RetrievalUnavailable
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.cache.encoding import Seal
     from gateway.cache.memory_questions import MemoryQuestions
     from gateway.cache.milvus_questions import MilvusQuestions
-    from gateway.cache.protocol import Purge, Purgeable
+    from gateway.cache.protocol import Purge
     from gateway.cache.questions import Questions
     from gateway.cache.semantic import SemanticCache
     from gateway.config.semantic_caching import SemanticCaching
@@ -43,9 +44,9 @@ class SemanticStores:
         self.meter = SemanticMeter()
         self._knowledge = knowledge
         self._caches = caches
-        caches.semantic = self.told
+        caches.semantic = self
         self._seal = seal
-        self._purgeable: tuple[Purgeable, ...] = ()  # the caches themselves hold them weakly
+        self._shared: _Shared | None = None  # the caches themselves hold it weakly
         self._memory: MemoryQuestions | None = None
         self._milvus: MilvusQuestions | None = None
         self._later: set[asyncio.Task[None]] = set()
@@ -58,17 +59,26 @@ class SemanticStores:
         meaning = _Meaning(self._knowledge)
         return SemanticCache(model, scope, terms, self._questions(settings), meaning, self.meter, self._begin)
 
-    async def told(self) -> dict[str, Any]:
+    async def here(self) -> dict[str, Any]:
+        """See SemanticOverview."""
+        counts = [[model, outcome, times] for (model, outcome), times in self.meter.counts.items()]
+        return {"memory": await self._memory.size() if self._memory is not None else None, "counts": counts}
+
+    async def overview(self, workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """How many answers each store has (None: it is away), and what each model's look-ups have found."""
-        named: dict[str, Questions | None] = {"memory": self._memory, "milvus": self._milvus}
         answers: dict[str, int | None] = {}
-        for name, store in named.items():
-            if store is not None:
-                try:
-                    answers[name] = await store.size()
-                except RetrievalUnavailable:
-                    answers[name] = None
-        return {"answers": answers, "models": self.meter.told()}
+        if self._memory is not None:
+            answers["memory"] = sum([worker["memory"] or 0 for worker in workers])
+        if self._milvus is not None:
+            try:
+                answers["milvus"] = await self._milvus.size()
+            except RetrievalUnavailable:
+                answers["milvus"] = None
+        counts: Counter[tuple[str, str]] = Counter()
+        for worker in workers:
+            for model, outcome, times in worker["counts"]:
+                counts[model, outcome] += times
+        return {"answers": answers, "models": by_model(counts)}
 
     def tell(self, counted: Callable[..., None]) -> None:
         """Have the metrics look here when scraped: gateway.telemetry.metrics.Metrics.counted."""
@@ -114,10 +124,8 @@ class SemanticStores:
 
         if self._milvus is None:
             self._milvus = MilvusQuestions(lambda: self._knowledge.opened.store, settings.max_entries, self._seal)
-            shared, here = _Shared(self._milvus), _Here(self._milvus)
-            self._purgeable = (shared, here)
-            self._caches.add(shared)
-            self._caches.add_here(here)
+            self._shared = _Shared(self._milvus)
+            self._caches.add(self._shared)
         self._milvus.most = max(self._milvus.most, settings.max_entries)
         return self._milvus
 
@@ -141,17 +149,6 @@ class _Shared:
             return await self._questions.purge(what)
         except RetrievalUnavailable as failure:
             raise CacheUnavailable(f"answers to questions that mean the same: {failure}") from None
-
-
-class _Here:
-    """What every worker does at a purge: an answer that it is just keeping, made before, has to go again."""
-
-    def __init__(self, questions: MilvusQuestions) -> None:
-        self._questions = questions
-
-    async def purge(self, what: Purge) -> int:
-        self._questions.purges += 1
-        return 0
 
 
 class _Meaning:

@@ -267,7 +267,9 @@ class AnswerCache:
             return False
         semantic = self._semantic
         if semantic is not None and semantic.applies(call.request, exchange):
-            await semantic.keep(call.request, exchange, call.key.digest, completion, exchange.target, wish.ttl)
+            await semantic.keep(
+                call.request, exchange, call.key.digest, completion, exchange.target, wish.ttl, lead.purged
+            )
         return True
 
     async def _forget(self, key: bytes) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 from gateway.cache.memory import MemoryEntries
@@ -10,7 +10,7 @@ from gateway.cache.meter import CacheMeter
 from gateway.cache.protocol import Purge
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Sequence
 
     from gateway.cache.encoding import Seal
     from gateway.cache.protocol import Entries, Purgeable
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
     from gateway.state import RedisState
 
 _LARGEST = 1_000_000  # bytes; of no matter where entries are only purged and counted
+
+
+class SemanticOverview(Protocol):
+    """What operators see of semantic caches."""
+
+    async def here(self) -> dict[str, Any]:
+        """What this process alone has kept and counted, as JSON can hold it."""
+
+    async def overview(self, workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The same of all workers together, with what all of them share."""
 
 
 class Caches:
@@ -31,7 +41,7 @@ class Caches:
         self._memory: WeakSet[MemoryEntries] = WeakSet()
         self._others: WeakSet[Purgeable] = WeakSet()
         self._here: WeakSet[Purgeable] = WeakSet()
-        self.semantic: Callable[[], Awaitable[dict[str, Any]]] | None = None  # what operators see of it
+        self.semantic: SemanticOverview | None = None
 
     def in_memory(self, max_bytes: int, max_entry: int) -> Entries:
         """A store of its own."""
@@ -53,6 +63,12 @@ class Caches:
         """What keeps answers in this process's memory alone; likewise."""
         self._here.add(other)
 
+    async def announce(self) -> None:
+        """Before a purge: what any worker makes just now is kept nowhere that all share. Raises CacheUnavailable."""
+        redis = self._redis(_LARGEST)
+        if redis is not None:
+            await redis.announce()
+
     async def purge_shared(self, what: Purge) -> int:
         """Of what all workers share; how many answers went. Raises CacheUnavailable, after which some may be left."""
         gone = 0
@@ -68,14 +84,26 @@ class Caches:
         """The same, as another worker of this gateway asks for it: `spelled`."""
         return await self.purge_here(read(said))
 
-    async def sizes(self) -> dict[str, dict[str, int | None]]:
-        """Answers and bytes, by store. Raises CacheUnavailable."""
-        told: dict[str, dict[str, int | None]] = {"memory": {"answers": self._answers(), "bytes": self._bytes()}}
+    async def here(self, _: object = None) -> dict[str, Any]:
+        """What this process alone has kept and counted, for the worker that is asked for an `overview`."""
+        memory = {"answers": self._answers(), "bytes": self._bytes()}
+        return {"memory": memory, "semantic": await self.semantic.here() if self.semantic is not None else None}
+
+    async def overview(self, workers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Answers and bytes by store, and what semantic caches have found, of all workers: `here` of each.
+
+        Raises CacheUnavailable.
+        """
+        memory = [worker["memory"] for worker in workers]
+        stores = {"memory": {name: sum([each[name] for each in memory]) for name in ("answers", "bytes")}}
         redis = self._redis(_LARGEST)
         if redis is not None:
             answers, size = await redis.size()
-            told["redis"] = {"answers": answers, "bytes": size}
-        return told
+            stores["redis"] = {"answers": answers, "bytes": size}
+        if self.semantic is None:
+            return {"stores": stores}
+        semantic = [worker["semantic"] for worker in workers if worker["semantic"] is not None]
+        return {"stores": stores, "semantic": await self.semantic.overview(semantic)}
 
     def tell(self, gauge: Callable[..., None]) -> None:
         """Have the metrics look here when scraped: gateway.telemetry.metrics.Metrics.gauge."""

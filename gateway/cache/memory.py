@@ -74,5 +74,8 @@ class _Lead:
     async def keep(self, kept: Kept, life: float) -> bool:
         return self._entries._keep(self._key, kept, life, self._purges)
 
+    async def purged(self) -> bool:
+        return self._purges != self._entries._purges
+
     def end(self, *, unshared: bool) -> None:
         pass

@@ -21,7 +21,6 @@ class MemoryQuestions:
 
     def __init__(self, most: int, clock: Callable[[], float] = time.time) -> None:
         self.most = most
-        self.purges = 0
         self._clock = clock
         self._partitions: dict[str, _Partition] = {}
         self._ages: dict[tuple[str, str], None] = {}  # partition and key, the oldest first
@@ -45,7 +44,6 @@ class MemoryQuestions:
             self._drop([next(iter(self._ages))])
 
     async def purge(self, what: Purge) -> int:
-        self.purges += 1
         key = what.key.hex() if what.key is not None else None
         return self._drop([
             (answer.partition, answer.key)

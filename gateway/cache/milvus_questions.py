@@ -12,11 +12,12 @@ import hashlib
 import json
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pymilvus import DataType, MilvusClient
+from pymilvus.milvus_client import IndexParams
 
 from gateway.cache.encoding import Seal, Unreadable, decoded, encoded
 from gateway.cache.protocol import Origin, Purge
@@ -26,6 +27,8 @@ from retrieval.passages import RetrievalUnavailable
 from retrieval.schema import server_version
 from retrieval.store import MilvusStore
 
+_PURGED_WITHIN = 15.0  # seconds: an operator waits
+_COUNTED_WITHIN = 2.0
 _COLLECTION = "rag_gateway_answers_1"
 _TIMEOUT = 30.0
 _MOST_GIVEN = 5
@@ -46,7 +49,6 @@ class MilvusQuestions:
     def __init__(self, store: Callable[[], MilvusStore], most: int, seal: Seal | None = None) -> None:
         self._store = store
         self._seal = seal
-        self.purges = 0
         self.most = most
         self._ready: MilvusStore | None = None
         self._opening = asyncio.Lock()
@@ -73,6 +75,8 @@ class MilvusQuestions:
                     if not await self._is_there(store, name):  # another process may have been quicker
                         raise
             async with store.client() as client:
+                if not await client.list_indexes(name, timeout=_TIMEOUT):  # its making broke off
+                    await asyncio.to_thread(_add_index, store, name)
                 await client.load_collection(name, timeout=_TIMEOUT)
             self._ready = store
 
@@ -131,11 +135,11 @@ class MilvusQuestions:
             )
             if value is not None
         ]
-        self.purges += 1
-        rows = await self._rows(" and ".join(clauses) or "expires > 0", ["id", "about"])
-        read = [(row["id"], _about(row, self._seal)) for row in rows]
-        # What nobody here can read may be what is meant.
-        return await self._delete([row_id for row_id, about in read if about is None or what.fits(_origin(about))])
+        async with _within(_PURGED_WITHIN):
+            rows = await self._rows(" and ".join(clauses) or "expires > 0", ["id", "about"])
+            read = [(row["id"], _about(row, self._seal)) for row in rows]
+            # What nobody here can read may be what is meant.
+            return await self._delete([row_id for row_id, about in read if about is None or what.fits(_origin(about))])
 
     async def settle(self) -> None:
         """Have Milvus Lite lay down what it holds in memory, which it searches twenty times slower, once it is much."""
@@ -156,7 +160,8 @@ class MilvusQuestions:
         return await self._delete(gone)
 
     async def size(self) -> int:
-        return len(await self._rows("expires > 0", ["id"]))
+        async with _within(_COUNTED_WITHIN):
+            return len(await self._rows("expires > 0", ["id"]))
 
     async def _rows(self, clause: str, fields: list[str]) -> list[dict[str, Any]]:
         await self.open()
@@ -191,6 +196,16 @@ class MilvusQuestions:
             raise
 
 
+@contextlib.asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    """A server that hangs is away."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise RetrievalUnavailable("the vector store did not answer in time") from None
+
+
 def _name(store: MilvusStore) -> str:
     return store.recipe.physical(_COLLECTION)
 
@@ -208,9 +223,18 @@ def _create(store: MilvusStore, name: str) -> None:
         schema.add_field("expires", DataType.INT64)
         schema.add_field("made", DataType.INT64)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=store.recipe.dimension)
-        index = MilvusClient.prepare_index_params()
-        index.add_index("vector", index_type="FLAT" if store.exact else "AUTOINDEX", metric_type="COSINE")
-        client.create_collection(name, schema=schema, index_params=index, timeout=_TIMEOUT)
+        client.create_collection(name, schema=schema, index_params=_index(store), timeout=_TIMEOUT)
+
+
+def _add_index(store: MilvusStore, name: str) -> None:
+    with store.blocking() as client:
+        client.create_index(name, _index(store), timeout=_TIMEOUT)
+
+
+def _index(store: MilvusStore) -> IndexParams:
+    index = MilvusClient.prepare_index_params()
+    index.add_index("vector", index_type="FLAT" if store.exact else "AUTOINDEX", metric_type="COSINE")
+    return index
 
 
 # --- rows ---------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from gateway.chat import Request
     from gateway.chunks import Chunk
     from gateway.exchange import Exchange
@@ -81,6 +83,12 @@ class Lead(Protocol):
         Raises CacheUnavailable.
         """
 
+    async def purged(self) -> bool:
+        """Whether there was a purge since it was given: what is kept elsewhere too may have been meant.
+
+        Raises CacheUnavailable.
+        """
+
     def end(self, *, unshared: bool) -> None:
         """Let nobody wait any longer. `unshared`: what came can't be kept, so each of those makes its own.
 
@@ -131,10 +139,12 @@ class Semantic(Protocol):
         completion: Chunk,
         served_by: Target | None,
         ttl: float | None,
+        purged: Callable[[], Awaitable[bool]],
     ) -> None:
         """Keep an answer that may be kept, after its caller has it. `ttl` is the most that the caller allows, seconds.
 
-        `key` is the exact one, by which it is purged too. Never raises for a store that is away.
+        `key` is the exact one, by which it is purged too; `purged` is asked once it is kept, and is `Lead.purged`.
+        Never raises for a store that is away.
         """
 
     async def purge(self, what: Purge) -> int:

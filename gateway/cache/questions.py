@@ -62,12 +62,7 @@ class Alike:
 
 
 class Questions(Protocol):
-    """Where questions are kept with their answers. Each method raises RetrievalUnavailable where that is away.
-
-    `purges` counts the times that `purge` was called: what was made before one and kept after it has to go too.
-    """
-
-    purges: int
+    """Where questions are kept with their answers. Each method raises RetrievalUnavailable where that is away."""
 
     @property
     def full(self) -> bool:

@@ -105,9 +105,13 @@ class RedisEntries:
         place = self._answer(key)
         await self._run(lambda redis: redis.delete(place))
 
-    async def purge(self, what: Purge) -> int:
+    async def announce(self) -> None:
+        """Have nothing kept any more that is being made just now, by anybody who shares the Redis."""
         counter = self._base + "purges"
         await self._run(lambda redis: redis.incr(counter), deadline=_PURGE_DEADLINE)
+
+    async def purge(self, what: Purge) -> int:
+        await self.announce()
         going = list(await self._meant(what))
         gone = 0
         for at in range(0, len(going), _BATCH):
@@ -212,6 +216,10 @@ class RedisLead:
             self._renewing.cancel()
             self._renewing = None
         return done
+
+    async def purged(self) -> bool:
+        counter = self._entries._base + "purges"
+        return (await self._entries._run(lambda redis: redis.get(counter)) or b"0") != self._purges
 
     def end(self, *, unshared: bool) -> None:
         if self._renewing is None:

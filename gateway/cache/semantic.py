@@ -20,7 +20,7 @@ from gateway.cache.agreement import agree, cosine
 from gateway.cache.asking import asked_in, can_be_asked, sources_of, text_of
 from gateway.cache.evidence import evidence
 from gateway.cache.likeness import difference
-from gateway.cache.protocol import Kept, Purge, origin_of
+from gateway.cache.protocol import CacheUnavailable, Kept, Purge, origin_of
 from gateway.cache.questions import EVERYBODY, Alike, Asked, KeptAnswer
 from gateway.cache.watching import Watched
 from gateway.values import SemanticLook
@@ -144,6 +144,7 @@ class SemanticCache:
         completion: Chunk,
         served_by: Target | None,
         ttl: float | None,
+        purged: Callable[[], Awaitable[bool]],
     ) -> None:
         """See Semantic. It is kept a little later."""
         asked, text = asked_in(self._scope, request, exchange), text_of(completion)
@@ -155,8 +156,6 @@ class SemanticCache:
         sources = sources_of(completion, exchange)
         kept = Kept(completion, served_by, now, life, exchange.sensitivity, origin_of(exchange))
 
-        purges = self._questions.purges
-
         async def keep() -> None:
             vector = (await self._meaning.embed([asked.question], kind="query"))[0]
             audience = EVERYBODY
@@ -164,7 +163,7 @@ class SemanticCache:
                 audience = asked.audience
             answer = KeptAnswer(key.hex(), asked.question, asked.partition, audience, sources, now + life, kept)
             await self._questions.keep(answer, vector)
-            if self._questions.purges != purges:  # it may have been meant
+            if await _unless_unknown(purged):  # it may have been meant
                 await self._questions.purge(Purge(key=key))
 
         self._later(self._unless_away(keep))
@@ -225,3 +224,11 @@ class SemanticCache:
         except RetrievalUnavailable as failure:
             self._meter.count(self._model, "not_kept")
             log.warning("an answer was not kept for questions that mean the same: %s", failure)
+
+
+async def _unless_unknown(purged: Callable[[], Awaitable[bool]]) -> bool:
+    """True also where nobody can tell."""
+    try:
+        return await purged()
+    except CacheUnavailable:
+        return True

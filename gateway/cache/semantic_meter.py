@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 
 class SemanticMeter:
@@ -14,13 +15,14 @@ class SemanticMeter:
     def count(self, model: str, outcome: str) -> None:
         self.counts[model, outcome] += 1
 
-    def told(self) -> dict[str, dict[str, float]]:
-        """Each model's counts; `false_hit_rate` is of its compared would-be hits, where there are any."""
-        told: dict[str, dict[str, float]] = {}
-        for (model, outcome), times in sorted(self.counts.items()):
-            told.setdefault(model, {})[outcome] = times
-        for counts in told.values():
-            compared = counts.get("agreed", 0) + counts.get("false_hit", 0)
-            if compared:
-                counts["false_hit_rate"] = counts.get("false_hit", 0) / compared
-        return told
+
+def by_model(counts: Mapping[tuple[str, str], int]) -> dict[str, dict[str, float]]:
+    """Each model's counts; `false_hit_rate` is of its compared would-be hits, where there are any."""
+    told: dict[str, dict[str, float]] = {}
+    for (model, outcome), times in sorted(counts.items()):
+        told.setdefault(model, {})[outcome] = times
+    for one in told.values():
+        compared = one.get("agreed", 0) + one.get("false_hit", 0)
+        if compared:
+            one["false_hit_rate"] = one.get("false_hit", 0) / compared
+    return told

@@ -17,7 +17,7 @@ from gateway.config.document import Document, parse
 from gateway.config.faults import ConfigError, ConfigFault, nearest
 from gateway.config.guardrails import CHECKS
 from gateway.config.models import Configuration
-from gateway.config.providers import Provider, Vertex
+from gateway.config.providers import HttpProvider, Provider, Vertex
 from gateway.config.references import check_references
 from gateway.config.routing import StrategyName
 
@@ -115,10 +115,31 @@ def check_exposure(
         raise ConfigError([ConfigFault(name, 1, 1, "access.keys", message)])
 
 
-def check_workers(configuration: Configuration, count: int, name: str) -> None:
-    """Refuse several workers where each would count and keep for itself. Raises ConfigError."""
-    if count == 1 or configuration.state.shared:
+def check_workers(loaded: Loaded, count: int) -> None:
+    """Refuse several workers where each would count and keep for itself, or would get no part of a server's queue.
+
+    Raises ConfigError.
+    """
+    if count == 1:
         return
+    configuration, name = loaded.configuration, loaded.path.name
+    if not configuration.state.shared:
+        raise ConfigError([_unshared(configuration, count, name)])
+    document = parse(loaded.text, name, os.environ)
+    narrow = [
+        document.fault(
+            ("providers", provider, "queue", "concurrency"),
+            f"{count} workers can't share a concurrency of {queue.concurrency}, of which each has a part: run at most "
+            f"{queue.concurrency}, or let the server have {count} calls at a time",
+        )
+        for provider, settings in configuration.providers.items()
+        if isinstance(settings, HttpProvider) and (queue := settings.queue) is not None and queue.concurrency < count
+    ]
+    if narrow:
+        raise ConfigError(narrow)
+
+
+def _unshared(configuration: Configuration, count: int, name: str) -> ConfigFault:
     here = [f"models.{model}.cache" for model, entry in configuration.models.items() if entry.cache is not None]
     if configuration.limits:
         here.insert(0, "limits")
@@ -128,7 +149,7 @@ def check_workers(configuration: Configuration, count: int, name: str) -> None:
         f"and budgets for itself, and keep answers of its own ({concerned}the limits that a key is given at any time). "
         "Start a Redis and set `state: {url: redis://HOST:6379/0}`, or run one worker"
     )
-    raise ConfigError([ConfigFault(name, 1, 1, "state.url", message)])
+    return ConfigFault(name, 1, 1, "state.url", message)
 
 
 def is_loopback(host: str) -> bool:
@@ -151,7 +172,7 @@ def _validated(document: Document) -> Configuration | None:
 
 def _fault(document: Document, detail: ErrorDetails) -> ConfigFault:
     """Pydantic's finding in plain words. The offending value itself is not repeated: it may be a secret."""
-    # A discriminated union puts its tag into the path; the file has no such level.
+    # A union puts into the path which of its forms is meant; the file has no such level.
     path = tuple(part for order, part in enumerate(detail["loc"]) if not _is_tag(detail["loc"], order))
     context: dict[str, Any] = detail.get("ctx") or {}
     kind = detail["type"]
@@ -196,6 +217,8 @@ def _fault(document: Document, detail: ErrorDetails) -> ConfigFault:
 
 
 def _is_tag(location: tuple[str | int, ...], order: int) -> bool:
+    if isinstance(part := location[order], str) and part.startswith(("function-", "literal[")):
+        return True
     if location[0] == "providers":
         return order == 2 and location[order] in _KINDS
     if location[order] in _CHECK_TAGS and isinstance(location[order - 1], int):

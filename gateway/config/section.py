@@ -18,7 +18,8 @@ class Section(BaseModel):
 def _http_url(value: str) -> str:
     """Raises ValueError, which never repeats the URL: its user part may be a secret."""
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not value.isascii() or " " in value:
+    readable = value.isascii() and value.isprintable() and " " not in value
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _has_port(parts) or not readable:
         raise ValueError("should be a URL like https://api.example.com/v1")
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("a URL has no user, query or fragment here; credentials go into api_key or headers")

@@ -21,7 +21,9 @@ from gateway.providers.reply import HIGH_WATER, MAX_HEADERS, Reply, Stale
 class Connection(Reply, asyncio.Protocol):
     """One socket to the provider, serving one answer at a time; it is that answer's reader too."""
 
-    __slots__ = ("_header_bytes", "_keep", "_owner", "_parser", "_paused", "_sized", "_transport", "reused")
+    __slots__ = (
+        "_header_bytes", "_keep", "_owner", "_parser", "_paused", "_sized", "_transport", "_unanswered", "reused",
+    )  # fmt: skip
 
     def __init__(self, owner: Upstream, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -36,6 +38,7 @@ class Connection(Reply, asyncio.Protocol):
         self._keep = False
         self._paused = False
         self._header_bytes = 0
+        self._unanswered = 0  # bytes that came before the head of the answer was whole
         self._begin(deadline, timer)
         assert self._transport is not None
         self._transport.write(head + body)
@@ -47,8 +50,8 @@ class Connection(Reply, asyncio.Protocol):
             self._transport.resume_reading()
 
     def _release(self) -> bool:
-        """Back to the pool when the answer was read whole."""
-        if self._owner.release(self, self._complete and self._keep and self._error is None):
+        """Back to the pool when the answer was read whole, and nothing of it waits where it is not looked for."""
+        if self._owner.release(self, self._complete and self._keep and not self._paused and self._error is None):
             return True
         self._error = None  # it holds the frames it passed, and with them this connection
         if self._transport is not None:
@@ -79,6 +82,12 @@ class Connection(Reply, asyncio.Protocol):
         except httptools.HttpParserError:
             self._keep = False
             self._fail(UpstreamFailed("The provider's answer is not valid HTTP.", code="upstream_bad_answer"))
+            if not self._lent:  # given back a moment ago, by the answer's end before these bytes
+                self.drop()
+        if not self.status:
+            self._unanswered += len(data)
+            if self._unanswered > MAX_HEADERS:
+                self._fail(UpstreamFailed("The provider's answer has too large a head.", code="upstream_bad_answer"))
 
     def eof_received(self) -> None:
         return None
@@ -92,12 +101,16 @@ class Connection(Reply, asyncio.Protocol):
             return
         if self.status and not self._sized and exc is None:
             self._end()  # an answer without a length ends with its connection
-        elif self.reused and not self.status and not self._header_bytes:
+        elif self.reused and not self.status and not self._unanswered:
             self._fail(Stale())
         else:
             self._fail(UpstreamFailed("The provider closed the connection too early.", code="upstream_disconnected"))
 
     # -- llhttp callbacks -------------------------------------------------------------------------------
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ValueError("an answer that nobody asked for")
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADERS:

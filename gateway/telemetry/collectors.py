@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import gzip
 import ssl
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from http.client import HTTPException, HTTPMessage
+from typing import IO, TYPE_CHECKING, Literal, Protocol
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
@@ -20,6 +20,7 @@ Signal = Literal["traces", "metrics", "logs"]
 _SECTIONS: dict[Signal, str] = {"traces": "traces", "metrics": "metrics", "logs": "events"}  # of the configuration
 
 _MAY_TRY_AGAIN = frozenset({429, 502, 503, 504})
+_MOST_ANSWERED = 65_536  # bytes that are read of an answer, which says in a few what was refused
 
 
 class NotTaken(Exception):
@@ -75,14 +76,14 @@ class HttpCollector:
         body = gzip.compress(request, 1) if self._zip else request
         try:
             with self._opener.open(Request(self._url, body, self._headers), timeout=self._timeout) as answer:
-                return rejected(answer.read())
+                return rejected(answer.read(_MOST_ANSWERED))
         except HTTPError as refusal:
             refusal.close()
             after = refusal.headers.get("retry-after", "")
             wait = float(after) if after.isdecimal() else None
             again = refusal.code in _MAY_TRY_AGAIN
             raise NotTaken(f"{self._host}: HTTP {refusal.code}", again=again, after=wait) from None
-        except (OSError, HTTPException) as failure:
+        except (OSError, HTTPException, ValueError) as failure:  # a ValueError: of a host that can't be one
             reason = getattr(failure, "reason", None)  # of a URLError, which says nothing by itself
             what = type(reason if isinstance(reason, Exception) else failure).__name__
             raise NotTaken(f"{self._host}: {what}", again=True) from None
@@ -94,8 +95,10 @@ class HttpCollector:
 class _Unfollowed(HTTPRedirectHandler):
     """A redirect is a refusal like others: what is sent goes where the configuration says, and nowhere else."""
 
-    def redirect_request(self, *answer: Any) -> None:
-        return None
+    def http_error_302(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage) -> None:
+        return None  # and it becomes an HTTPError; where it leads to is not even read
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def rejected(answer: bytes) -> int:

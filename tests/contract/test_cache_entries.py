@@ -113,7 +113,9 @@ async def test_a_purge_takes_what_fits_and_nothing_else(entries: Entries, what: 
 async def test_what_is_being_made_while_something_is_purged_is_not_kept(entries: Entries) -> None:
     lead = await entries.lead(KEY, 0.0, 0.0)
     assert not isinstance(lead, Kept)
+    assert not await lead.purged()
     await entries.purge(Purge(document="leave.md"))
+    assert await lead.purged()
     assert not await lead.keep(kept(), 60.0)
     lead.end(unshared=False)
     assert await entries.find(KEY) is None

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.cache.memory_questions import MemoryQuestions
-from gateway.cache.milvus_questions import MilvusQuestions
+from gateway.cache.milvus_questions import MilvusQuestions, _create
 from gateway.cache.protocol import Kept, Origin, Purge
 from gateway.cache.questions import EVERYBODY, Asked, KeptAnswer, Questions, Source
 from gateway.chunks import Chunk
@@ -179,6 +179,38 @@ async def test_an_answer_that_is_too_long_for_milvus_is_not_kept(knowledge: Know
     kept = answer(question="?" * 70_000)
     await made.keep(kept, ONE)
     assert await made.alike(asked(kept), ONE, 0.5) == []
+
+
+async def test_a_store_that_hangs_is_away_for_those_who_wait(
+    knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = MilvusQuestions(lambda: knowledge.store, 100)
+    await made.open()
+
+    async def hang(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(knowledge.store, "rows_of", hang)
+    for name in ("_PURGED_WITHIN", "_COUNTED_WITHIN"):
+        monkeypatch.setattr(f"gateway.cache.milvus_questions.{name}", 0.01)
+    with pytest.raises(RetrievalUnavailable, match="did not answer in time"):
+        await made.purge(Purge(tenant="acme"))
+    with pytest.raises(RetrievalUnavailable, match="did not answer in time"):
+        await made.size()
+
+
+async def test_a_collection_whose_making_broke_off_is_finished(
+    knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.cache.milvus_questions._COLLECTION", f"answers_{uuid4().hex}")
+    made = MilvusQuestions(lambda: knowledge.store, 100)
+    with monkeypatch.context() as broken:
+        broken.setattr("gateway.cache.milvus_questions._index", lambda store: None)
+        await asyncio.to_thread(_create, knowledge.store, made.name)
+    await made.open()
+    kept = answer()
+    await made.keep(kept, ONE)
+    assert [each.answer.key for each in await made.alike(asked(kept), ONE, 0.5)] == [kept.key]
 
 
 async def test_it_can_be_opened_by_several_at_once(knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,8 @@ def test_ids_of_nothing_but_zeros_are_none() -> None:
     [
         ([b"a=1,b=2"], "a=1,b=2"),
         ([b"a=1", b"b=2"], "a=1, b=2"),  # several lines are one list
+        ([b"a=1", b""], "a=1,"),  # no header ends with a blank: whoever is sent one would refuse it
+        ([b"", b"a=1"], ", a=1"),
         ([b"a=\xe9"], None),
         ([b"a=" + b"x" * 600], None),
         ([], None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -256,9 +257,10 @@ class Alike:
 
     async def keep(
         self, request: Request, exchange: Exchange, key: bytes, completion: Chunk, served_by: Target | None,
-        ttl: float | None,
+        ttl: float | None, purged: Callable[[], Awaitable[bool]],
     ) -> None:  # fmt: skip
         self.given.append((key, ttl))
+        self.purged = purged
 
     def watched(self, chunks: Chunks, exchange: Exchange) -> Chunks:
         return chunks
@@ -302,6 +304,9 @@ async def test_a_new_answer_is_handed_on_with_what_its_caller_allows() -> None:
     _, _, exchange = await told(cache, upstream, own="ttl=10s")
     assert exchange.cache_key is not None
     assert alike.given == [(exchange.cache_key.digest, 10.0)]
+    assert not await alike.purged()
+    await cache._entries.purge(Purge(tenant="nobody"))
+    assert await alike.purged()
 
 
 async def test_a_likeness_is_kept_from_whom_its_age_or_the_cache_does_not_suit() -> None:

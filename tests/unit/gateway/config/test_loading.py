@@ -9,7 +9,7 @@ import pytest
 
 from gateway.config.faults import ConfigError
 from gateway.config.guardrails import CHECKS
-from gateway.config.loading import Loaded, check_exposure, is_loopback, load
+from gateway.config.loading import Loaded, check_exposure, check_workers, is_loopback, load
 
 HASH = "sha256:" + "0" * 64
 KINDS = (
@@ -274,6 +274,11 @@ def faults(folder: Path, text: str, env: dict[str, str] | None = None) -> list[s
             id="a URL without its scheme",
         ),
         pytest.param(
+            "providers: {m: {kind: openai_compatible, base_url: http://api.example.com:port/v1}}\n",
+            "1:42: providers.m.base_url: should be a URL like https://api.example.com/v1",
+            id="a URL with a port that is none",
+        ),
+        pytest.param(
             "providers: {m: {kind: openai_compatible, base_url: https://x/v1/chat/completions}}\n",
             "1:42: providers.m.base_url: a base URL ends before the endpoint, where /chat/completions begins",
             id="a URL with the endpoint",
@@ -311,6 +316,13 @@ def test_a_fault_says_where_and_what(tmp_path: Path, text: str, expected: str | 
         assert all(line[0].isdigit() for line in found)
     else:
         assert found == [expected]
+
+
+def test_what_fits_none_of_several_forms_is_told_of_each_at_its_place(tmp_path: Path) -> None:
+    assert faults(tmp_path, MOCK + "records: {retention: {calls: never}}\n") == [
+        "2:23: records.retention.calls: a duration is a number with its unit: 250ms, 5s, 10m, 1h or 30d",
+        "2:23: records.retention.calls: is not one of what is allowed; allowed: forever; did you mean `forever`?",
+    ]
 
 
 def test_a_template_that_is_no_file_may_be_in_the_record_store(tmp_path: Path) -> None:
@@ -457,6 +469,21 @@ def test_nobody_is_let_in_by_accident(tmp_path: Path, host: str, access: str, me
     else:
         with pytest.raises(ConfigError, match=message):
             check_exposure(configuration, host, "gateway.yaml")
+
+
+def test_a_server_s_queue_has_a_part_for_each_worker(tmp_path: Path) -> None:
+    text = 'state: {url: "redis://127.0.0.1:6379/0"}\n'
+    text += "providers: {gpu: {kind: openai_compatible, base_url: http://x/v1, api_key: k, queue: {concurrency: 2}}}\n"
+    loaded = load_text(tmp_path, text + "models: {m: {targets: [gpu/x]}}\n")
+    for count in (1, 2):
+        check_workers(loaded, count)
+    with pytest.raises(ConfigError) as raised:
+        check_workers(loaded, 3)
+    (fault,) = raised.value.faults
+    assert str(fault) == (
+        "gateway.yaml:2:87: providers.gpu.queue.concurrency: 3 workers can't share a concurrency of 2, of which each has "
+        "a part: run at most 2, or let the server have 3 calls at a time"
+    )
 
 
 @pytest.mark.parametrize("host", ["", "localhost.example", "127.0.0.1.example", "0", "128.0.0.1", "*"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -59,13 +61,36 @@ def test_one_that_is_not_there_may_come() -> None:
     assert refused.value.again
 
 
+def test_a_host_that_can_be_none_is_a_failure_like_others() -> None:
+    with pytest.raises(NotTaken, match=r"^a\.\.b: Unicode(Encode)?Error$"):
+        collector("http://a..b").send(b"")
+
+
+def test_an_answer_without_end_is_not_read_to_its_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(ConnectionError):
+                connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                while True:
+                    connection.sendall(b"a" * 65_536)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert collector(f"http://127.0.0.1:{listener.getsockname()[1]}").send(b"") == 0
+        thread.join()
+
+
+@pytest.mark.parametrize("to", ["{sink}", "http://[bad"])
 @pytest.mark.parametrize("status", [302, 307])
-def test_a_redirect_is_not_followed(sink: Sink, status: int) -> None:
+def test_a_redirect_is_not_followed(sink: Sink, status: int, to: str) -> None:
     class Elsewhere(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
             self.send_response(status)
-            self.send_header("location", f"{sink.url}/v1/traces")
+            self.send_header("location", to.format(sink=f"{sink.url}/v1/traces"))
             self.send_header("content-length", "0")
             self.end_headers()
 
