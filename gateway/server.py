@@ -179,10 +179,9 @@ async def run(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, fleet.aclose(), return_exceptions=True)
-            await asyncio.to_thread(records.close)
-            for exporter in (metric_export, events):
-                if exporter is not None:
-                    await asyncio.to_thread(exporter.close)
+            # Side by side: each may have to wait for a collector that says nothing.
+            ending = [part.close for part in (records, metric_export, events) if part is not None]
+            await asyncio.gather(*(asyncio.to_thread(close) for close in ending))
             await services.aclose()
 
 

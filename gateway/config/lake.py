@@ -13,6 +13,18 @@ from gateway.config.section import Credential, Section
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+_ARROWS = frozenset({"file", "s3", "gs"})  # pyarrow's own
+
+
+def _fsspecs() -> list[str]:
+    """The schemes that fsspec has a package for. Imported here: only a lake somewhere else asks."""
+    try:
+        import fsspec
+    except ImportError:
+        raise ValueError("needs fsspec: pip install 'rag-gateway[lake]'") from None
+    return list(fsspec.available_protocols())
+
+
 def _lake_url(value: str) -> str:
     """Raises ValueError, which never repeats the URL: it may hold a secret."""
     parts = urlsplit(value)
@@ -23,6 +35,8 @@ def _lake_url(value: str) -> str:
             raise ValueError("a local folder is written file:///var/lib/rag-gateway/lake")
     elif not parts.scheme or not parts.netloc:
         raise ValueError("should be file:///FOLDER, s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or one of fsspec's")
+    elif parts.scheme not in _ARROWS and parts.scheme not in _fsspecs():
+        raise ValueError(f"nothing knows the scheme {parts.scheme}: file, s3, gs, or one of fsspec's")
     return value.rstrip("/")
 
 

@@ -101,7 +101,7 @@ class QualityJudges:
             "rag_gateway_quality_failures", "Answers that nobody could judge.", (), lambda: {(): self.failures}
         )
         metrics.counted(
-            "rag_gateway_quality_passed_over", "Sampled answers that found too many waiting.", (),
+            "rag_gateway_quality_passed_over", "Sampled answers that found too many waiting, or whose calls are not stored.", (),
             lambda: {(): self.passed_over},
         )  # fmt: skip
 
@@ -135,6 +135,8 @@ class QualityJudges:
                 try:
                     if await self._is_there(answer.exchange.call_id):
                         await self._judge(name, measure, answer)
+                    else:
+                        self.passed_over += 1
                 except (CheckUnavailable, TimeoutError) as failure:
                     self.failures += 1
                     log.warning("the %s of an answer was not judged: %s", name, failure or "it took too long")
@@ -146,7 +148,7 @@ class QualityJudges:
             await self._keep()
 
     async def _is_there(self, call_id: str) -> bool:
-        """False of a call that was erased while it waited: no judge is shown it, and nothing is recorded of that."""
+        """False of a call that was erased while it waited, or not stored by then: no judge is shown it."""
         for pause in _LOOKS:
             await asyncio.sleep(pause)
             try:

@@ -26,6 +26,7 @@ def faults(tmp_path: Path, text: str) -> str:
         ("drift: {}\n", "2:1: drift: needs the `lake` section"),
         ("lake: {vectors: 0.1}\n", "lake.vectors: needs the gateway's own embedder"),
         ("lake: {url: 'data/lake'}\n", "should be file:///FOLDER, s3://BUCKET/FOLDER"),
+        ("lake: {url: 'gopher://bucket/lake'}\n", "lake.url: nothing knows the scheme gopher"),
         ("lake: {url: 'file://host/x'}\n", "file:///var/lib"),
         ("lake: {url: 's3://id:canary@bucket/x'}\n", "credentials go into lake.options"),
         ("lake: {}\ndrift: {alpha: 0.5}\n", "drift.alpha"),
