@@ -74,11 +74,20 @@ class MilvusQuestions:
                 except RetrievalUnavailable:
                     if not await self._is_there(store, name):  # another process may have been quicker
                         raise
+            if not await self._has_index(store, name):  # its making broke off, or another process is about it
+                try:
+                    async with store.client():
+                        await asyncio.to_thread(_add_index, store, name)
+                except RetrievalUnavailable:
+                    if not await self._has_index(store, name):
+                        raise
             async with store.client() as client:
-                if not await client.list_indexes(name, timeout=_TIMEOUT):  # its making broke off
-                    await asyncio.to_thread(_add_index, store, name)
                 await client.load_collection(name, timeout=_TIMEOUT)
             self._ready = store
+
+    async def _has_index(self, store: MilvusStore, name: str) -> bool:
+        async with store.client() as client:
+            return bool(await client.list_indexes(name, timeout=_TIMEOUT))
 
     async def _is_there(self, store: MilvusStore, name: str) -> bool:
         async with store.client() as client:

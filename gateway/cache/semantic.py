@@ -163,7 +163,7 @@ class SemanticCache:
                 audience = asked.audience
             answer = KeptAnswer(key.hex(), asked.question, asked.partition, audience, sources, now + life, kept)
             await self._questions.keep(answer, vector)
-            if await _unless_unknown(purged):  # it may have been meant
+            if await _may_be_purged(purged):  # it may have been meant
                 await self._questions.purge(Purge(key=key))
 
         self._later(self._unless_away(keep))
@@ -226,7 +226,7 @@ class SemanticCache:
             log.warning("an answer was not kept for questions that mean the same: %s", failure)
 
 
-async def _unless_unknown(purged: Callable[[], Awaitable[bool]]) -> bool:
+async def _may_be_purged(purged: Callable[[], Awaitable[bool]]) -> bool:
     """True also where nobody can tell."""
     try:
         return await purged()
