@@ -372,7 +372,9 @@ def test_d3_d4_without_redis_every_call_is_answered(shared: Shared, question: st
     def shared_again() -> bool:
         """Each of the second gateway's workers finds out by itself: which of them is asked is the kernel's choice."""
         fresh = f"{question} {uuid4()}"
-        return kind(ask(shared.one, fresh)) == "miss" and [kind(ask(shared.two, fresh)) for _ in range(8)] == ["hit"] * 8
+        return (
+            kind(ask(shared.one, fresh)) == "miss" and [kind(ask(shared.two, fresh)) for _ in range(8)] == ["hit"] * 8
+        )
 
     until(shared_again, what="the shared cache")
     metrics = httpx.get(shared.one.url + "/metrics", headers={"authorization": f"Bearer {KEY_ADMIN}"}).text
