@@ -40,3 +40,14 @@ def evidence(sources: Sequence[Source], found: Sequence[Passage]) -> Evidence:
     if any(rank < last and each not in known for each, rank in ranks.items()):
         return _NO
     return Evidence(True, tuple(s for s in sources if (s.collection, s.section_id, s.version) not in ranks))
+
+
+def outdated(sources: Sequence[Source], found: Sequence[Passage]) -> bool:
+    """Whether a document that the answer was made of is there in another version now: nobody is given it any more."""
+    versions: dict[tuple[str, str], set[str]] = {}
+    for passage in found:
+        versions.setdefault((passage.collection, passage.document_id), set()).add(passage.version)
+    return any(
+        source.version not in versions.get((source.collection, source.document_id), (source.version,))
+        for source in sources
+    )

@@ -12,13 +12,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.cache.agreement import agree, cosine
 from gateway.cache.asking import asked_in, can_be_asked, sources_of, text_of
-from gateway.cache.evidence import evidence
+from gateway.cache.evidence import evidence, outdated
 from gateway.cache.likeness import difference
 from gateway.cache.protocol import CacheUnavailable, Kept, Purge, origin_of
 from gateway.cache.questions import EVERYBODY, Alike, Asked, KeptAnswer
@@ -179,6 +180,8 @@ class SemanticCache:
         vector = (await self._meaning.embed([asked.question], kind="query"))[0]
         for alike in await self._questions.alike(asked, vector, least):
             reason = await self._against(asked, alike, request, exchange)
+            if reason == "passages" and outdated(alike.answer.sources, exchange.passages):
+                self._later(self._forget(alike.answer.key))  # or it hides what was made since, and is as much alike
             if look.likeness is None or reason is None:
                 look.likeness, look.reason = alike.likeness, reason
                 look.outcome = "hit" if reason is None else "unfit" if reason == "passages" else "refused"
@@ -186,6 +189,10 @@ class SemanticCache:
                 look.key = alike.answer.key
                 return alike.answer
         return None
+
+    async def _forget(self, key: str) -> None:
+        with suppress(RetrievalUnavailable):
+            await self._questions.purge(Purge(key=bytes.fromhex(key)))
 
     async def _against(self, asked: Asked, alike: Alike, request: Request, exchange: Exchange) -> str | None:
         """What speaks against giving this answer; None where nothing does."""
