@@ -69,7 +69,13 @@ def nginx(mock: int, port: int, work: Path) -> Subject | str:
     return Subject("nginx", version, (Row("nginx, reverse proxy", "bench"),), command)
 
 
-def _gateway(name: str, mock: int, port: int, work: Path, sample: float, rows: tuple[Row, ...]) -> Subject | str:
+_LIMITS = "limits:\n  - {per: [key], requests_per_minute: 10000000, tokens_per_minute: 1000000000}\n"
+
+
+def _gateway(
+    name: str, mock: int, port: int, work: Path, sample: float, rows: tuple[Row, ...], more: str = ""
+) -> Subject | str:
+    """`more` is configuration beside that of `gateway.yaml`."""
     program = ROOT / ".venv" / "bin" / "rag-gateway"
     if not program.exists():
         return "this gateway is not installed: run `make`"
@@ -81,7 +87,9 @@ def _gateway(name: str, mock: int, port: int, work: Path, sample: float, rows: t
         # The exporter's default of 5 s would put the export of one window's spans into another.
         "OTEL_BSP_SCHEDULE_DELAY": "200",
     }
-    command = (str(program), "serve", "--config", str(ROOT / "benchmarks" / "gateway.yaml"), "--port", str(port))
+    configuration = work / "gateway.yaml"
+    configuration.write_text((ROOT / "benchmarks" / "gateway.yaml").read_text("utf-8") + more, "utf-8")
+    command = (str(program), "serve", "--config", str(configuration), "--port", str(port))
     return Subject(name, _revision(), rows, command, env, traced=sample)
 
 
@@ -99,6 +107,12 @@ def gateway_traced(mock: int, port: int, work: Path) -> Subject | str:
     key = (f"authorization: Bearer {KEY}",)
     rows = (Row("this gateway, every call traced", "plain", headers=key, kinds=("calls", "streams8")),)
     return _gateway("gateway-traced", mock, port, work, 1.0, rows)
+
+
+def gateway_limited(mock: int, port: int, work: Path) -> Subject | str:
+    key = (f"authorization: Bearer {KEY}",)
+    rows = (Row("this gateway, with limits", "plain", headers=key, kinds=("calls",)),)
+    return _gateway("gateway-limited", mock, port, work, 0.1, rows, _LIMITS)
 
 
 def _revision() -> str:
@@ -168,6 +182,7 @@ SUBJECTS = {
     "tensorzero": tensorzero,
     "gateway": gateway,
     "gateway-traced": gateway_traced,
+    "gateway-limited": gateway_limited,
     "portkey": portkey,
     "litellm": litellm,
 }
