@@ -13,6 +13,7 @@ from time import perf_counter_ns
 from guardrails.masks import mask_of
 from guardrails.rules import TextRule
 from guardrails.text_checks import Context, Flow, FlowingCheck
+from guardrails.times import Times
 from guardrails.verdicts import Finding, Verdict
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,7 @@ class TextFlow:
         self._certain = dict.fromkeys(self._flows, 0)
         self._away: dict[int, str] = {}
         self._found: list[list[Finding]] = [[] for _ in rules]
-        self._spent = [0] * len(rules)  # nanoseconds of each check
-        self._ended = False
+        self._times = Times(rules)
         self._pending: set[_Placed] = set()
         self._held: list[str] = []  # from `_begin` on, what has not left
         self._begin = 0
@@ -67,10 +67,10 @@ class TextFlow:
                 self._lose(order, failure)
             else:
                 self._place(order, found)
-            self._spent[order] += perf_counter_ns() - began
+            self._times.spent[order] += perf_counter_ns() - began
         leaves = self._leave(min(self._certain.values(), default=self._told))
         if self.stopped:
-            self._end()
+            self._times.tell()
         return leaves
 
     def finish(self) -> str:
@@ -85,18 +85,10 @@ class TextFlow:
                 self._lose(order, failure)
             else:
                 self._place(order, found)
-            self._spent[order] += perf_counter_ns() - began
+            self._times.spent[order] += perf_counter_ns() - began
         leaves = self._leave(self._told + 1)
-        self._end()
+        self._times.tell()
         return leaves
-
-    def _end(self) -> None:
-        """Tell once how long each check took."""
-        if not self._ended:
-            self._ended = True
-            for rule, spent in zip(self._rules, self._spent, strict=True):
-                if rule.took is not None:
-                    rule.took(spent)
 
     def _place(self, order: int, found: Sequence[Finding]) -> None:
         rule = self._rules[order]

@@ -20,6 +20,7 @@ from guardrails.masks import masked
 from guardrails.pseudonyms import Pseudonyms
 from guardrails.rules import Terms, sampled
 from guardrails.runs import Run, Runs
+from guardrails.times import Times
 from guardrails.verdicts import Action, Finding, Screened, Verdict
 
 _TOKEN = re.compile(r"[\w.+/=~%-]*")
@@ -115,9 +116,8 @@ class StreamScreen:
         self._key_end = _KEY_END_IN_JSON if in_json else _KEY_END
         self._runs = Runs()
         self._findings: list[list[Finding]] = [[] for _ in rules]
-        # Nanoseconds of each check; to see that a run is not worth looking into takes next to none, and is not measured.
-        self._spent = [0] * len(rules)
-        self._ended = False
+        # To see that a run is not worth looking into takes next to no time, and is not measured.
+        self._times = Times(rules)
         self._key: tuple[int, Finding] | None = None  # (rule, finding) of a private key that has not ended
         self._rest_masked = False  # the rest of a masked word that was too long for one run is left out
         self.blocked = False
@@ -145,16 +145,8 @@ class StreamScreen:
             self._runs.feed(rest)
         self._runs.end()
         told = self._drain()
-        self._end()
+        self._times.tell()
         return told
-
-    def _end(self) -> None:
-        """Tell once how long each check took."""
-        if not self._ended:
-            self._ended = True
-            for rule, spent in zip(self._rules, self._spent, strict=True):
-                if rule.took is not None:
-                    rule.took(spent)
 
     def _drain(self) -> str:
         out: list[str] = []
@@ -191,7 +183,7 @@ class StreamScreen:
                 continue
             if rule.action == "block":
                 self.blocked = True
-                self._end()
+                self._times.tell()
                 return ""
             if rule.action == "pseudonymise" and self._pseudonyms is not None:
                 value = text[finding.start : finding.end]
@@ -213,7 +205,7 @@ class StreamScreen:
                 continue
             began = perf_counter_ns()
             in_run = rule.check.find(text)
-            self._spent[order] += perf_counter_ns() - began
+            self._times.spent[order] += perf_counter_ns() - began
             for finding in in_run:
                 if finding.score < rule.threshold:
                     continue
