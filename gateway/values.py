@@ -23,6 +23,9 @@ Scope = Literal["tenant", "organisation", "gateway"]
 Priority = Literal["high", "normal", "low"]
 """Whose calls go before whose, where they wait for a server of our own."""
 
+FROM_CACHE = frozenset({"hit", "semantic"})
+"""What `Exchange.cache` says where the answer was a kept one."""
+
 TOKEN_ID = "tok_"
 """What the `key_id` of a token's caller begins with."""
 

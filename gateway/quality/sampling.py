@@ -15,6 +15,7 @@ from gateway.chat import ChatRequest, last_question
 from gateway.records.database import StoreUnavailable
 from gateway.records.quality import Judgement, QualityStore
 from gateway.stages.guard_calls import guarding
+from gateway.values import FROM_CACHE
 from guardrails.text_checks import CheckUnavailable, Context
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class QualityJudges:
     def _ended(self, sampling: Sampling, request: ChatRequest, exchange: Exchange) -> None:
         # What a guardrail hides from the target by placeholders is in the answer again, and not for a judge to see.
         text = exchange.answer_text
-        new = exchange.cache not in ("hit", "semantic") and exchange.outcome == "ok" and exchange.made_for is None
+        new = exchange.cache not in FROM_CACHE and exchange.outcome == "ok" and exchange.made_for is None
         if not text or not new or exchange.pseudonyms is not None or len(text) > _LONGEST:
             return
         question = last_question(exchange.asked if exchange.asked is not None else request.messages)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 from gateway.chat import JSON, ChatRequest
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
+from gateway.replay.blocked import guardrails_alone
 from gateway.replay.changed import FILE_SEARCH, names_its_template
 from gateway.replay.changes import Change, ReplayFault
 from gateway.replay.differences import compared, run_again, run_then
 from gateway.replay.outcomes import Quality, Replayed
 from gateway.replay.pinned import features_of, masked_features, retrieval_of
-from gateway.replay.stopped import guardrails_alone
 from gateway.replay.stored import ENDPOINTS, StoredCall
 from gateway.routing.beside import note_answer, note_failure
-from gateway.values import Caller
+from gateway.values import FROM_CACHE, Caller
 
 if TYPE_CHECKING:
     from gateway.pipeline import Pipeline
@@ -210,7 +210,7 @@ def _notes(call: StoredCall, change: Change, exchange: Exchange) -> list[str]:
         then, now = call.template_hash, exchange.template_hash
         if then is not None and now is not None and then != now:
             notes.append(f"{call.template} is not the text that it was: {then} then, {now} now")
-    if call.record.get("cache") in ("hit", "semantic"):
+    if call.record.get("cache") in FROM_CACHE:
         notes.append("the answer then was a kept one")
     if "tool_calls" in (call.record.get("finish_reason"), exchange.finish_reason):
         notes.append("tools were called: answers are compared by their words alone")

@@ -16,6 +16,7 @@ from gateway.records.routing import Event
 from gateway.routing.rewards import Rewards
 from gateway.routing.state import ArmStats, ModelState
 from gateway.routing.stickiness import Sticky, place
+from gateway.values import FROM_CACHE
 
 T = TypeVar("T")
 Decide = Callable[[ModelState, float], list[Event]]
@@ -88,7 +89,7 @@ class Arms(Generic[T]):
 
     def _ended(self, exchange: Exchange) -> None:
         """Calls that a cache answered, or that never came to a target, say nothing of an arm."""
-        if exchange.cache in ("hit", "semantic") or not exchange.attempts:
+        if exchange.cache in FROM_CACHE or not exchange.attempts:
             return
         assert exchange.arm is not None
         stats = self._shared.count(exchange.arm)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gateway.telemetry.labels import OTHER, ModelLabels, error_type, failed_in, finish
 from gateway.telemetry.names import OPERATIONS
 from gateway.telemetry.series import Count, Counts, Distribution, Distributions
+from gateway.values import FROM_CACHE
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -29,7 +30,6 @@ _SCORES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0, 5.0, 10.0
 _MOST_TENANTS = 200  # tenants that have a series of their own; the others are counted together
 
 _SEARCHES = frozenset({"retrieval", "file_search"})
-_KEPT = frozenset({"hit", "semantic"})
 _FAILED = frozenset({"error", "blocked"})
 _NO_FAILURE = frozenset({"ok", "cancelled", ""})
 
@@ -166,7 +166,7 @@ class CallMetrics:
             if exchange.stream and exchange.first_chunk:
                 series.first_chunk.observe((exchange.first_chunk - started) / 1e9)
                 more = exchange.output_chunks - 1
-                if more > 0 and exchange.outcome == "ok" and exchange.cache not in _KEPT:
+                if more > 0 and exchange.outcome == "ok" and exchange.cache not in FROM_CACHE:
                     # One clock for the stream instead of one for each chunk: what each chunk would pay.
                     series.chunk_time.observe_each((exchange.ended - exchange.first_chunk) / 1e9 / more, more)
         else:
@@ -226,7 +226,7 @@ class CallMetrics:
             self.tokens.add((*series.labels, "cached"), usage.cached_tokens)
         if usage.reasoning_tokens:
             self.tokens.add((*series.labels, "reasoning"), usage.reasoning_tokens)
-        if exchange.cache in _KEPT:
+        if exchange.cache in FROM_CACHE:
             model = series.labels[0]
             self.saved_tokens.add((model, "input"), prompt)
             self.saved_tokens.add((model, "output"), completion)

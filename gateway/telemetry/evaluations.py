@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gateway.telemetry import names, wire
 from gateway.telemetry.sending import Sender
 from gateway.telemetry.spans import answer_span_of
+from gateway.values import FROM_CACHE
 
 if TYPE_CHECKING:
     from gateway.exchange import Exchange
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from gateway.telemetry.traces import Counts
 
 _WORD = re.compile(r"[^\W\d](?:[^\W\d]|-){0,39}").fullmatch  # no number, no key, no address
-_KEPT = frozenset({"hit", "semantic"})
 
 
 class Drift(Protocol):
@@ -72,7 +72,7 @@ class Evaluations:
             return
         told |= {names.EVALUATED_BY: "user", names.CALL_ID: call["id"], names.TENANT: call["caller"]["tenant"]}
         root = call.get("span_id")
-        span = "" if not root else root if call["cache"] in _KEPT else answer_span_of(root)
+        span = "" if not root else root if call["cache"] in FROM_CACHE else answer_span_of(root)
         self._put(told, call["answer_id"], call["model"], call["trace_id"], span)
 
     def judged(self, exchange: Exchange, measure: str, score: float, by: str) -> None:
