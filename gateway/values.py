@@ -107,8 +107,7 @@ class Target:
         return f"{self.provider}/{self.model}" if self.model else self.provider
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one call. `prompt_tokens` includes cached ones, `completion_tokens` includes reasoning.
 
     `estimated` says that the provider reported none and the gateway counted what it saw.

@@ -8,8 +8,9 @@ https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from gateway.chat import ChatRequest, text_of
 from gateway.values import Usage
@@ -17,17 +18,16 @@ from gateway.values import Usage
 if TYPE_CHECKING:
     from gateway.chat import Request
 
-_COUNTED = (
+_COUNTED = frozenset({
     "messages", "tools", "functions", "response_format", "prediction", "input", "query", "documents", "prompt",
-)  # fmt: skip
+})  # fmt: skip
 _PICTURE = b";base64,"
 _LINK = re.compile(rb'"image_url"\s*:')  # what is shown by its address has few bytes and as many tokens
 _LARGE = 20_000  # bytes of a request in which a picture is looked for
 _PART_TOKENS = 1_000  # a picture, about: https://platform.openai.com/docs/guides/images-vision
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True, gc=False):
     """Tokens: of the request itself and of the answer that it asks for; and more of both that nobody has asked for."""
 
     prompt: int
@@ -51,28 +51,27 @@ def estimate(request: Request, output_tokens: int) -> Estimate:
     """`output_tokens` is what is reckoned for an answer whose length the request does not bound."""
     fields = request.fields
     prompt = 0
-    for name in _COUNTED:
-        value = fields.get(name)
-        if value is not None:
-            raw = bytes(value)
-            if len(raw) > _LARGE and _PICTURE in raw:
-                prompt += _without_pictures(request)
-            else:
-                prompt += len(raw) // (3 if raw.isascii() else 2) + 1
-                if name == "messages" and b'_url"' in raw:
-                    prompt += _PART_TOKENS * len(_LINK.findall(raw))
+    for name, value in fields.items():
+        if name not in _COUNTED:
+            continue
+        raw = bytes(value)
+        size = len(raw)
+        if size > _LARGE and _PICTURE in raw:
+            prompt += _without_pictures(request)
+        else:
+            prompt += size // (3 if raw.isascii() else 2) + 1
+            if name == "messages" and b'_url"' in raw:
+                prompt += _PART_TOKENS * len(_LINK.findall(raw))
     if not isinstance(request, ChatRequest):
         return Estimate(prompt, 0)
     choices = int(bytes(fields["n"])) if "n" in fields and bytes(fields["n"]).isdigit() else 1
-    if request.max_tokens is not None:
-        return Estimate(prompt, _bound(request) * choices)
-    return Estimate(prompt, 0, more_output=output_tokens * choices)
-
-
-def _bound(request: ChatRequest) -> int:
-    """The larger of the two fields that bound an answer: which of them a provider goes by is its own affair."""
-    bounds = [bytes(request.fields[name]) for name in ("max_tokens", "max_completion_tokens") if name in request.fields]
-    return max((int(bound) for bound in bounds if bound.isdigit()), default=request.max_tokens or 0)
+    bound = request.max_tokens
+    if bound is None:
+        return Estimate(prompt, 0, more_output=output_tokens * choices)
+    if "max_tokens" in fields and "max_completion_tokens" in fields:  # which of them a provider goes by is its own affair
+        bounds = (bytes(fields["max_tokens"]), bytes(fields["max_completion_tokens"]))
+        bound = max((int(said) for said in bounds if said.isdigit()), default=bound)
+    return Estimate(prompt, bound * choices)
 
 
 def _without_pictures(request: Request) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gateway.access.costs import nano
@@ -45,29 +46,28 @@ class Permit:
     def settle(self, exchange: Exchange) -> None:
         if self.refused is not None:
             return
-        limits = self._limits
-        self._learn(exchange)
-        tokens = cost = -1
+        counters = self._limits.counters
+        if self.estimate is not None:
+            if self.estimate.more_output > 0:
+                self._learn(exchange)
+            usage, share = self._used(exchange)
         for ask in self.asks:
             measure = ask.ceiling.measure
-            if measure == "requests":
-                continue
-            if measure == "concurrency":
-                limits.counters.settle(ask, 0)
-                continue
-            if tokens < 0:
-                tokens, cost = self._used(exchange)
             if measure == "tokens":
-                limits.counters.settle(ask, tokens)
-            else:
-                limits.counters.settle(ask, cost)
+                tokens = usage.prompt_tokens + usage.completion_tokens if usage is not None else 0
+                counters.settle(ask, round(tokens * share))
+            elif measure == "budget":
+                cost = self._cost(exchange, usage, share)
+                counters.settle(ask, cost)
                 _charge(exchange, ask, cost)
+            elif measure == "concurrency":
+                counters.settle(ask, 0)
 
     def _learn(self, exchange: Exchange) -> None:
         """How long an answer was that nobody had bounded."""
-        unbounded = self.estimate is not None and self.estimate.more_output > 0 and self._target is None
-        if unbounded and exchange.usage is not None and exchange.outcome == "ok" and exchange.cost_share == 1.0:
-            self._limits.lengths.saw(self._model, exchange.usage.completion_tokens)
+        usage = exchange.usage
+        if usage is not None and self._target is None and exchange.outcome == "ok" and exchange.cost_share == 1.0:
+            self._limits.lengths.saw(self._model, usage.completion_tokens)
 
     def settle_unused(self) -> None:
         """What was granted came to nothing."""
@@ -76,24 +76,21 @@ class Permit:
                 self._limits.counters.settle(ask, 0)
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """Of the caller's rule that leaves least: https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers."""
+        """Of the caller's rule that leaves least of each measure."""
+        tightest: dict[tuple[bytes, bytes, bytes], Ask] = {}
+        for ask in self.asks:
+            names = ask.ceiling.told
+            if names is not None:
+                other = tightest.get(names)
+                if other is None or ask.left < other.left:
+                    tightest[names] = ask
+        if not tightest:
+            return []
         headers: list[tuple[bytes, bytes]] = []
         now = self._limits.counters.clock()
-        for measure in ("requests", "tokens"):
-            tightest: Ask | None = None
-            for ask in self.asks:
-                if ask.ceiling.measure != measure or ask.meter.rule.of_all:
-                    continue
-                if tightest is None or ask.left < tightest.left:
-                    tightest = ask
-            if tightest is not None:
-                name = measure.encode()
-                clears = tightest.meter.state.clears(now)
-                headers += (
-                    (b"x-ratelimit-limit-" + name, b"%d" % tightest.ceiling.most),
-                    (b"x-ratelimit-remaining-" + name, b"%d" % tightest.left),
-                    (b"x-ratelimit-reset-" + name, in_go(clears)),
-                )
+        for (limit, remaining, reset), ask in tightest.items():
+            clears = math.ceil(ask.meter.state.clears(now))
+            headers += (limit, b"%d" % ask.ceiling.most), (remaining, b"%d" % ask.left), (reset, in_go(clears))
         return headers
 
     def beside(self, purpose: str) -> OwnCall | None:
@@ -103,33 +100,33 @@ class Permit:
         asks = [ask for ask in self.asks if ask.ceiling.measure in ("tokens", "budget")]
         return OwnCall(limits, asks) if asks and self.refused is None else None
 
-    def _used(self, exchange: Exchange) -> tuple[int, int]:
-        """Tokens, and money in billionths of a USD, that this call is charged."""
-        usage = exchange.usage or self._unsaid(exchange)
-        if self._target is not None:
-            return self._of_target(exchange, usage)
-        if usage is None:
-            return 0, nano(exchange.cost or 0.0)
-        if exchange.cost is not None:
-            cost = nano(exchange.cost)
-        elif exchange.target is not None:
-            cost = self._limits.costs.of(exchange.target, usage)
-        else:
-            cost = round(self._limits.costs.guessed(self._model, usage) * exchange.cost_share)
-        share = exchange.cost_share
-        return round((usage.prompt_tokens + usage.completion_tokens) * share), cost
+    def _used(self, exchange: Exchange) -> tuple[Usage | None, float]:
+        """Of what usage this call is charged what share.
 
-    def _of_target(self, exchange: Exchange, usage: Usage | None) -> tuple[int, int]:
-        """The same of one target: its part where several tries made one answer, what was reserved where it lost."""
+        Of one target: its part where several tries made one answer, what was reserved where it lost.
+        """
+        usage = exchange.usage or self._unsaid(exchange)
         target, reckoned = self._target, self.estimate
-        assert target is not None
+        if target is None:
+            return usage, exchange.cost_share
         assert reckoned is not None
-        served = [one.target.label for one in exchange.attempts if one.outcome == "ok"].count(target.label)
         if exchange.target is None or exchange.target.label != target.label or usage is None:
-            usage, served = reckoned.usage, 1
-        share = 1 / max(1, served)
-        tokens = round((usage.prompt_tokens + usage.completion_tokens) * share)
-        return tokens, round(self._limits.costs.of(target, usage) * share)
+            return reckoned.usage, 1.0
+        served = [one.target.label for one in exchange.attempts if one.outcome == "ok"].count(target.label)
+        return usage, 1 / max(1, served)
+
+    def _cost(self, exchange: Exchange, usage: Usage | None, share: float) -> int:
+        """What that costs, in billionths of a USD."""
+        costs = self._limits.costs
+        if self._target is not None and usage is not None:
+            return round(costs.of(self._target, usage) * share)
+        if exchange.cost is not None:
+            return nano(exchange.cost)
+        if usage is None:
+            return 0
+        if exchange.target is not None:
+            return costs.of(exchange.target, usage)
+        return round(costs.guessed(self._model, usage) * share)
 
     def _unsaid(self, exchange: Exchange) -> Usage | None:
         """What a call used whose provider says nothing of it, or which the caller has cut off before it could."""
@@ -186,11 +183,11 @@ def _charge(exchange: Exchange, ask: Ask, cost: int) -> None:
     exchange.charged = cost / NANO
 
 
-def in_go(seconds: float) -> bytes:
-    """A duration in whole seconds as OpenAI writes it, which is Go's way: 59s, 6m0s, 24h0m0s."""
-    whole = math.ceil(seconds)
-    if whole < 60:
-        return b"%ds" % whole
-    if whole < 3600:
-        return b"%dm%ds" % divmod(whole, 60)
-    return b"%dh%dm%ds" % (whole // 3600, whole // 60 % 60, whole % 60)
+@lru_cache(maxsize=1_000)  # most calls say the same: the whole span, less what this call took
+def in_go(seconds: int) -> bytes:
+    """A duration as OpenAI writes it, which is Go's way: 59s, 6m0s, 24h0m0s."""
+    if seconds < 60:
+        return b"%ds" % seconds
+    if seconds < 3600:
+        return b"%dm%ds" % divmod(seconds, 60)
+    return b"%dh%dm%ds" % (seconds // 3600, seconds // 60 % 60, seconds % 60)

@@ -23,6 +23,12 @@ DAY = 86_400.0
 NANO = 1_000_000_000
 """Money is counted in whole billionths of a USD: sums of them are exact, in Redis's floats too up to 9 million USD."""
 
+# https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
+_HEADERS: dict[Measure, tuple[bytes, bytes, bytes]] = {
+    "requests": (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
+    "tokens": (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
@@ -33,6 +39,7 @@ class Ceiling:
     span: float = 0.0
     period: Period | None = None
     family: str = ""  # names all counts of this rule and measure, whatever `most` says: a reload keeps them
+    told: tuple[bytes, bytes, bytes] | None = None  # the headers of its limit, rest and reset, where callers have them
 
     @property
     def name(self) -> str:
@@ -88,7 +95,11 @@ class Rule:
 
     def __post_init__(self) -> None:
         kind = f"{'+'.join(self.per)}{'!' if self.own else ''}?{self.scope}"
-        named = tuple(replace(ceiling, family=f"{ceiling.name}:{kind}") for ceiling in self.ceilings)
+        headers = {} if self.of_all else _HEADERS
+        named = tuple(
+            replace(ceiling, family=f"{ceiling.name}:{kind}", told=headers.get(ceiling.measure))
+            for ceiling in self.ceilings
+        )
         object.__setattr__(self, "ceilings", named)
 
     def spelled(self, subject: tuple[str, ...]) -> str:
