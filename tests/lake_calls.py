@@ -7,10 +7,10 @@ import time
 from typing import Any
 
 from gateway.exchange import Exchange
-from gateway.records.calls import COLUMNS, row
 from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.ledger import Entry, Ledger
+from gateway.records.rows import COLUMNS, row
 from gateway.values import Caller
 
 DAY = 86_400.0

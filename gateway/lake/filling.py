@@ -22,9 +22,9 @@ from gateway.lake.rows import call_row
 from gateway.lake.schema import TABLES
 from gateway.lake.signals import Signals, question_of
 from gateway.lake.vectors import Sampler
-from gateway.records.calls import place_of
 from gateway.records.contents import Contents
 from gateway.records.database import Database
+from gateway.records.rows import place_of
 from gateway.records.schema import calls, feedback, lake_queue, quality
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from functools import partial
 import pyarrow as pa
 
 from gateway.lake.lake import Lake
-from gateway.records.calls import place_of
 from gateway.records.contents import Contents
 from gateway.records.rewrapping import Rewrapped
+from gateway.records.rows import place_of
 
 
 def rewrap_lake(lake: Lake, contents: Contents) -> Rewrapped:

@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import Column, ColumnElement, LargeBinary, Select, and_, bindparam, exists, func, or_, select
 
-from gateway.records.calls import COLUMNS, first_id, told
+from gateway.records.calls import first_id, told
 from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.feedback import feedback_on
 from gateway.records.quality import quality_of
+from gateway.records.rows import COLUMNS
 from gateway.records.schema import calls, feedback
 
 _decode = msgspec.json.Decoder().decode

@@ -20,12 +20,12 @@ import msgspec
 
 from gateway.errors import Overloaded
 from gateway.exchange import Exchange
-from gateway.records.calls import COLUMNS, row
 from gateway.records.contents import Contents
 from gateway.records.database import StoreUnavailable
 from gateway.records.drain import Drain, Store
 from gateway.records.intake import Intake
 from gateway.records.ledger import Entry
+from gateway.records.rows import COLUMNS, row
 from gateway.records.spool import SEGMENT_BYTES, Spool
 
 log = logging.getLogger(__name__)

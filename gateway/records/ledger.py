@@ -9,10 +9,10 @@ import msgspec
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from gateway.records.calls import COLUMNS
 from gateway.records.calls import insert as insert_calls
 from gateway.records.database import Database
 from gateway.records.lake_queue import tell_calls
+from gateway.records.rows import COLUMNS
 from gateway.records.schema import spool_cursors
 from gateway.records.spend import add_spend
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Table, select, update
 
-from gateway.records.calls import place_of
 from gateway.records.contents import Contents
 from gateway.records.database import Database
+from gateway.records.rows import place_of
 from gateway.records.schema import calls, pseudonyms, responses
 from gateway.records.sealing import Seal
 

@@ -21,12 +21,13 @@ from urllib.parse import quote
 from sqlalchemy import ColumnElement, Connection, LargeBinary, Select, and_, delete, func, literal, or_, select
 
 from gateway.records.call_queries import MADE_FOR, in_detail
-from gateway.records.calls import COLUMNS, first_id, told
+from gateway.records.calls import first_id, told
 from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.held import take
 from gateway.records.lake_queue import tell_erasure
 from gateway.records.pseudonyms import PseudonymStore
+from gateway.records.rows import COLUMNS
 from gateway.records.schema import calls, erasures, feedback, lake_queue, quality, responses, spend
 
 log = logging.getLogger(__name__)

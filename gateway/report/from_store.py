@@ -21,9 +21,9 @@ from gateway.lake.reading import schema_of
 from gateway.lake.rows import call_row
 from gateway.lake.schema import TABLES
 from gateway.lake.signals import Signals
-from gateway.records.calls import place_of
 from gateway.records.contents import Contents
 from gateway.records.database import Database
+from gateway.records.rows import place_of
 from gateway.records.schema import calls, feedback
 
 _PAGE = 500  # calls of one query

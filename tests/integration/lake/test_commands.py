@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 from lake_calls import exchange_of, say, store
 
 from gateway.cli import main
-from gateway.records.calls import place_of
 from gateway.records.contents import Contents
 from gateway.records.database import Database
+from gateway.records.rows import place_of
 from gateway.records.sealing import Seal
 
 from .conftest import Filled

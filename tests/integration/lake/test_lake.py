@@ -25,13 +25,13 @@ from gateway.lake.signals import Signals
 from gateway.lake.storage import LakeUnavailable, Storage
 from gateway.lake.upkeep import Keeping
 from gateway.lake.vectors import Sampler
-from gateway.records.calls import place_of
 from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.feedback import Feedback, FeedbackStore
 from gateway.records.quality import Judgement, QualityStore
 from gateway.records.retention import Periods
 from gateway.records.rewrapping import Rewrapped
+from gateway.records.rows import place_of
 from gateway.records.sealing import Seal
 from gateway.records.users import UserRecords
 from gateway.values import Usage

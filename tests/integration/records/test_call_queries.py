@@ -9,10 +9,11 @@ import pytest
 
 from gateway.exchange import Exchange
 from gateway.records.call_queries import BadCursor, CallFilter, CallQueries
-from gateway.records.calls import CallLog, row
+from gateway.records.calls import CallLog
 from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.feedback import Feedback, FeedbackStore
+from gateway.records.rows import row
 from gateway.values import Caller, Target
 
 

@@ -12,11 +12,12 @@ import pytest
 from gateway_process import until
 from sqlalchemy import text
 
-from gateway.records.calls import COLUMNS, CallLog
+from gateway.records.calls import CallLog
 from gateway.records.database import Database
 from gateway.records.drain import Drain
 from gateway.records.journal import _encode
 from gateway.records.ledger import Entry, Ledger
+from gateway.records.rows import COLUMNS
 from gateway.records.spend import SpendStore
 from gateway.records.spool import Spool
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from gateway.exchange import Exchange
-from gateway.records.calls import CallLog, row
+from gateway.records.calls import CallLog
 from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.feedback import Feedback, FeedbackStore, NoSuchCall
@@ -21,6 +21,7 @@ from gateway.records.quality import Judgement, QualityStore
 from gateway.records.responses import ResponseStore, StoredResponse
 from gateway.records.retention import Periods, RetentionSweep
 from gateway.records.rewrapping import Rewrapped, rewrap
+from gateway.records.rows import row
 from gateway.records.schema import feedback, quality
 from gateway.records.sealing import Seal
 from gateway.records.users import UserRecords, _by_size

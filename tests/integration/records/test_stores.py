@@ -12,13 +12,13 @@ from sqlalchemy import text
 from gateway.exchange import Exchange
 from gateway.records.audit import Sent, labelled, rewarded
 from gateway.records.calls import CallLog
-from gateway.records.calls import row as row_of
 from gateway.records.contents import Contents
 from gateway.records.database import Database
 from gateway.records.feedback import Feedback, FeedbackStore, TooMuchFeedback
 from gateway.records.pseudonyms import PseudonymStore, remove_expired
 from gateway.records.responses import ResponseStore, StoredResponse
 from gateway.records.routing import Event, RoutingStore
+from gateway.records.rows import row as row_of
 from gateway.records.sealing import Seal
 from gateway.values import Attempt, Caller, Target, Usage
 

@@ -11,8 +11,8 @@ from gateway.lake.lake import conformed
 from gateway.lake.rows import call_row
 from gateway.lake.schema import CALLS, TABLES, VERSION, VERSION_KEY
 from gateway.lake.signals import Signals, question_of
-from gateway.records.calls import COLUMNS, row
 from gateway.records.contents import Contents
+from gateway.records.rows import COLUMNS, row
 from retrieval.passages import Passage
 
 

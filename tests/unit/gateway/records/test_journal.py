@@ -22,11 +22,12 @@ from sqlalchemy import text
 from gateway.errors import Overloaded
 from gateway.exchange import Exchange
 from gateway.records import drain
-from gateway.records.calls import _FIND, COLUMNS, CallLog, row
+from gateway.records.calls import _FIND, CallLog
 from gateway.records.contents import Contents
 from gateway.records.database import Database, StoreUnavailable
 from gateway.records.journal import CallJournal
 from gateway.records.ledger import Entry, Ledger
+from gateway.records.rows import COLUMNS, row
 from gateway.values import Attempt, Caller, Target, Usage
 from guardrails.verdicts import Finding, Verdict
 from retrieval.passages import Passage
