@@ -69,6 +69,12 @@ def nginx(mock: int, port: int, work: Path) -> Subject | str:
     return Subject("nginx", version, (Row("nginx, reverse proxy", "bench"),), command)
 
 
+_TENSORZERO_PATH = "/openai/v1/chat/completions"
+# https://www.tensorzero.com/docs/operations/enforce-custom-rate-limits; for all calls together: it counts no keys.
+_TENSORZERO_LIMITS = (
+    "[rate_limiting]\nenabled = true\n[[rate_limiting.rules]]\npriority = 0\n"
+    "model_inferences_per_minute = 10000000\ntokens_per_minute = 1000000000\n"
+)
 _LIMITS = "limits:\n  - {per: [key], requests_per_minute: 10000000, tokens_per_minute: 1000000000}\n"
 
 
@@ -122,19 +128,33 @@ def _revision() -> str:
     return found or "unversioned"
 
 
-def tensorzero(mock: int, port: int, work: Path) -> Subject | str:
+def _tensorzero(name: str, row: Row, mock: int, work: Path, more: str = "", store: str = "") -> Subject | str:
+    """`more` is configuration; `store` the program of the Valkey or Redis that keeps its limits."""
     python = PEERS / "tensorzero" / "bin" / "python"
     if not python.exists():
         return "TensorZero is not installed: `make bench-peers`"
     (work / "tensorzero.toml").write_text(
         '[gateway]\nobservability.enabled = false\n[models.plain]\nrouting = ["mock"]\n'
         '[models.plain.providers.mock]\ntype = "openai"\nmodel_name = "bench"\n'
-        f'api_base = "http://127.0.0.1:{mock}/v1/"\napi_key_location = "none"\n'
+        f'api_base = "http://127.0.0.1:{mock}/v1/"\napi_key_location = "none"\n{more}'
     )
     launcher = str(ROOT / "benchmarks" / "tensorzero_gateway.py")
-    row = Row("TensorZero gateway", "tensorzero::model_name::plain", "/openai/v1/chat/completions")
-    command = (str(python), launcher, str(work / "tensorzero.toml"), str(work / "address"))
-    return Subject("tensorzero", _installed("tensorzero", "tensorzero"), (row,), command, announces=work / "address")
+    command = (str(python), launcher, str(work / "tensorzero.toml"), str(work / "address"), *([store] if store else ()))
+    return Subject(name, _installed("tensorzero", "tensorzero"), (row,), command, announces=work / "address")
+
+
+def tensorzero(mock: int, port: int, work: Path) -> Subject | str:
+    row = Row("TensorZero gateway", "tensorzero::model_name::plain", _TENSORZERO_PATH)
+    return _tensorzero("tensorzero", row, mock, work)
+
+
+def tensorzero_limited(mock: int, port: int, work: Path) -> Subject | str:
+    """With the limits of `gateway_limited`, which it keeps in a store: what that costs is not counted."""
+    store = shutil.which("valkey-server") or shutil.which("redis-server")
+    if store is None:
+        return "TensorZero keeps limits in Valkey or Redis 7, which is not installed (Debian: apt-get install redis-server)"
+    row = Row("TensorZero, with limits", "tensorzero::model_name::plain", _TENSORZERO_PATH, kinds=("calls",))
+    return _tensorzero("tensorzero-limited", row, mock, work, _TENSORZERO_LIMITS, store)
 
 
 def litellm(mock: int, port: int, work: Path) -> Subject | str:
@@ -180,6 +200,7 @@ SUBJECTS = {
     "direct": direct,
     "nginx": nginx,
     "tensorzero": tensorzero,
+    "tensorzero-limited": tensorzero_limited,
     "gateway": gateway,
     "gateway-traced": gateway_traced,
     "gateway-limited": gateway_limited,

@@ -8,9 +8,8 @@ https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-the
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-import msgspec
 
 from gateway.chat import ChatRequest, text_of
 from gateway.values import Usage
@@ -27,7 +26,8 @@ _LARGE = 20_000  # bytes of a request in which a picture is looked for
 _PART_TOKENS = 1_000  # a picture, about: https://platform.openai.com/docs/guides/images-vision
 
 
-class Estimate(msgspec.Struct, frozen=True, gc=False):
+@dataclass(frozen=True, slots=True)
+class Estimate:
     """Tokens: of the request itself and of the answer that it asks for; and more of both that nobody has asked for."""
 
     prompt: int

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from gateway.access.rules import period_of
 from gateway.access.windows import Level, Purse, Window
@@ -45,7 +44,8 @@ class Meter:
         return purse
 
 
-class Ask(msgspec.Struct, gc=False):
+@dataclass(slots=True)
+class Ask:
     """What one call needs of one meter; once it was granted, what it holds of it.
 
     `used` is the whole count after this call was granted, or as it was when it was not. `by` is what it is settled

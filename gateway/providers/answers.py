@@ -61,7 +61,7 @@ class StreamedAnswer:
         deadline: float,
     ) -> None:
         """`between`: seconds that may pass from one event to the next; `deadline`: loop time of the stream's end."""
-        self._reply = reply
+        self._reply: Reply | _Closed = reply
         self._decoder = decoder
         self._loop = loop
         self._between = between
@@ -151,4 +151,4 @@ class _Closed:
         pass
 
 
-_CLOSED: Reply = _Closed()  # type: ignore[assignment]  # has all that an answer calls
+_CLOSED = _Closed()
