@@ -8,8 +8,9 @@ said to be.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec.structs import replace
 
 from gateway.access.counters import Unknown
 from gateway.access.estimates import Estimate, estimate

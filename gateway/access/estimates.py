@@ -8,8 +8,9 @@ https://help.openai.com/en/articles/4936856-what-are-tokens-and-how-to-count-the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from gateway.chat import ChatRequest, text_of
 from gateway.values import Usage
@@ -26,8 +27,7 @@ _LARGE = 20_000  # bytes of a request in which a picture is looked for
 _PART_TOKENS = 1_000  # a picture, about: https://platform.openai.com/docs/guides/images-vision
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True, gc=False):
     """Tokens: of the request itself and of the answer that it asks for; and more of both that nobody has asked for."""
 
     prompt: int

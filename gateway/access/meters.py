@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from gateway.access.rules import period_of
 from gateway.access.windows import Level, Purse, Window
@@ -44,8 +45,7 @@ class Meter:
         return purse
 
 
-@dataclass(slots=True)
-class Ask:
+class Ask(msgspec.Struct, gc=False):
     """What one call needs of one meter; once it was granted, what it holds of it.
 
     `used` is the whole count after this call was granted, or as it was when it was not. `by` is what it is settled

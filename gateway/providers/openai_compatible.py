@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from gateway.values import Target
 
 _DONE = b"[DONE]"
-_ENDPOINTS = frozenset({"chat.completions", "embeddings", "rerank", "moderations"})
 
 
 class OpenAICompatible:
+    endpoints = frozenset({"chat.completions", "embeddings", "rerank", "moderations"})
+
     def __init__(
         self,
         upstream: Transport,
@@ -47,7 +48,6 @@ class OpenAICompatible:
         OpenAI's. `signer`: credentials that are not a fixed header. `media`: where a
         server in our own network may fetch from.
         """
-        self.endpoints = _ENDPOINTS
         self._upstream = upstream
         self._timeouts = timeouts
         self._secrets = secrets
