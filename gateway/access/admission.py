@@ -7,7 +7,7 @@ said to be.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec.structs import replace
@@ -76,31 +76,21 @@ class Limits:
         self._template_tokens = template_tokens
         self._generations = generations or {}
 
-    async def admit(self, request: Request, exchange: Exchange) -> None:
+    def admit(self, request: Request, exchange: Exchange) -> Awaitable[Permit]:
         """Grant this call all that it may use, as `exchange.permit`. Raises GatewayError, and nothing is held then."""
-        caller, model = exchange.caller, exchange.model
+        caller = exchange.caller
         assert caller is not None
-        assert model is not None
         rules = (*self.rules, *caller.limits) if caller.limits else self.rules
-        permit = Permit(self, model)
-        await self._ask(permit, rules, request, exchange, None)
-        if not permit.asks:
-            return
-        exchange.permit = permit
-        if self.counters.alone:
-            exchange.degraded.append("limits")
+        return self._ask(rules, request, exchange, None)
 
-    async def admit_to(self, target: Target, request: Request, exchange: Exchange) -> Permit:
+    def admit_to(self, target: Target, request: Request, exchange: Exchange) -> Awaitable[Permit]:
         """The same of the limits that are the target's. Raises LimitReached."""
-        permit = Permit(self, exchange.model or "", target)
-        await self._ask(permit, self.target_rules, request, exchange, target)
-        return permit
+        return self._ask(self.target_rules, request, exchange, target)
 
-    async def _ask(
-        self, permit: Permit, rules: Sequence[Rule], request: Request, exchange: Exchange, target: Target | None
-    ) -> None:
+    async def _ask(self, rules: Sequence[Rule], request: Request, exchange: Exchange, target: Target | None) -> Permit:
         caller, model = exchange.caller, exchange.model or ""
         assert caller is not None
+        permit = Permit(self, model, target)
         now = self.counters.clock()
         label = target.label if target is not None else None
         asks = permit.asks
@@ -126,7 +116,7 @@ class Limits:
                             amount += min(guessed, ceiling.most // _PART)
                 asks.append(Ask(self.meters.meter(rule, ceiling, subject, now), ceiling, amount))
         if not asks:
-            return
+            return permit
         try:
             granted = await self.counters.take(asks)
         except Unknown:
@@ -138,6 +128,11 @@ class Limits:
             if target is None:
                 exchange.permit = permit
             raise refusal(permit.refused)
+        if target is None:
+            exchange.permit = permit
+            if self.counters.alone:
+                exchange.degraded.append("limits")
+        return permit
 
     def _estimate(self, request: Request, model: str, target: Target | None, caller: Caller | None = None) -> Estimate:
         reckoned = estimate(request, self.lengths.expected(model, self.charging.output_tokens))

@@ -77,20 +77,21 @@ class Permit:
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Of the caller's rule that leaves least of each measure."""
-        tightest: dict[tuple[bytes, bytes, bytes], Ask] = {}
+        tightest: dict[str, Ask] = {}
         for ask in self.asks:
-            names = ask.ceiling.told
-            if names is not None:
-                other = tightest.get(names)
+            ceiling = ask.ceiling
+            if ceiling.told is not None:
+                other = tightest.get(ceiling.measure)
                 if other is None or ask.left < other.left:
-                    tightest[names] = ask
+                    tightest[ceiling.measure] = ask
         if not tightest:
             return []
         headers: list[tuple[bytes, bytes]] = []
         now = self._limits.counters.clock()
-        for (limit, remaining, reset), ask in tightest.items():
-            clears = math.ceil(ask.meter.state.clears(now))
-            headers += (limit, b"%d" % ask.ceiling.most), (remaining, b"%d" % ask.left), (reset, in_go(clears))
+        for ask in tightest.values():
+            assert ask.ceiling.told is not None
+            limit, remaining, reset = ask.ceiling.told
+            headers += limit, (remaining, b"%d" % ask.left), (reset, in_go(math.ceil(ask.meter.state.clears(now))))
         return headers
 
     def beside(self, purpose: str) -> OwnCall | None:

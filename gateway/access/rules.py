@@ -23,11 +23,7 @@ DAY = 86_400.0
 NANO = 1_000_000_000
 """Money is counted in whole billionths of a USD: sums of them are exact, in Redis's floats too up to 9 million USD."""
 
-# https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers
-_HEADERS: dict[Measure, tuple[bytes, bytes, bytes]] = {
-    "requests": (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
-    "tokens": (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"),
-}
+_TOLD: frozenset[Measure] = frozenset({"requests", "tokens"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +35,9 @@ class Ceiling:
     span: float = 0.0
     period: Period | None = None
     family: str = ""  # names all counts of this rule and measure, whatever `most` says: a reload keeps them
-    told: tuple[bytes, bytes, bytes] | None = None  # the headers of its limit, rest and reset, where callers have them
+    told: tuple[tuple[bytes, bytes], bytes, bytes] | None = (
+        None  # where callers are: their headers of its limit, rest, reset
+    )
 
     @property
     def name(self) -> str:
@@ -95,9 +93,8 @@ class Rule:
 
     def __post_init__(self) -> None:
         kind = f"{'+'.join(self.per)}{'!' if self.own else ''}?{self.scope}"
-        headers = {} if self.of_all else _HEADERS
         named = tuple(
-            replace(ceiling, family=f"{ceiling.name}:{kind}", told=headers.get(ceiling.measure))
+            replace(ceiling, family=f"{ceiling.name}:{kind}", told=None if self.of_all else _headers(ceiling))
             for ceiling in self.ceilings
         )
         object.__setattr__(self, "ceilings", named)
@@ -116,6 +113,16 @@ def _value(name: str, caller: Caller, model: str, target: str | None) -> str | N
     if name == "key":
         return caller.key_id or caller.key_name
     return caller.user if name == "user" else caller.tenant
+
+
+def _headers(ceiling: Ceiling) -> tuple[tuple[bytes, bytes], bytes, bytes] | None:
+    """https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers"""
+    if ceiling.measure not in _TOLD:
+        return None
+    limit, remaining, reset = (
+        f"x-ratelimit-{what}-{ceiling.measure}".encode() for what in ("limit", "remaining", "reset")
+    )
+    return (limit, b"%d" % ceiling.most), remaining, reset
 
 
 def ceilings_of(allowance: Allowance) -> tuple[Ceiling, ...]:
