@@ -68,9 +68,8 @@ def estimate(request: Request, output_tokens: int) -> Estimate:
     bound = request.max_tokens
     if bound is None:
         return Estimate(prompt, 0, more_output=output_tokens * choices)
-    if (
-        "max_tokens" in fields and "max_completion_tokens" in fields
-    ):  # which of them a provider goes by is its own affair
+    # Which of the two a provider goes by is its own affair.
+    if "max_tokens" in fields and "max_completion_tokens" in fields:
         bounds = (bytes(fields["max_tokens"]), bytes(fields["max_completion_tokens"]))
         bound = max((int(said) for said in bounds if said.isdigit()), default=bound)
     return Estimate(prompt, bound * choices)
