@@ -28,12 +28,14 @@ if len(sys.argv) > 3:
     subprocess.run([sys.argv[3], *settings], check=True, stdout=subprocess.DEVNULL)
     os.sched_setaffinity(0, own)
     url = f"redis://127.0.0.1:{port}"
-gateway = _start_http_gateway(
-    config_file=sys.argv[1], clickhouse_url=None, postgres_url=None, valkey_url=url, async_setup=False
-)
-Path(sys.argv[2]).write_text(f"{gateway.base_url}\n")
-signal.sigwait({signal.SIGTERM, signal.SIGINT})
-gateway.close()
-if url is not None:
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"SHUTDOWN NOSAVE\r\n")
+try:
+    gateway = _start_http_gateway(
+        config_file=sys.argv[1], clickhouse_url=None, postgres_url=None, valkey_url=url, async_setup=False
+    )
+    Path(sys.argv[2]).write_text(f"{gateway.base_url}\n")
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    gateway.close()
+finally:
+    if url is not None:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(b"SHUTDOWN NOSAVE\r\n")

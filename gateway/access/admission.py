@@ -123,15 +123,13 @@ class Limits:
             raise LimitsUnavailable(
                 "What is left of this call's limits can't be known now. Try again in a moment.", retry_after="1"
             ) from None
-        if not granted:
-            permit.refused = max(asks, key=lambda ask: ask.wait)
-            if target is None:
-                exchange.permit = permit
-            raise refusal(permit.refused)
         if target is None:
             exchange.permit = permit
-            if self.counters.alone:
-                exchange.degraded.append("limits")
+        if not granted:
+            permit.refused = max(asks, key=lambda ask: ask.wait)
+            raise refusal(permit.refused)
+        if target is None and self.counters.alone:
+            exchange.degraded.append("limits")
         return permit
 
     def _estimate(self, request: Request, model: str, target: Target | None, caller: Caller | None = None) -> Estimate:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gateway.access.costs import nano
@@ -91,7 +90,7 @@ class Permit:
         for ask in tightest.values():
             assert ask.ceiling.told is not None
             limit, remaining, reset = ask.ceiling.told
-            headers += limit, (remaining, b"%d" % ask.left), (reset, in_go(math.ceil(ask.meter.state.clears(now))))
+            headers += limit, (remaining, b"%d" % ask.left), (reset, in_go(ask.meter.state.clears(now)))
         return headers
 
     def beside(self, purpose: str) -> OwnCall | None:
@@ -184,11 +183,11 @@ def _charge(exchange: Exchange, ask: Ask, cost: int) -> None:
     exchange.charged = cost / NANO
 
 
-@lru_cache(maxsize=1_000)  # most calls say the same: the whole span, less what this call took
-def in_go(seconds: int) -> bytes:
-    """A duration as OpenAI writes it, which is Go's way: 59s, 6m0s, 24h0m0s."""
-    if seconds < 60:
-        return b"%ds" % seconds
-    if seconds < 3600:
-        return b"%dm%ds" % divmod(seconds, 60)
-    return b"%dh%dm%ds" % (seconds // 3600, seconds // 60 % 60, seconds % 60)
+def in_go(seconds: float) -> bytes:
+    """A duration in whole seconds as OpenAI writes it, which is Go's way: 59s, 6m0s, 24h0m0s."""
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return b"%ds" % whole
+    if whole < 3600:
+        return b"%dm%ds" % divmod(whole, 60)
+    return b"%dh%dm%ds" % (whole // 3600, whole // 60 % 60, whole % 60)

@@ -326,7 +326,7 @@ async def test_a_target_that_lost_the_race_keeps_what_was_reserved_and_the_winne
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, b"0s"), (59, b"59s"), (60, b"1m0s"), (61, b"1m1s"), (3600, b"1h0m0s"), (86_400, b"24h0m0s")],
+    [(0, b"0s"), (0.2, b"1s"), (59.01, b"1m0s"), (61, b"1m1s"), (3600, b"1h0m0s"), (86_400, b"24h0m0s")],
 )
-def test_durations_are_written_as_go_does(seconds: int, text: bytes) -> None:
+def test_durations_are_written_as_go_does(seconds: float, text: bytes) -> None:
     assert in_go(seconds) == text
