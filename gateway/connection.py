@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any
 from urllib.parse import unquote
 
@@ -26,6 +27,9 @@ from gateway.errors import BadRequest, GatewayError, Timeout
 
 log = logging.getLogger(__name__)
 
+_STATUS = {status: line.removesuffix(b"\r\n") for status, line in STATUS_LINE.items()}
+_CLOSE = b"connection: close"
+_NAME = itemgetter(0)  # of a header
 _MAX_HEADERS = 200
 _ON_ITS_WAY = 1.0  # seconds for the first request of a connection that was accepted just before the end …
 _UNREAD = 0.05  # … and for what was sent on another and lies there unread
@@ -78,20 +82,14 @@ class _Cycle(RequestResponseCycle):
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.response_started = True
         self.waiting_for_100_continue = False
-        lines = [STATUS_LINE[status]]
-        sized = status in (204, 304)
-        for name, value in (*self.default_headers, *headers):
-            if name == b"content-length":
-                sized = True
-            elif name == b"connection":
-                self.keep_alive = False
-                continue
-            lines += (name, b": ", value, b"\r\n")
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        self.chunked_encoding = not sized
-        lines.append(b"\r\n" if sized else b"transfer-encoding: chunked\r\n\r\n")
-        self._head = b"".join(lines)
+        lines = [_STATUS[status], *map(b": ".join, self.default_headers), *map(b": ".join, headers)]
+        if _CLOSE in lines:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines.append(_CLOSE)
+        head = b"\r\n".join(lines)
+        self.chunked_encoding = status not in (204, 304) and b"\r\ncontent-length: " not in head
+        self._head = head + (b"\r\ntransfer-encoding: chunked\r\n\r\n" if self.chunked_encoding else b"\r\n\r\n")
 
 
 def bounded_connection(
@@ -162,16 +160,15 @@ def bounded_connection(
             self._head_bytes = 0
 
         def on_header(self, name: bytes, value: bytes) -> None:
-            name = name.lower()
-            if name == b"expect" and value.lower() == b"100-continue":
-                self.expect_100_continue = True
-            self.headers.append((name, value))
-            if len(self.headers) > _MAX_HEADERS:
-                self._refuse_head()
+            self.headers.append((name.lower(), value))
 
         def on_headers_complete(self) -> None:
             self._in_head = False
             self._bodied = True
+            if len(self.headers) > _MAX_HEADERS:
+                self._refuse_head()
+            if b"expect" in map(_NAME, self.headers):
+                self.expect_100_continue = b"100-continue" in [v.lower() for n, v in self.headers if n == b"expect"]
             if self._beginning + self._head_bytes > header_limit:  # else there is nothing to add up
                 size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
                 if size > header_limit:

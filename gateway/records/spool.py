@@ -27,6 +27,7 @@ from gateway.records.segments import Header, Record, frame_length, frames_bytes,
 log = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 4_000_000
+_AT_HAND = 2_000_000  # bytes of records that whoever reads need not read from the disk
 _CHUNK = 1_000_000
 _HEADER_BYTES = 16_384  # at most
 _IS_ID = re.compile(r"[0-9a-f]{32}").fullmatch
@@ -49,6 +50,16 @@ class Batch:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What one `append` has brought to the disk, from one place of a segment to another."""
+
+    segment: Path
+    begin: int
+    end: int
+    records: Sequence[Record]
+
+
 class Spool:
     """One folder of segments, held by this process until `close`."""
 
@@ -61,6 +72,8 @@ class Spool:
         self._segments = deque(segments)
         self._most = SEGMENT_BYTES
         self._offset = 0  # in the first segment: what comes before is in the store
+        self._at_hand: deque[_Written] = deque()  # of what was appended last
+        self._at_hand_bytes = 0
         self._guard = threading.Lock()
 
     @classmethod
@@ -116,7 +129,12 @@ class Spool:
             except OSError:
                 self._undo(segment)
                 raise
-            segment.end += len(data)
+            begin, segment.end = segment.end, segment.end + len(data)
+            self._at_hand.append(_Written(segment.path, begin, segment.end, records))
+            self._at_hand_bytes += len(data)
+            if self._at_hand_bytes > _AT_HAND:
+                self._at_hand.clear()
+                self._at_hand_bytes = 0
 
     def read(self, most: int) -> Batch | None:
         """The next records that are not `done`, up to `most`; None when there are none. Raises OSError."""
@@ -126,6 +144,10 @@ class Spool:
                     return None
                 segment = self._segments[0]
                 end, offset = segment.end, self._offset
+                if offset == end and segment.descriptor is not None:
+                    return None
+                if (batch := self._remembered(segment, offset, most)) is not None:
+                    return batch
             try:
                 header, records, used = self._look(segment.path, offset, end, most)
             except FileNotFoundError:
@@ -176,6 +198,23 @@ class Spool:
             return False
         finally:
             os.close(self._held)
+
+    def _remembered(self, segment: _Segment, offset: int, most: int) -> Batch | None:
+        """What comes next, where it was written so lately that it is at hand: as nearly always."""
+        records: list[Record] = []
+        end = offset
+        while self._at_hand:
+            written = self._at_hand[0]
+            if written.segment == segment.path and written.begin == end:
+                if len(records) + len(written.records) > most:
+                    break
+                records += written.records
+                end = written.end
+            elif records:
+                break
+            self._at_hand.popleft()
+            self._at_hand_bytes -= written.end - written.begin
+        return Batch(self.columns, records, segment.path, end) if records else None
 
     def _look(self, path: Path, offset: int, end: int, most: int) -> tuple[Header | None, list[Record], int]:
         """The segment's header, whole records from `offset` on and where they end."""

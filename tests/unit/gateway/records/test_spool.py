@@ -150,12 +150,70 @@ def test_a_folder_that_somebody_deleted_does_not_stop_the_reader(
 ) -> None:
     spool = Spool.create(tmp_path, COLUMNS)
     spool.append(numbered(1, 2), 1, sync=False)
+    spool.append(numbered(3, 4), 3, sync=False)
     shutil.rmtree(spool.folder)
-    assert drained(spool) == []
+    assert drained(spool) == numbered(1, 2)  # these are at hand; of the others it takes three at a time, from the disk
     assert "nobody may delete a spool" in caplog.text
     with pytest.raises(FileNotFoundError):
-        spool.append(numbered(3, 1), 3, sync=False)
+        spool.append(numbered(7, 1), 7, sync=False)
     spool.close()
+
+
+def test_what_was_just_written_is_not_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool.create(tmp_path, COLUMNS, 200)
+    monkeypatch.delattr(os, "pread")
+    for number in range(1, 31, 2):
+        spool.append(numbered(number, 2), number, sync=False)
+    assert drained(spool) == numbered(1, 30)
+    spool.append(numbered(31, 1), 31, sync=False)
+    assert spool.read(3) is not None
+    with pytest.raises(AttributeError):
+        spool.read(3)  # it was not stored, and is at hand no more
+    spool.close()
+
+
+def test_what_nobody_reads_is_at_hand_only_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.records.spool._AT_HAND", 500)
+    spool = Spool.create(tmp_path, COLUMNS, 300)
+    for number in range(1, 100):
+        spool.append(numbered(number, 1), number, sync=False)
+        assert sum(len(written.records) for written in spool._at_hand) < 20
+    assert drained(spool) == numbered(1, 99)
+    spool.close()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    steps=st.lists(st.one_of(st.integers(1, 6), st.tuples(st.integers(1, 9), st.booleans())), min_size=1, max_size=40),
+    at_hand=st.sampled_from([0, 60, 200, 10_000]),
+    segment=st.sampled_from([150, 400, 10_000]),
+)
+def test_at_hand_or_not_records_come_once_and_in_order(
+    tmp_path_factory: pytest.TempPathFactory,
+    steps: list[int | tuple[int, bool]],
+    at_hand: int,
+    segment: int,
+) -> None:
+    """A step appends so many records; or reads so many, and says that they are stored or does not."""
+    folder = tmp_path_factory.mktemp("spool")
+    stored: list[Record] = []
+    number = 1
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("gateway.records.spool._AT_HAND", at_hand)
+        spool = Spool.create(folder, COLUMNS, segment)
+        for step in steps:
+            if isinstance(step, int):
+                spool.append(numbered(number, step), number, sync=False)
+                number += step
+            elif (batch := spool.read(step[0])) is not None:
+                assert len(batch.records) <= step[0]
+                assert list(batch.records) == numbered(len(stored) + 1, len(batch.records))
+                if step[1]:
+                    stored += batch.records
+                    spool.done(batch)
+        assert stored + drained(spool) == numbered(1, number - 1)
+        spool.close()
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fdatasync"])
