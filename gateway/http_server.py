@@ -49,6 +49,7 @@ class HttpServer(uvicorn.Server):
                 http=bounded_connection(
                     settings.header_timeout, settings.body_timeout, settings.keep_alive, settings.header_limit
                 ),
+                interface="asgi3",
                 ws="none",
                 lifespan="off",
                 log_config=None,

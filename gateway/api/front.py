@@ -66,14 +66,13 @@ class Front:
             for door in self._doors.values()
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         door = self._doors.get(scope["path"]) if scope["type"] == "http" else None
         if door is None or scope["method"] != "POST":
-            await self._app(scope, receive, send)
-        elif self._gateway.metrics.running >= self._gateway.max_in_flight:
-            await self._turn_away(door, scope, receive, send)
-        else:
-            await self._call(door, scope, receive, send)
+            return self._app(scope, receive, send)
+        if self._gateway.metrics.running >= self._gateway.max_in_flight:
+            return self._turn_away(door, scope, receive, send)
+        return self._call(door, scope, receive, send)
 
     async def _turn_away(self, door: type[Request] | Inbound, scope: Scope, receive: Receive, send: Send) -> None:
         """Where too many calls run already: an answer that costs little, and no record.

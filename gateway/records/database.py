@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 # For each value but numbers and text the driver looks for an adapter, and asks the value itself where there is none: that
 # took a quarter of an insert of which a third is None. `{}.get` gives None for None.
-sqlite3.register_adapter(type(None), {}.get)
+sqlite3.register_adapter(type(None), {}.get)  # type: ignore[arg-type]  # what gives None is taken for NULL
 
 _EMBEDDED = "sqlite:///"
 _CONNECTIONS = 10  # of one process, at most

@@ -34,13 +34,14 @@ class Counts(Collector):
         self._counts: dict[Labels, Count] = {}
 
     def of(self, *values: str) -> Count:
-        count = self._counts.get(values)
-        if count is None:
-            count = self._counts[values] = Count()
-        return count
+        self.add(values, 0.0)
+        return self._counts[values]
 
     def add(self, of: Labels, amount: float = 1.0) -> None:
-        self.of(*of).value += amount
+        count = self._counts.get(of)
+        if count is None:
+            count = self._counts[of] = Count()
+        count.value += amount
 
     def collect(self) -> Iterable[Metric]:
         family = CounterMetricFamily(self._name, self._help, labels=self._labels)
