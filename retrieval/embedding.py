@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ _BATCH = 64  # texts a request
 _AHEAD = 2  # requests at a time, so that the server has the next one while this one is read
 _QUERIES_KEPT = 1_000
 _LONGEST_KEPT = 4_000  # characters
+_STILL_WELL = 30.0  # seconds after an answer for which a server is not asked whether it is there
 
 
 class Embedder(Protocol):
@@ -52,6 +54,8 @@ class EndpointEmbedder:
         self.dimension = dimension
         self._prefixes = dict(prefixes or {})
         self._queries: LRUCache[str, list[float]] = LRUCache(_QUERIES_KEPT)
+        self._still_well = 0.0 if socket else _STILL_WELL  # our own server costs nothing to ask
+        self._answered = -_STILL_WELL  # time.monotonic()
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.AsyncClient(
             base_url=url,
@@ -88,6 +92,10 @@ class EndpointEmbedder:
         return vectors
 
     async def healthy(self) -> bool:
+        """Whether it answers. A vendor has each word paid and counts it to a limit: what calls have just found out is
+        not asked again."""
+        if time.monotonic() - self._answered < self._still_well:
+            return True
         try:
             await self._embed(["ready"], "query")
         except RetrievalUnavailable:
@@ -98,6 +106,15 @@ class EndpointEmbedder:
         await self._client.aclose()
 
     async def _embed(self, texts: list[str], kind: Kind) -> list[list[float]]:
+        try:
+            vectors = await self._asked(texts, kind)
+        except RetrievalUnavailable:
+            self._answered = -_STILL_WELL
+            raise
+        self._answered = time.monotonic()
+        return vectors
+
+    async def _asked(self, texts: list[str], kind: Kind) -> list[list[float]]:
         body = {"model": self.model, "input": texts, "encoding_format": "base64"}
         try:
             # Our own server lets live queries pass before documents; others do not know the header.

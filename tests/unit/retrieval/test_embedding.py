@@ -22,8 +22,8 @@ Answer = Callable[[dict[str, Any]], tuple[int, bytes]]
 
 
 @asynccontextmanager
-async def endpoint(path: Path, answer: Answer) -> AsyncIterator[tuple[EndpointEmbedder, list[dict[str, Any]]]]:
-    """An embedder of three dimensions, its server, and the requests that the server saw."""
+async def endpoint(path: Path | None, answer: Answer) -> AsyncIterator[tuple[EndpointEmbedder, list[dict[str, Any]]]]:
+    """An embedder of three dimensions, its server, on a unix socket or else on the network, and what the server saw."""
     seen: list[dict[str, Any]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,8 +36,12 @@ async def endpoint(path: Path, answer: Answer) -> AsyncIterator[tuple[EndpointEm
         await writer.drain()
         writer.close()
 
-    server = await asyncio.start_unix_server(serve, path)
-    embedder = EndpointEmbedder("http://embeddings/v1", model="m", dimension=3, api_key="sk-test-key", socket=path)
+    if path is not None:
+        server, host = await asyncio.start_unix_server(serve, path), "embeddings"
+    else:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    embedder = EndpointEmbedder(f"http://{host}/v1", model="m", dimension=3, api_key="sk-test-key", socket=path)
     async with server:
         try:
             yield embedder, seen
@@ -96,6 +100,34 @@ async def test_an_answer_that_is_none_says_what_is_wrong(
             await embedder.embed(["text"], kind="query")
         assert str(failed.value) == message
         assert not await embedder.healthy()
+
+
+async def test_a_vendor_that_has_just_answered_is_not_asked_whether_it_is_there() -> None:
+    vector = base64.b64encode(struct.pack("<3f", 0, 0, 1)).decode()
+    answers = [(200, json.dumps({"data": [{"index": 0, "embedding": vector}]}).encode())]
+    async with endpoint(None, lambda _: answers[-1]) as (embedder, seen):
+        assert await embedder.healthy()
+        await embedder.embed(["text"], kind="query")
+        assert await embedder.healthy()
+        assert [request["input"] for request in seen] == [["ready"], ["text"]]
+
+        answers.append((503, b""))
+        assert await embedder.healthy()  # it has answered lately, and nobody has found it away since
+        with pytest.raises(RetrievalUnavailable):
+            await embedder.embed(["another"], kind="query")
+        assert not await embedder.healthy()
+        answers.pop()
+        assert await embedder.healthy()
+        assert [request["input"] for request in seen][2:] == [["another"], ["ready"], ["ready"]]
+
+
+async def test_our_own_server_is_asked_each_time(tmp_path: Path) -> None:
+    vector = base64.b64encode(struct.pack("<3f", 0, 0, 1)).decode()
+    body = json.dumps({"data": [{"index": 0, "embedding": vector}]}).encode()
+    async with endpoint(tmp_path / "s", lambda _: (200, body)) as (embedder, seen):
+        assert await embedder.healthy()
+        assert await embedder.healthy()
+        assert len(seen) == 2
 
 
 async def test_a_server_that_is_away_is_told_without_its_address(tmp_path: Path) -> None:
