@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 
 def _running() -> Callable[[], float]:
@@ -14,8 +15,7 @@ def _running() -> Callable[[], float]:
     boot = getattr(time, "CLOCK_BOOTTIME", None)
     if boot is None:
         return time.monotonic
-    read = time.clock_gettime
-    return lambda: read(boot)
+    return partial(time.clock_gettime, boot)
 
 
 class SteadyClock:

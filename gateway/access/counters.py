@@ -47,54 +47,21 @@ class Counters(Protocol):
         """Whether this process goes by its own counts only because the shared ones are away."""
 
 
-class LocalCounters:
-    """In this process's memory: where there is one process, they are exact."""
-
-    alone = False
-
-    def __init__(self, clock: Callable[[], float], spending: Spending) -> None:
-        self.clock = clock
-        self._spending = spending
-
-    async def take(self, asks: Sequence[Ask]) -> bool:
-        now = self.clock()
-        share = 1.0
-        for ask in asks:
-            if ask.ceiling.measure == "budget" and not ask.meter.purse(now).known:
-                share = min(share, await self._spending.share_of(ask.meter, now))
-        return grant(asks, now, share)
-
-    async def look(self, meter: Meter) -> tuple[int, int]:
-        return seen(meter, self.clock())
-
-    def note(self, ask: Ask, real: int) -> None:
-        count(ask, self.clock(), real)
-
-    def settle(self, ask: Ask, real: int) -> None:
-        settle(ask, real)
-
-    def learned(self, meter: Meter, purse: Purse) -> None:
-        """It is the purse that is asked."""
-
-    async def run(self) -> None:
-        """Nothing."""
-
-
 def grant(asks: Sequence[Ask], now: float, share: float = 1.0) -> bool:
     """Count all of `asks` where each fits into `share` of its ceiling; none otherwise."""
     fits = True
     for ask in asks:
-        state = state_of(ask.meter, now)
-        most = ask.ceiling.most
-        ask.wait = state.wait(now, ask.amount, most if share == 1.0 else state.share(most, share))
-        ask.used = state.used
-        if ask.wait:
+        meter, ceiling = ask.meter, ask.ceiling
+        state = meter.state if ceiling.measure != "budget" else meter.purse(now)
+        most = ceiling.most if share == 1.0 else state.share(ceiling.most, share)
+        ask.wait = wait = state.wait(now, ask.amount, most)
+        if wait:
             fits = False
-    if fits:
-        for ask in asks:
-            state = ask.meter.state
+    for ask in asks:
+        state = ask.meter.state
+        if fits:
             ask.by = state.take(now, ask.amount)
-            ask.used = state.used
+        ask.used = state.used
     return fits
 
 
@@ -122,3 +89,34 @@ def seen(meter: Meter, now: float) -> tuple[int, int]:
 
 def state_of(meter: Meter, now: float) -> Any:
     return meter.purse(now) if meter.ceiling.measure == "budget" else meter.state
+
+
+class LocalCounters:
+    """In this process's memory: where there is one process, they are exact."""
+
+    alone = False
+    settle = staticmethod(settle)
+
+    def __init__(self, clock: Callable[[], float], spending: Spending) -> None:
+        self.clock = clock
+        self._spending = spending
+
+    async def take(self, asks: Sequence[Ask]) -> bool:
+        now = self.clock()
+        share = 1.0
+        for ask in asks:
+            if ask.ceiling.measure == "budget" and not ask.meter.purse(now).known:
+                share = min(share, await self._spending.share_of(ask.meter, now))
+        return grant(asks, now, share)
+
+    async def look(self, meter: Meter) -> tuple[int, int]:
+        return seen(meter, self.clock())
+
+    def note(self, ask: Ask, real: int) -> None:
+        count(ask, self.clock(), real)
+
+    def learned(self, meter: Meter, purse: Purse) -> None:
+        """It is the purse that is asked."""
+
+    async def run(self) -> None:
+        """Nothing."""

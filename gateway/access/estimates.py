@@ -51,10 +51,8 @@ def estimate(request: Request, output_tokens: int) -> Estimate:
     """`output_tokens` is what is reckoned for an answer whose length the request does not bound."""
     fields = request.fields
     prompt = 0
-    for name, value in fields.items():
-        if name not in _COUNTED:
-            continue
-        raw = bytes(value)
+    for name in _COUNTED.intersection(fields):
+        raw = bytes(fields[name])
         size = len(raw)
         if size > _LARGE and _PICTURE in raw:
             prompt += _without_pictures(request)

@@ -52,6 +52,8 @@ class Permit:
             usage, share = self._used(exchange)
         for ask in self.asks:
             measure = ask.ceiling.measure
+            if measure == "requests":
+                continue
             if measure == "tokens":
                 tokens = usage.prompt_tokens + usage.completion_tokens if usage is not None else 0
                 counters.settle(ask, round(tokens * share))
@@ -76,21 +78,23 @@ class Permit:
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Of the caller's rule that leaves least of each measure."""
-        tightest: dict[str, Ask] = {}
+        tightest: dict[bytes, tuple[int, Ask]] = {}  # by a header's name
         for ask in self.asks:
             ceiling = ask.ceiling
-            if ceiling.told is not None:
-                other = tightest.get(ceiling.measure)
-                if other is None or ask.left < other.left:
-                    tightest[ceiling.measure] = ask
+            if (told := ceiling.told) is not None:
+                left = ceiling.most - ask.used
+                other = tightest.get(told.remaining)
+                if other is None or left < other[0]:
+                    tightest[told.remaining] = (left, ask)
         if not tightest:
             return []
         headers: list[tuple[bytes, bytes]] = []
         now = self._limits.counters.clock()
-        for ask in tightest.values():
-            assert ask.ceiling.told is not None
-            limit, remaining, reset = ask.ceiling.told
-            headers += limit, (remaining, b"%d" % ask.left), (reset, in_go(ask.meter.state.clears(now)))
+        for remaining, (left, ask) in tightest.items():
+            told = ask.ceiling.told
+            assert told is not None
+            clears = in_go(ask.meter.state.clears(now))
+            headers += told.limit, (remaining, b"%d" % left if left > 0 else b"0"), (told.reset, clears)
         return headers
 
     def beside(self, purpose: str) -> OwnCall | None:
@@ -183,11 +187,14 @@ def _charge(exchange: Exchange, ask: Ask, cost: int) -> None:
     exchange.charged = cost / NANO
 
 
+_IN_GO = [b"%ds" % seconds for seconds in range(60)] + [b"1m0s"]
+
+
 def in_go(seconds: float) -> bytes:
     """A duration in whole seconds as OpenAI writes it, which is Go's way: 59s, 6m0s, 24h0m0s."""
     whole = math.ceil(seconds)
-    if whole < 60:
-        return b"%ds" % whole
+    if whole <= 60:
+        return _IN_GO[whole]
     if whole < 3600:
         return b"%dm%ds" % divmod(whole, 60)
     return b"%dh%dm%ds" % (whole // 3600, whole // 60 % 60, whole % 60)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import quote
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ NANO = 1_000_000_000
 _TOLD: frozenset[Measure] = frozenset({"requests", "tokens"})
 
 
+class Told(NamedTuple):
+    """The headers that say how much of a ceiling is left."""
+
+    limit: tuple[bytes, bytes]
+    remaining: bytes
+    reset: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Ceiling:
     """`most` of one measure: in any `span` seconds, at a time (a span of 0), or in each `period` (billionths of USD)."""
@@ -35,9 +43,7 @@ class Ceiling:
     span: float = 0.0
     period: Period | None = None
     family: str = ""  # names all counts of this rule and measure, whatever `most` says: a reload keeps them
-    told: tuple[tuple[bytes, bytes], bytes, bytes] | None = (
-        None  # where callers are: their headers of its limit, rest, reset
-    )
+    told: Told | None = None  # where callers are
 
     @property
     def name(self) -> str:
@@ -115,14 +121,14 @@ def _value(name: str, caller: Caller, model: str, target: str | None) -> str | N
     return caller.user if name == "user" else caller.tenant
 
 
-def _headers(ceiling: Ceiling) -> tuple[tuple[bytes, bytes], bytes, bytes] | None:
+def _headers(ceiling: Ceiling) -> Told | None:
     """https://platform.openai.com/docs/guides/rate-limits#rate-limits-in-headers"""
     if ceiling.measure not in _TOLD:
         return None
     limit, remaining, reset = (
         f"x-ratelimit-{what}-{ceiling.measure}".encode() for what in ("limit", "remaining", "reset")
     )
-    return (limit, b"%d" % ceiling.most), remaining, reset
+    return Told((limit, b"%d" % ceiling.most), remaining, reset)
 
 
 def ceilings_of(allowance: Allowance) -> tuple[Ceiling, ...]:

@@ -60,13 +60,16 @@ class Window:
 
     def take(self, now: float, amount: int) -> Piece:
         self.used += amount
-        newest = self._pieces[-1] if self._pieces else None
-        if newest is not None and now - newest.first < self._width:
-            newest.amount += amount
-            newest.last = max(newest.last, now)
-            return newest
+        pieces = self._pieces
+        if pieces:
+            newest = pieces[-1]
+            if now - newest.first < self._width:
+                newest.amount += amount
+                if now > newest.last:
+                    newest.last = now
+                return newest
         piece = Piece(now, amount)
-        self._pieces.append(piece)
+        pieces.append(piece)
         return piece
 
     def settle(self, piece: Piece, taken: int, real: int) -> None:
