@@ -1,17 +1,19 @@
-"""The report's plots: matplotlib's, as SVG that stands in the page and asks for nothing."""
+"""The report's plots: matplotlib's, as SVG that stands in the page and asks for nothing.
+
+It is imported where something is drawn: where no program of this user has done so before, its import asks the system for
+its fonts and writes down what it finds.
+"""
 
 from __future__ import annotations
 
 import datetime
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from matplotlib import dates
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's, which most colour-blind people can tell apart.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999")
@@ -57,7 +59,7 @@ def stacked(name: str, times: Times, series: Mapping[str, Sequence[float]], widt
             )  # fmt: skip
             below = [low + value for low, value in zip(below, values, strict=True)]
         _in_time(axes, figure)
-        axes.yaxis.set_major_formatter(FuncFormatter(_dollars if money else _thousands))
+        axes.yaxis.set_major_formatter(_dollars if money else _thousands)
         _legend(axes, len(series))
         return _svg(figure, name)
 
@@ -71,7 +73,7 @@ def lines(name: str, times: Times, series: Mapping[str, Sequence[float | None]],
             axes.plot(list(times), drawn, color=colour, label=_short(label), linewidth=1.8, marker=marker, markersize=4)
         _in_time(axes, figure)
         axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_formatter(FuncFormatter(_seconds if unit == "s" else _percent))
+        axes.yaxis.set_major_formatter(_seconds if unit == "s" else _percent)
         _legend(axes, len(series))
         return _svg(figure, name)
 
@@ -80,12 +82,14 @@ def histogram(name: str, edges: Sequence[float], counts: Sequence[float], width:
     with _Drawing(name, width=_HALF) as (figure, axes):
         axes.bar(list(edges), list(counts), width=width * 0.92, align="edge", color=COLOURS[0], linewidth=0)
         axes.set_xlabel(label)
-        axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
+        axes.yaxis.set_major_formatter(_thousands)
         return _svg(figure, name)
 
 
 def bars(name: str, labels: Sequence[str], values: Sequence[float], colours: Sequence[str]) -> str:
     """Lying, the first one on top."""
+    from matplotlib.ticker import MaxNLocator
+
     with _Drawing(name, 0.9 + 0.28 * max(2, len(labels))) as (figure, axes):
         places = list(range(len(labels)))[::-1]
         axes.barh(places, list(values), color=list(colours), height=0.72, linewidth=0)
@@ -93,7 +97,7 @@ def bars(name: str, labels: Sequence[str], values: Sequence[float], colours: Seq
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        axes.xaxis.set_major_formatter(_thousands)
         return _svg(figure, name)
 
 
@@ -134,10 +138,14 @@ def effects(
 class _Drawing:
     def __init__(self, name: str, height: float = 2.9, width: float = 8.6) -> None:
         """Inches; narrow ones stand beside each other."""
+        import matplotlib as mpl
+
         self._context = mpl.rc_context({**_STYLE, "svg.hashsalt": name})
         self._size = width, height
 
     def __enter__(self) -> tuple[Figure, Axes]:
+        from matplotlib.figure import Figure
+
         self._context.__enter__()
         figure = Figure(figsize=self._size, layout="constrained")
         return figure, figure.subplots()
@@ -159,6 +167,8 @@ def _svg(figure: Figure, name: str) -> str:
 
 
 def _in_time(axes: Axes, figure: Figure) -> None:
+    from matplotlib import dates
+
     locator = dates.AutoDateLocator(tz=datetime.UTC, minticks=3, maxticks=9)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, tz=datetime.UTC))
