@@ -223,10 +223,10 @@ class Bench:
         calls = 1  # the one that found it ready
         for row in subject.rows:
             slow = row.paced_per_second < 500
-            calls += self._load(row, port, place, ["--requests", str(subject.warm_up)])["requests"]
+            calls += self.load(row, port, place, ["--requests", str(subject.warm_up)])["requests"]
             if any(kind.startswith("streams") for kind in row.kinds):
                 warm = ["--requests", "8" if slow else "64", *_streams(8)]
-                calls += self._load(row, port, place, warm)["requests"]
+                calls += self.load(row, port, place, warm)["requests"]
             for kind in row.kinds:
                 arguments = {
                     "calls": ["--seconds", str(self.seconds)],
@@ -244,7 +244,7 @@ class Bench:
         mock, spent, children = read_cpu(self.mock.pid), read_cpu(pid), _children_seconds()
         core, other = busy(self.server_core), busy(self.load_core)
         begun = time.monotonic()
-        load = self._load(row, port, place, arguments)
+        load = self.load(row, port, place, arguments)
         time.sleep(SETTLE)
         wall = time.monotonic() - begun
         cpu = read_cpu(pid).since(spent)
@@ -255,7 +255,7 @@ class Bench:
             load, cpu * 1e6 / load["requests"], cpu / load["wall_s"], max(0.0, beside_server, beside_load) / wall
         )
 
-    def _load(self, row: Row, port: int, place: Path, arguments: list[str]) -> dict[str, Any]:
+    def load(self, row: Row, port: int, place: Path, arguments: list[str]) -> dict[str, Any]:
         stream = "--stream" in arguments
         body: dict[str, Any] = {"model": row.model, "messages": MESSAGES, "temperature": 0.2, "max_tokens": 256}
         if stream:
