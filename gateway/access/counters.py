@@ -51,11 +51,10 @@ def grant(asks: Sequence[Ask], now: float, share: float = 1.0) -> bool:
     """Count all of `asks` where each fits into `share` of its ceiling; none otherwise."""
     fits = True
     for ask in asks:
-        meter, ceiling = ask.meter, ask.ceiling
-        state = meter.state if ceiling.measure != "budget" else meter.purse(now)
-        most = ceiling.most if share == 1.0 else state.share(ceiling.most, share)
-        ask.wait = wait = state.wait(now, ask.amount, most)
-        if wait:
+        state = state_of(ask.meter, now)
+        most = ask.ceiling.most
+        ask.wait = state.wait(now, ask.amount, most if share == 1.0 else state.share(most, share))
+        if ask.wait:
             fits = False
     for ask in asks:
         state = ask.meter.state

@@ -80,9 +80,8 @@ class Permit:
         """Of the caller's rule that leaves least of each measure."""
         tightest: dict[bytes, tuple[int, Ask]] = {}  # by a header's name
         for ask in self.asks:
-            ceiling = ask.ceiling
-            if (told := ceiling.told) is not None:
-                left = ceiling.most - ask.used
+            if (told := ask.ceiling.told) is not None:
+                left = ask.left
                 other = tightest.get(told.remaining)
                 if other is None or left < other[0]:
                     tightest[told.remaining] = (left, ask)
@@ -94,7 +93,7 @@ class Permit:
             told = ask.ceiling.told
             assert told is not None
             clears = in_go(ask.meter.state.clears(now))
-            headers += told.limit, (remaining, b"%d" % left if left > 0 else b"0"), (told.reset, clears)
+            headers += told.limit, (remaining, b"%d" % left), (told.reset, clears)
         return headers
 
     def beside(self, purpose: str) -> OwnCall | None:
