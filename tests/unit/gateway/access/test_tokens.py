@@ -134,7 +134,7 @@ async def test_a_token_without_a_kid_is_proved_by_the_only_key(desk: Desk) -> No
 NOW = int(time.time())
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "expired": ({"exp": NOW - 100}, "The token has expired: get a new one.", "token_expired"),
-    "not valid yet": ({"nbf": NOW + 1000}, "The token is not valid yet.", "invalid_token"),
+    "not valid yet": ({"nbf": NOW + 90_000}, "The token is not valid yet.", "invalid_token"),
     "issued tomorrow": ({"iat": NOW + 90_000}, "The token is not valid yet.", "invalid_token"),
     "for somebody else": (
         {"aud": "api://canary"},
