@@ -290,7 +290,7 @@ async def test_what_is_no_jwt_is_refused(desk: Desk, token: str, message: str) -
 
 
 async def test_claims_that_stand_twice_are_refused_even_when_signed(desk: Desk, issuer: Issuer) -> None:
-    payload = json.dumps({"iss": issuer.url, "aud": AUDIENCE, "exp": NOW + 900, "sub": "ada"})[:-1] + ', "sub": "root"}'
+    payload = json.dumps({"iss": issuer.url, "aud": AUDIENCE, "exp": NOW + 90_000, "sub": "ada"})[:-1] + ', "sub": "root"}'
     token = jwt.api_jws.encode(payload.encode(), private_key("RSA", "first"), "RS256", {"kid": "first"})
     assert (await desk.refusal(token)).message == TWICE
 
@@ -314,7 +314,7 @@ async def test_tokens_made_for_something_else_let_nobody_in(desk: Desk, kind: An
 
 
 async def test_weak_and_foreign_keys_prove_nothing(desk: Desk, issuer: Issuer) -> None:
-    payload = {"iss": issuer.url, "aud": AUDIENCE, "exp": NOW + 900, "sub": "ada"}
+    payload = {"iss": issuer.url, "aud": AUDIENCE, "exp": NOW + 90_000, "sub": "ada"}
     weak = jwt.encode(payload, private_key("RSA2048", "w"), "RS256", {"kid": "w"})
     short = public_jwk("RSA1024", "w")
     oct_key = {"kty": "oct", "kid": "h", "k": base64.urlsafe_b64encode(b"s" * 32).decode()}
