@@ -290,7 +290,9 @@ async def test_what_is_no_jwt_is_refused(desk: Desk, token: str, message: str) -
 
 
 async def test_claims_that_stand_twice_are_refused_even_when_signed(desk: Desk, issuer: Issuer) -> None:
-    payload = json.dumps({"iss": issuer.url, "aud": AUDIENCE, "exp": NOW + 90_000, "sub": "ada"})[:-1] + ', "sub": "root"}'
+    payload = (
+        json.dumps({"iss": issuer.url, "aud": AUDIENCE, "exp": NOW + 90_000, "sub": "ada"})[:-1] + ', "sub": "root"}'
+    )
     token = jwt.api_jws.encode(payload.encode(), private_key("RSA", "first"), "RS256", {"kid": "first"})
     assert (await desk.refusal(token)).message == TWICE
 
