@@ -15,13 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
 from processes import choose_cores
-from run import Bench, BenchError, compile_own, compile_tools, free_port, running
+from run import Bench, BenchError, compile_own, compile_tools, free_port, running, until_ready
 from subjects import ROOT, Row, Subject, gateway, gateway_limited
 
 START_LIMIT = 300.0
@@ -89,15 +87,7 @@ def count(subject: Subject, row: Row, bench: Bench, port: int, calls: int) -> tu
         open(folder / "log", "wb") as log,
         running(command, bench.server_core, {**subject.env, "PYTHONHASHSEED": "0"}, log) as process,
     ):
-        deadline = time.monotonic() + START_LIMIT
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30).close()
-                break
-            except (OSError, urllib.error.URLError):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise BenchError((folder / "log").read_text(errors="replace")[-1500:]) from None
-                time.sleep(0.5)
+        until_ready(port, process, folder / "log", START_LIMIT)
         bench.load(row, port, folder, ["--requests", "400"])
         time.sleep(SETTLE)
         watched = Watched(process.pid, folder)

@@ -131,6 +131,20 @@ def running(command: list[str], core: int, env: dict[str, str], log: IO[bytes]) 
         process.wait()
 
 
+def until_ready(port: int, process: Any, log: Path, limit: float) -> None:
+    """Wait until a gateway says that it is ready. Raises BenchError with the end of its log where it ends, or `limit` seconds
+    have passed."""
+    deadline = time.monotonic() + limit
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=30).close()
+            return
+        except (OSError, urllib.error.URLError):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise BenchError(log.read_text(errors="replace")[-1500:]) from None
+            time.sleep(0.05)
+
+
 class Bench:
     """One run: the mock, the cores, and the windows measured on each subject."""
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 from processes import choose_cores, read_cpu
-from run import BUILD, MARK, MESSAGES, BenchError, compile_tools, free_port, running
+from run import BUILD, MARK, MESSAGES, BenchError, compile_tools, free_port, running, until_ready
 from subjects import ROOT
 
 SETTLE = 2.5  # seconds in which records and spans of a window are brought away; spans gather for one and a half
@@ -59,15 +59,7 @@ def gateway(mock: int, core: int, folder: Path, sample: float | None) -> Iterato
     file.write_text(yaml.safe_dump(configuration(mock, folder, sample)))
     command = [str(ROOT / ".venv/bin/rag-gateway"), "serve", "--config", str(file), "--port", str(port)]
     with open(folder / "log", "wb") as log, running(command, core, {}, log) as process:
-        deadline = time.monotonic() + START_LIMIT
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
-                break
-            except (OSError, urllib.error.URLError):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise BenchError((folder / "log").read_text(errors="replace")[-1500:]) from None
-                time.sleep(0.05)
+        until_ready(port, process, folder / "log", START_LIMIT)
         yield Server(process.pid, port)
 
 
