@@ -24,10 +24,10 @@ from subjects import ROOT, Row, Subject, gateway, gateway_limited
 
 START_LIMIT = 300.0
 IDLE = 5.0  # seconds without a call: what the server does by itself is taken off
-SETTLE = 4.0  # seconds in which the records of a window come to the store
+SETTLE = 10.0  # seconds in which the records of a window come to the store
 # Under valgrind all is some fifty times slower: records gather for as much longer, so that groups are as large as else.
 LAUNCHER = (
-    "import sys, gateway.records.journal as journal; journal._GATHER, journal._PACE = 2.0, 3.0; "
+    "import sys, gateway.records.journal as journal; journal._GATHER, journal._PACE = 1.0, 2.0; "
     "from gateway.__main__ import main; sys.argv[0] = 'rag-gateway'; main()"
 )
 
