@@ -4,9 +4,9 @@ uvicorn leaves these to a proxy in front; a gateway must hold without one. A slo
 with 408 or 431, what is not HTTP with 400, each in OpenAI's error shape and with the connection closed. And the
 call in progress learns at once that its client has gone.
 
-Two things that uvicorn does for each request are done more cheaply here, since every call pays them: the head of an
-answer leaves in one write with its first bytes, and an idle connection has one timer that looks again, not one that
-is made and cancelled with every request.
+What uvicorn does for each request is done more cheaply here, since every call pays it: a body that has come whole is
+given at once, the head of an answer leaves in one write with its first bytes, and an idle connection has one timer that
+looks again, not one that is made and cancelled with every request.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ the store has all that is in them. The folder's lock says that somebody lives wh
 of a dead process is adopted by the next one that looks. Records are numbered; the store keeps, in the same transaction
 as the records, the number that it has come to, so that reading one twice is never counting one twice.
 
-One thread appends, another reads; `size` may be asked from anywhere.
+One thread appends, another reads; `size` may be asked from anywhere. What was appended lately is given from memory: it is
+read from the disk only by whoever is behind, or comes after a crash.
 """
 
 from __future__ import annotations
