@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/instructions.py [--calls 1600] [--only plain,cached,limited]
 
-CPU time moves with whatever else a machine does; a count of instructions does not, and shows a change of one in a hundred.
-It is no time: it knows neither the kernel nor caches. Needs valgrind (Debian: apt-get install valgrind).
+CPU time moves with whatever else a machine does; a count of instructions does not, and shows a change of two in a hundred.
+It is no time: it knows neither the kernel nor caches. Started in another checkout's folder, it counts that one's gateway.
+Needs valgrind (Debian: apt-get install valgrind).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from gateway.values import Usage
 if TYPE_CHECKING:
     from gateway.access.admission import Limits
     from gateway.access.estimates import Estimate
+    from gateway.access.rules import Told
     from gateway.exchange import Exchange
     from gateway.values import Target
 
@@ -78,22 +79,19 @@ class Permit:
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Of the caller's rule that leaves least of each measure."""
-        tightest: dict[bytes, tuple[int, Ask]] = {}  # by a header's name
+        tightest: dict[bytes, tuple[int, Told, Ask]] = {}  # by a header's name
         for ask in self.asks:
             if (told := ask.ceiling.told) is not None:
                 left = ask.left
                 other = tightest.get(told.remaining)
                 if other is None or left < other[0]:
-                    tightest[told.remaining] = (left, ask)
+                    tightest[told.remaining] = (left, told, ask)
         if not tightest:
             return []
         headers: list[tuple[bytes, bytes]] = []
         now = self._limits.counters.clock()
-        for remaining, (left, ask) in tightest.items():
-            told = ask.ceiling.told
-            assert told is not None
-            clears = in_go(ask.meter.state.clears(now))
-            headers += told.limit, (remaining, b"%d" % left), (told.reset, clears)
+        for left, told, ask in tightest.values():
+            headers += told.limit, (told.remaining, b"%d" % left), (told.reset, in_go(ask.meter.state.clears(now)))
         return headers
 
     def beside(self, purpose: str) -> OwnCall | None:

@@ -158,7 +158,7 @@ _SHORT = [f"{hundredths / 100:.2f}" for hundredths in range(1_000)]  # formattin
 
 def _ms(ns: int) -> str:
     """Milliseconds, with two decimals."""
-    hundredths = ns // 10_000
+    hundredths = (ns + 5_000) // 10_000
     return _SHORT[hundredths] if hundredths < 1_000 else f"{ns / 1e6:.2f}"
 
 
