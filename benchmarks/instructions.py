@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/instructions.py [--calls 1600] [--only plain,cached,limited]
 
 CPU time moves with whatever else a machine does; a count of instructions does not, and shows a change of two in a hundred.
-It is no time: it knows neither the kernel nor caches. Started in another checkout's folder, it counts that one's gateway.
+It is no time: it knows neither the kernel nor caches. With PYTHONPATH it counts the gateway that is found there, else the
+compiled one where `make compiled` has made it.
 Needs valgrind (Debian: apt-get install valgrind).
 """
 
@@ -82,7 +83,7 @@ def count(subject: Subject, row: Row, bench: Bench, port: int, calls: int) -> tu
     folder = Path(tempfile.mkdtemp(dir=bench.work))
     command = [
         "valgrind", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes",
-        f"--callgrind-out-file={folder}/counts", str(ROOT / ".venv/bin/python"), "-c", LAUNCHER, *subject.command[1:],
+        f"--callgrind-out-file={folder}/counts", str(ROOT / ".venv/bin/python"), "-P", "-c", LAUNCHER, *subject.command[1:],
     ]  # fmt: skip
     with (
         open(folder / "log", "wb") as log,

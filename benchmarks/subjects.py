@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / "build" / "peers"
+COMPILED = ROOT / "build" / "compiled"
 CHUNKS = 64  # of a stream
 KEY = "sk-gw-bench"
 MASTER_KEY = "sk-a7Lq2vXw9Rk4TzYbN8mPcD3fHs6Jg1Ue"  # LiteLLM refuses a weak one; nothing but the mock is behind it
@@ -86,6 +87,7 @@ def _gateway(
     if not program.exists():
         return "this gateway is not installed: run `make`"
     env = {
+        **delivered(),
         "BENCH_UPSTREAM": f"http://127.0.0.1:{mock}/v1",
         "BENCH_OTLP": f"http://127.0.0.1:{mock}",
         "BENCH_DATA": str(work),
@@ -121,11 +123,18 @@ def gateway_limited(mock: int, port: int, work: Path) -> Subject | str:
     return _gateway("gateway-limited", mock, port, work, 0.1, rows, _LIMITS)
 
 
+def delivered() -> dict[str, str]:
+    """The environment in which the gateway is the compiled one, where `make compiled` has made it."""
+    if "PYTHONPATH" in os.environ or not (COMPILED / "ready").exists():
+        return {}
+    return {"PYTHONPATH": str(COMPILED)}
+
+
 def _revision() -> str:
     found = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()
-    return found or "unversioned"
+    return (found or "unversioned") + (", compiled" if delivered() else "")
 
 
 def _tensorzero(name: str, row: Row, mock: int, work: Path, more: str = "", store: str = "") -> Subject | str:

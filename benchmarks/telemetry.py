@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 from processes import choose_cores, read_cpu
 from run import BUILD, MARK, MESSAGES, BenchError, compile_tools, free_port, running, until_ready
-from subjects import ROOT
+from subjects import ROOT, delivered
 
 SETTLE = 2.5  # seconds in which records and spans of a window are brought away; spans gather for one and a half
 START_LIMIT = 120.0
@@ -58,7 +58,7 @@ def gateway(mock: int, core: int, folder: Path, sample: float | None) -> Iterato
     file, port = folder / "gateway.yaml", free_port()
     file.write_text(yaml.safe_dump(configuration(mock, folder, sample)))
     command = [str(ROOT / ".venv/bin/rag-gateway"), "serve", "--config", str(file), "--port", str(port)]
-    with open(folder / "log", "wb") as log, running(command, core, {}, log) as process:
+    with open(folder / "log", "wb") as log, running(command, core, delivered(), log) as process:
         until_ready(port, process, folder / "log", START_LIMIT)
         yield Server(process.pid, port)
 

@@ -94,6 +94,11 @@ class TooLarge(BadRequest):
     code = "request_too_large"
 
 
+class HeadersTooLarge(BadRequest):
+    status = 431
+    code = "request_header_fields_too_large"
+
+
 class Unauthenticated(GatewayError):
     status = 401
     type = "authentication_error"

@@ -125,7 +125,6 @@ class Exchange:
     pseudonyms: Pseudonyms | None = None  # where a guardrail has replaced values by placeholders
     asked: Sequence[Mapping[str, Any]] | None = None  # the conversation, where a prompt is rendered round it
     messages: Sequence[Mapping[str, Any]] | None = None  # as rendered, where content may be recorded
-    request: Asked | None = None  # where content may be recorded
     said: Mapping[str, Any] | None = None  # its raw fields before a prompt was rendered, where content may be recorded
     withheld: Withheld | None = None  # where it may be recorded
     answer_text: str | None = None  # where content may be recorded
@@ -157,8 +156,6 @@ class Exchange:
     outcome: str = "ok"
     error_code: str | None = None
     error_message: str | None = None
-    account: Account | None = None
-    permit: Permit | None = None  # where limits or budgets hold for this call
     charges: Sequence[tuple[str, str]] = ()  # whose budgets it was charged to: (subject, period)
     charged: float | None = None  # USD, to each of them
     arm: str | None = None  # of a model with arms
@@ -186,6 +183,10 @@ class Exchange:
         self.attempts: list[Attempt] = []
         self.left_out: list[str] = []  # request fields that the target can't take and its configuration lets drop
         self.mirrors: list[str] = []  # call_ids of the copies that went to shadow targets
+        # Not on the class: mypyc gives no default to what is a Protocol of the same module.
+        self.account: Account | None = None
+        self.permit: Permit | None = None  # where limits or budgets hold for this call
+        self.request: Asked | None = None  # where content may be recorded
 
     def stage(self, name: str, started: int) -> None:
         """Note that stage `name` ran from `started` (perf_counter_ns) until now."""

@@ -12,12 +12,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import uvicorn
 
 from gateway.config.models import Configuration
-from gateway.connection import bounded_connection
+from gateway.connection import Bounds, ClientConnection
 from gateway.runtime import Gateway
 
 log = logging.getLogger(__name__)
@@ -41,14 +42,13 @@ class HttpServer(uvicorn.Server):
     ) -> None:
         """With `shared`, the sockets of every worker by its number, nothing is listened on before `listen_on`."""
         settings = configuration.server
+        bounds = Bounds(settings.header_timeout, settings.body_timeout, settings.keep_alive, settings.header_limit)
         super().__init__(
             uvicorn.Config(
                 app,
                 host=host,
                 port=port,
-                http=bounded_connection(
-                    settings.header_timeout, settings.body_timeout, settings.keep_alive, settings.header_limit
-                ),
+                http=partial(ClientConnection, bounds),  # type: ignore[arg-type]  # a class of its own there
                 interface="asgi3",
                 ws="none",
                 lifespan="off",

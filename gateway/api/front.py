@@ -112,72 +112,77 @@ class Front:
         connection = scope.get("connection")
         if connection is not None:
             connection.on_disconnect = scope["task"].cancel
+        failed: GatewayError | None = None
         try:
-            headers = read_headers(scope["headers"], gateway.revision.user_header)
-            _read_known(headers, exchange)
-            if b"origin" in headers or b"sec-fetch-site" in headers:  # a web page, not a program
-                send = _for_page(headers, gateway, send)
-            RUNNING.set((exchange.trace_id, exchange.span_id, exchange.call_id))
-            if gateway.draining:
-                raise Overloaded("This gateway is shutting down; another one takes over.", retry_after="1")
-            if gateway.journal.full:
-                raise Overloaded(NO_ROOM, retry_after="5")
-            revision = gateway.revision  # the one that this call begins and ends with
-            exchange.revision = revision.name
-            given, keyring = credential(headers), revision.keyring
-            caller = keyring.known(given, scope) or await keyring.look_up(given, scope)
-            exchange.caller = caller
-            exchange.stage("authenticate", exchange.started)
-            if caller.endpoints is not None:
-                require_endpoint(caller, door.endpoint)
-            if scope["query_string"]:
-                _check_query(scope["query_string"])
-            body = await _read_body(headers, receive, gateway.body_limit)
-            if inbound is None:
-                request: Request = door(body)  # type: ignore[operator]  # it is a type
-                if caller.front_end is not None:
-                    told = dialect(caller.front_end, request, scope["headers"], exchange)
-            else:
-                told = inbound.open(body)
-                request = told.request
-            exchange.requested_model = request.model
-            exchange.stream = request.stream
-            exchange.caller = keyring.speaking_for(caller, revision.claimed_user(request, headers))
-            pipeline = revision.pipeline(request.model, exchange.caller)
-            if exchange.wanted is not None:
-                _check_tester(exchange)
-            if exchange.side_call is not None:
-                about = revision.pipeline(exchange.side_call.model, exchange.caller)
-                if about.features is not None:
-                    about.features.stand_beside(exchange)
-                pipeline = pipeline.bare()
-            exchange.model = pipeline.model
-            if pipeline.features is not None and pipeline.features.headers:
-                exchange.headers = {name: headers[name] for name in pipeline.features.headers if name in headers}
-            gateway.sample(request, exchange)
-            if told is not None:
-                await told.begin(exchange)
-                request = told.request
-            if (limits := revision.limits) is not None and (limits.rules or exchange.caller.limits):
-                await limits.admit(request, exchange)
-            chunks = await pipeline.answer(request, exchange)
             try:
-                if request.stream:
-                    await write_stream(chunks, request, exchange, send, told)
+                headers = read_headers(scope["headers"], gateway.revision.user_header)
+                _read_known(headers, exchange)
+                if b"origin" in headers or b"sec-fetch-site" in headers:  # a web page, not a program
+                    send = _for_page(headers, gateway, send)
+                RUNNING.set((exchange.trace_id, exchange.span_id, exchange.call_id))
+                if gateway.draining:
+                    raise Overloaded("This gateway is shutting down; another one takes over.", retry_after="1")
+                if gateway.journal.full:
+                    raise Overloaded(NO_ROOM, retry_after="5")
+                revision = gateway.revision  # the one that this call begins and ends with
+                exchange.revision = revision.name
+                given, keyring = credential(headers), revision.keyring
+                caller = keyring.known(given, scope) or await keyring.look_up(given, scope)
+                exchange.caller = caller
+                exchange.stage("authenticate", exchange.started)
+                if caller.endpoints is not None:
+                    require_endpoint(caller, door.endpoint)
+                if scope["query_string"]:
+                    _check_query(scope["query_string"])
+                body = await _read_body(headers, receive, gateway.body_limit)
+                if inbound is None:
+                    request: Request = door(body)  # type: ignore[operator]  # it is a type
+                    if caller.front_end is not None:
+                        told = dialect(caller.front_end, request, scope["headers"], exchange)
                 else:
-                    await write_plain(chunks, exchange, send, told)
-            finally:
-                chunks.close()
-        except GatewayError as error:
-            await write_error(error, exchange, send, inbound, told, started=exchange.status != 0)
-        except (asyncio.CancelledError, ClientGone):
-            exchange.outcome = "cancelled"
-            exchange.status = exchange.status or 499
-            if connection is None or not connection.disconnected:
-                raise  # not the client but the server ends this call
-        except Exception as failure:
-            await write_error(internal(failure), exchange, send, inbound, told, started=exchange.status != 0)
+                    told = inbound.open(body)
+                    request = told.request
+                exchange.requested_model = request.model
+                exchange.stream = request.stream
+                exchange.caller = keyring.speaking_for(caller, revision.claimed_user(request, headers))
+                pipeline = revision.pipeline(request.model, exchange.caller)
+                if exchange.wanted is not None:
+                    _check_tester(exchange)
+                if exchange.side_call is not None:
+                    about = revision.pipeline(exchange.side_call.model, exchange.caller)
+                    if about.features is not None:
+                        about.features.stand_beside(exchange)
+                    pipeline = pipeline.bare()
+                exchange.model = pipeline.model
+                if pipeline.features is not None and pipeline.features.headers:
+                    exchange.headers = {name: headers[name] for name in pipeline.features.headers if name in headers}
+                gateway.sample(request, exchange)
+                if told is not None:
+                    await told.begin(exchange)
+                    request = told.request
+                if (limits := revision.limits) is not None and (limits.rules or exchange.caller.limits):
+                    await limits.admit(request, exchange)
+                chunks = await pipeline.answer(request, exchange)
+                try:
+                    if request.stream:
+                        await write_stream(chunks, request, exchange, send, told)
+                    else:
+                        await write_plain(chunks, exchange, send, told)
+                finally:
+                    chunks.close()
+            except GatewayError as error:
+                failed = error
+            except (asyncio.CancelledError, ClientGone):
+                exchange.outcome = "cancelled"
+                exchange.status = exchange.status or 499
+                if connection is None or not connection.disconnected:
+                    raise  # not the client but the server ends this call
+            except Exception as failure:
+                failed = internal(failure)
+            if failed is not None:
+                await write_error(failed, exchange, send, inbound, told, started=exchange.status != 0)
         finally:
+            failed = None  # it holds this frame by its traceback, and all that the call has read
             if connection is not None:
                 connection.on_disconnect = None
             exchange.settle()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -70,9 +69,9 @@ class AnswerCache:
 
     def narrowed(self, more: str) -> AnswerCache:
         """The same memory for answers that `more` has shaped too: neither gets the other's."""
-        made = copy(self)
-        made._scope = f"{self._scope} {more}"
-        made._semantic = self._semantic.narrowed(more) if self._semantic is not None else None
+        semantic = self._semantic.narrowed(more) if self._semantic is not None else None
+        made = AnswerCache(f"{self._scope} {more}", self._terms, self._entries, self._meter, semantic)
+        made._flights, made._revalidations = self._flights, self._revalidations
         return made
 
     async def answer(

@@ -72,27 +72,27 @@ class Flight:
     async def _fly(self) -> None:
         chunks: Chunks | None = None
         try:
-            chunks = await self._begin()
-            while burst := await chunks.next():
-                self._chunks += burst
-                self._size += sum([len(chunk.data) for chunk in burst])
-                self._tell()
-                if self._size > _AHEAD:
-                    await self._keep_pace()
-        except BaseException as error:
-            self._error = error
-            if not isinstance(error, Exception):
-                raise
-        finally:
-            if chunks is not None:
-                chunks.close()
-            self._done = True
-            self._tell()
             try:
-                if self._error is None and self._size <= _WHOLE:
-                    await self._landed(self._chunks)
+                chunks = await self._begin()
+                while burst := await chunks.next():
+                    self._chunks += burst
+                    self._size += sum([len(chunk.data) for chunk in burst])
+                    self._tell()
+                    if self._size > _AHEAD:
+                        await self._keep_pace()
+            except BaseException as error:
+                self._error = error
+                if not isinstance(error, Exception):
+                    raise
             finally:
-                self._ended()
+                if chunks is not None:
+                    chunks.close()
+                self._done = True
+                self._tell()
+            if self._error is None and self._size <= _WHOLE:
+                await self._landed(self._chunks)
+        finally:
+            self._ended()
 
     async def _keep_pace(self) -> None:
         """Wait until the reader who sets the pace has caught up; forget what nobody can ask for any more."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
+from mypy_extensions import mypyc_attr
 
 from gateway.chat import Request
 from gateway.chunks import Chunk
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
     from gateway.values import Target
 
 _DONE = b"[DONE]"
+_ENDPOINTS = frozenset({"chat.completions", "embeddings", "rerank", "moderations"})
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class OpenAICompatible:
-    endpoints = frozenset({"chat.completions", "embeddings", "rerank", "moderations"})
-
     def __init__(
         self,
         upstream: Transport,
@@ -48,6 +49,7 @@ class OpenAICompatible:
         OpenAI's. `signer`: credentials that are not a fixed header. `media`: where a
         server in our own network may fetch from.
         """
+        self.endpoints = _ENDPOINTS
         self._upstream = upstream
         self._timeouts = timeouts
         self._secrets = secrets

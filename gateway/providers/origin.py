@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from gateway.errors import UpstreamFailed, UpstreamTimeout
 from gateway.providers.reply import STALL
 
-P = TypeVar("P", bound=asyncio.Protocol)
+P = TypeVar("P")  # what asyncio asks of a protocol, whatever it derives from
 
 
 class Origin:
@@ -58,9 +58,9 @@ class Origin:
 
     async def _open(self, loop: asyncio.AbstractEventLoop, protocol: Callable[[], P]) -> P:
         if self._unix_path:
-            _, made = await loop.create_unix_connection(protocol, self._unix_path)
+            _, made = await loop.create_unix_connection(protocol, self._unix_path)  # type: ignore[type-var]
         else:
-            _, made = await loop.create_connection(protocol, self._host, self._port, ssl=self._ssl)
+            _, made = await loop.create_connection(protocol, self._host, self._port, ssl=self._ssl)  # type: ignore[type-var]
         return made
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from mypy_extensions import mypyc_attr
+
 from gateway.errors import UpstreamTimeout
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ class Stale(Exception):
     """Nothing of the request was answered, and the provider can't have worked on it: asking again is harmless."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Reply:
     """One answer: `status` and `headers` (names in lower case), then its body's segments.
 

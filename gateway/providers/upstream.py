@@ -18,7 +18,7 @@ from gateway.providers.origin import Origin, checked
 from gateway.providers.reply import HIGH_WATER, MAX_HEADERS, Reply, Stale
 
 
-class Connection(Reply, asyncio.Protocol):
+class Connection(Reply):
     """One socket to the provider, serving one answer at a time; it is that answer's reader too."""
 
     __slots__ = (
@@ -64,7 +64,7 @@ class Connection(Reply, asyncio.Protocol):
         self._keep = False
         self._release()
 
-    # -- asyncio.Protocol -------------------------------------------------------------------------------
+    # -- asyncio's protocol -----------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # TCP, TLS and unix sockets all give a Transport
 
@@ -91,6 +91,12 @@ class Connection(Reply, asyncio.Protocol):
 
     def eof_received(self) -> None:
         return None
+
+    def pause_writing(self) -> None:
+        """A request is written whole, however slowly the provider reads."""
+
+    def resume_writing(self) -> None:
+        pass
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -43,8 +43,6 @@ class ModelServer(Protocol):
 class Vllm(OpenAICompatible):
     """`load` is how many requests run or wait there, whoever sent them; None where nobody looks or it does not say."""
 
-    endpoints = OpenAICompatible.endpoints - {"moderations"}
-
     def __init__(
         self,
         upstream: Transport,
@@ -58,6 +56,7 @@ class Vllm(OpenAICompatible):
         """`root` is the server's address, without /v1; `load_every`: seconds from one look at its load to the next.
         `server`: the gateway's own, which runs from `start` on."""
         super().__init__(upstream, timeouts, secrets, media=media)
+        self.endpoints -= {"moderations"}
         self.load: float | None = None
         self.watched = False  # whether some model goes by the load
         self._root = root

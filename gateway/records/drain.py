@@ -67,11 +67,11 @@ class Drain:
         self.failures = 0
         self.healthy = True
         self.dropped = 0
-        self._thread = threading.Thread(target=self._run, name="record-store", daemon=True)
+        self._running = threading.Thread(target=self._run, name="record-store", daemon=True)
 
     def start(self) -> None:
         self._awake.set()
-        self._thread.start()
+        self._running.start()
 
     @property
     def adopted_bytes(self) -> int:
@@ -90,7 +90,7 @@ class Drain:
         """One more try to bring what there is; the rest stays in the spool for the next process."""
         self._closing.set()
         self.hurry()
-        self._thread.join(timeout=10.0)
+        self._running.join(timeout=10.0)
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE

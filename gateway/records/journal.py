@@ -95,9 +95,9 @@ class CallJournal:
             self._spool, lambda: self.spooled_bytes, sync=strict, max_bytes=max_bytes, refuse=self._refuse
         )
         self._drain = Drain(store, self._spool, self._intake.left_over, self._stored, _PACE)
-        self._thread = threading.Thread(target=self._run, name="call-journal", daemon=True)
+        self._running = threading.Thread(target=self._run, name="call-journal", daemon=True)
         self._drain.start()
-        self._thread.start()
+        self._running.start()
 
     # -- for the event loop ------------------------------------------------------------------------------
     def append(self, exchange: Exchange) -> None:
@@ -191,7 +191,7 @@ class CallJournal:
         self._closing.set()
         self._hurry.set()
         self._awake.set()
-        self._thread.join(timeout=10.0)
+        self._running.join(timeout=10.0)
         self._drain.close()
         if self._intake.left:
             log.error("%d call records could not be kept: the spool's disk takes none", self._intake.left)

@@ -183,7 +183,7 @@ class Dispatcher:
                 if not self._budget.take():
                     failure.spent = True
                     raise
-                await asyncio.sleep(wait)
+            await asyncio.sleep(wait)
 
     def _attempt(self, candidate: Candidate, request: Request, exchange: Exchange, deadline: float) -> Awaitable[Begun]:
         """One try at one candidate, noted in the exchange and in the candidate's health.

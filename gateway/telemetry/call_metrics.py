@@ -6,12 +6,12 @@ the GenAI conventions give a metric's buckets, they are used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gateway.telemetry.labels import OTHER, ModelLabels, error_type, failed_in, finish
 from gateway.telemetry.names import OPERATIONS
-from gateway.telemetry.series import Count, Counts, Distribution, Distributions
+from gateway.telemetry.series import Count, Counts, Distribution, Distributions, Labels
 from gateway.values import FROM_CACHE
 
 if TYPE_CHECKING:
@@ -70,74 +70,86 @@ class CallMetrics:
             "gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "rag_gateway_model",
             "rag_gateway_provider",
         )  # fmt: skip
-        self.calls = Counts(
+        self._families: list[Collector] = []
+
+        def counts(name: str, help_: str, labels: Labels) -> Counts:
+            made = Counts(name, help_, labels)
+            self._families.append(made)
+            return made
+
+        def distributions(name: str, help_: str, labels: Labels, bounds: Sequence[float]) -> Distributions:
+            made = Distributions(name, help_, labels, bounds)
+            self._families.append(made)
+            return made
+
+        self.calls = counts(
             "rag_gateway_calls", "Calls that have ended.", ("endpoint", "model", "target", "outcome", "status")
         )
-        self.own_calls = Counts(
+        self.own_calls = counts(
             "rag_gateway_own_calls", "Calls that the gateway made of its own, for a caller's.",
             ("purpose", "target", "outcome"),
         )  # fmt: skip
-        self.duration = Distributions(
+        self.duration = distributions(
             "gen_ai_client_operation_duration_seconds",
             "Calls from first byte in to last byte out.",
             (*of, "error_type"),
             _SECONDS,
         )
-        self.first_chunk = Distributions(
+        self.first_chunk = distributions(
             "gen_ai_client_operation_time_to_first_chunk_seconds", "Streams until their first chunk.", of, _SECONDS
         )
-        self.chunk_time = Distributions(
+        self.chunk_time = distributions(
             "gen_ai_client_operation_time_per_output_chunk_seconds",
             "From one chunk of a stream to the next: each stream's mean, for each of its chunks after the first.", of,
             _SECONDS,
         )  # fmt: skip
-        self.token_time = Distributions(
+        self.token_time = distributions(
             "gen_ai_server_time_per_output_token_seconds", "Time per token of a stream after its first chunk.", of,
             _SECONDS_A_TOKEN,
         )  # fmt: skip
-        self.token_usage = Distributions(
+        self.token_usage = distributions(
             "gen_ai_client_token_usage", "Tokens of a call.", (*of, "gen_ai_token_type"), _TOKENS
         )
-        self.tokens = Counts(
+        self.tokens = counts(
             "rag_gateway_tokens", "Tokens, also of answers out of a cache; cached and reasoning ones are among the others.",
             ("model", "target", "type"),
         )  # fmt: skip
-        self.cost = Counts("rag_gateway_cost_usd", "What calls cost, where the price is known.", ("model", "target"))
-        self.tenant_cost = Counts("rag_gateway_tenant_cost_usd", "The same, by who pays.", ("tenant",))
-        self.errors = Counts(
+        self.cost = counts("rag_gateway_cost_usd", "What calls cost, where the price is known.", ("model", "target"))
+        self.tenant_cost = counts("rag_gateway_tenant_cost_usd", "The same, by who pays.", ("tenant",))
+        self.errors = counts(
             "rag_gateway_errors", "Calls that failed or were blocked, by the stage that they ended in.",
             ("model", "stage", "target", "error_type"),
         )  # fmt: skip
-        self.failures = Counts(
+        self.failures = counts(
             "rag_gateway_failures",
             "Calls that failed and the caller was not to blame: what objectives count.",
             ("model",),
         )
-        self.attempts = Counts("rag_gateway_failed_attempts", "Tries at a target that failed.", ("target", "code"))
-        self.finished = Counts("rag_gateway_finished", "Answers by what ended them.", ("model", "finish_reason"))
-        self.stages = Distributions(
+        self.attempts = counts("rag_gateway_failed_attempts", "Tries at a target that failed.", ("target", "code"))
+        self.finished = counts("rag_gateway_finished", "Answers by what ended them.", ("model", "finish_reason"))
+        self.stages = distributions(
             "rag_gateway_stage_duration_seconds", "Time of each stage.", ("stage",), STAGE_SECONDS
         )
-        self.cache = Counts("rag_gateway_cache", "Answers by cache outcome.", ("model", "outcome"))
-        self.saved_tokens = Counts(
+        self.cache = counts("rag_gateway_cache", "Answers by cache outcome.", ("model", "outcome"))
+        self.saved_tokens = counts(
             "rag_gateway_cache_saved_tokens", "Tokens that a cache gave and no target had to.", ("model", "type")
         )
-        self.saved_cost = Counts(
+        self.saved_cost = counts(
             "rag_gateway_cache_saved_usd", "What answers out of a cache would have cost more.", ("model",)
         )
-        self.verdicts = Counts("rag_gateway_guardrail_verdicts", "What guardrails found.", ("stage", "check", "action"))
-        self.searches = Counts(
+        self.verdicts = counts("rag_gateway_guardrail_verdicts", "What guardrails found.", ("stage", "check", "action"))
+        self.searches = counts(
             "rag_gateway_retrieval", "Searches for passages: found, nothing, unavailable.", ("model", "outcome")
         )
-        self.passages = Distributions(
+        self.passages = distributions(
             "rag_gateway_retrieval_passages", "Passages that a prompt was given.", ("model",), _PASSAGES
         )
-        self.scores = Distributions(
+        self.scores = distributions(
             "rag_gateway_retrieval_best_score", "Score of the best passage of a search.", ("model",), _SCORES
         )
-        self.limited = Counts("rag_gateway_limited", "Calls refused by a limit or a budget.", ("limit", "per"))
-        self.degraded = Counts("rag_gateway_degraded", "Stages passed over because their service was away.", ("stage",))
-        self.feedback = Counts(
+        self.limited = counts("rag_gateway_limited", "Calls refused by a limit or a budget.", ("limit", "per"))
+        self.degraded = counts("rag_gateway_degraded", "Stages passed over because their service was away.", ("stage",))
+        self.feedback = counts(
             "rag_gateway_feedback", "Feedback with a score: good from 0.5 on, bad below.", ("model", "sign")
         )
         self._configured, self._labels = configured, ModelLabels(configured.names)
@@ -146,7 +158,7 @@ class CallMetrics:
         self._tenants: set[str] = set()
 
     def families(self) -> Iterable[Collector]:
-        return [family for family in vars(self).values() if isinstance(family, (Counts, Distributions))]
+        return self._families
 
     def observe(self, exchange: Exchange) -> None:
         """Account for a settled call."""

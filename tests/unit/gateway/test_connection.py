@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from gateway.connection import bounded_connection
+from gateway.connection import Bounds, ClientConnection
 
 ASK = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -49,9 +50,8 @@ class Door:
 async def door(request: pytest.FixtureRequest) -> AsyncIterator[Door]:
     state = ServerState()
     body_timeout = getattr(request, "param", 10)
-    config = uvicorn.Config(
-        _hello, http=bounded_connection(10, body_timeout, 60, 10_000), ws="none", lifespan="off", log_config=None
-    )
+    made = partial(ClientConnection, Bounds(10, body_timeout, 60, 10_000))
+    config = uvicorn.Config(_hello, http=made, ws="none", lifespan="off", log_config=None)  # type: ignore[arg-type]  # a class there
     config.load()
 
     def connection() -> asyncio.Protocol:
