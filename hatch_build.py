@@ -13,14 +13,14 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class CompileHook(BuildHookInterface):  # type: ignore[type-arg]  # of no consequence here
+class CompileHook(BuildHookInterface[Any]):
     """https://hatch.pypa.io/latest/plugins/build-hook/reference/; `modules` of its table are paths in the project."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         # For who builds without it, none of these need be there.
         from mypyc.build import mypycify
-        from setuptools import Distribution
-        from setuptools.command.build_ext import build_ext
+        from setuptools import Distribution  # type: ignore[import-untyped]
+        from setuptools.command.build_ext import build_ext  # type: ignore[import-untyped]
 
         self._folder = TemporaryDirectory()
         made = Path(self._folder.name)
