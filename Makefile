@@ -58,7 +58,7 @@ bench-peers: .venv/ready
 
 # Half an hour of load and faults: memory, descriptors and tasks have to stay flat.
 soak: compiled
-	$(BIN)/python benchmarks/soak.py --minutes 30
+	PYTHONPATH=$(CURDIR)/build/compiled $(BIN)/python benchmarks/soak.py --minutes 30
 
 lint: .venv/ready
 	$(BIN)/ruff check .
