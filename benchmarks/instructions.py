@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/instructions.py [--calls 1600] [--only plain,cached,limited]
 
-CPU time moves with whatever else a machine does; a count of instructions does not, and shows a change of two in a hundred.
+CPU time moves with whatever else a machine does; a count of instructions hardly does. The event loop's shows a change of two in
+a hundred, the threads' of ten: it depends on how many records go together.
 It is no time: it knows neither the kernel nor caches. With PYTHONPATH it counts the gateway that is found there, else the
 compiled one where `make compiled` has made it.
 Needs valgrind (Debian: apt-get install valgrind).

@@ -97,7 +97,7 @@ class _Cycle:
             self._expects = False
         if not self.disconnected and not self.response_complete:
             self._connection.resume_reading()
-            if not self._news:  # a body has come whole, as nearly always
+            if not self._news:  # else the body has come whole already, as nearly always
                 if self._waiting is None:
                     self._waiting = asyncio.Event()
                 self._waiting.clear()
@@ -154,6 +154,7 @@ class _Cycle:
         """The application has ended without a whole answer."""
         if self.response_complete or self.disconnected or self._transport.is_closing():
             return
+        log.error("%s %s ended without a whole answer", self.scope["method"], self.scope["path"])
         if not self.response_started:
             failed = "The gateway failed to handle this request. The operator's log says why."
             self._transport.write(_whole(GatewayError(failed, code="internal_error")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,10 @@ async def _hello(scope: Any, receive: Any, send: Any) -> None:
         while (await receive()).get("more_body"):
             pass
         said = b" ".join(name for name, _ in scope["headers"])
+    if scope["path"] == "/fails":
+        raise LookupError("of the inside")
+    if scope["path"] == "/says-nothing":
+        return
     if scope["path"] == "/later":
         await asyncio.sleep(0.05)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(said))]})
@@ -158,4 +163,19 @@ async def test_a_body_that_waits_behind_an_answer_does_not_cut_it_off(door: Door
     writer.write(later + b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nab")
     assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
     assert (await reader.read()).startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+@pytest.mark.parametrize("path", [b"/fails", b"/says-nothing"])
+async def test_who_is_left_without_an_answer_is_told_in_openais_shape(
+    door: Door, path: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await door.connect()
+    writer.write(ASK.replace(b"/", path, 1))
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 500 ")
+    assert b"connection: close" in head
+    assert json.loads(body)["error"]["code"] == "internal_error"
+    assert b"of the inside" not in body
+    assert f"GET {path.decode()} ended without a whole answer" in caplog.text
     writer.close()
