@@ -11,190 +11,44 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Self
 
 import msgspec
+from mypy_extensions import mypyc_attr
 
+from gateway.envelopes import (
+    ChatEnvelope,
+    EmbeddingsEnvelope,
+    FileSearch,
+    ModerationsEnvelope,
+    PromptUse,
+    RagOptions,
+    RerankEnvelope,
+    field_fault,
+)
 from gateway.errors import BadRequest
 
-JSON = msgspec.json.Encoder()
-_decode_any = msgspec.json.Decoder().decode
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-class _Part(msgspec.Struct):
-    type: str
-    text: str | None = None
-
-
-class _Message(msgspec.Struct):
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[_Part] | None = None
-    name: str | None = None
-    tool_call_id: str | None = None
-
-
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-
-
-class _Function(msgspec.Struct):
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-
-
-class _Tool(msgspec.Struct):
-    type: str
-    function: _Function | None = None
-
-
-class _Ranking(msgspec.Struct, forbid_unknown_fields=True):
-    ranker: str | None = None
-    score_threshold: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    hybrid_search: dict[str, float] | None = None
-
-
-class FileSearch(msgspec.Struct, forbid_unknown_fields=True):
-    """The `file_search` tool: the gateway searches these vector stores before it asks the model.
-
-    https://platform.openai.com/docs/api-reference/responses/create#responses-create-tools
-    """
-
-    type: Literal["file_search"]
-    vector_store_ids: Annotated[list[str], msgspec.Meta(min_length=1, max_length=10)]
-    max_num_results: Annotated[int, msgspec.Meta(ge=1, le=50)] = 10
-    filters: dict[str, Any] | None = None
-    ranking_options: _Ranking | None = None
-
-
-class _ResponseFormat(msgspec.Struct):
-    type: str
-
-
-_Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)] | None
-_Tokens = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] | None
-
-
-class RagOptions(msgspec.Struct, forbid_unknown_fields=True):
-    """The `rag` object of a request: what a caller may say about retrieval. It can only narrow."""
-
-    top_k: Annotated[int, msgspec.Meta(ge=1, le=50)] | None = None
-    min_score: Annotated[float, msgspec.Meta(ge=-1, le=1)] | None = None
-    filters: dict[str, Any] | None = None
-    mode: Literal["hybrid", "dense", "keyword"] | None = None
-    rerank: bool | None = None
-    rewrite_query: bool | None = None
-    cache: bool | None = None
-
-
-_PromptName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-
-
-class PromptUse(msgspec.Struct, forbid_unknown_fields=True):
-    """The `prompt` object of a request: a template by its name, and what to fill it with.
-
-    Without an `id` it is the model's own. `version` is a number or a label.
-    https://platform.openai.com/docs/api-reference/responses/create#responses-create-prompt
-    """
-
-    id: _PromptName | None = None
-    version: _PromptName | Annotated[int, msgspec.Meta(ge=1, le=999_999_999)] | None = None
-    variables: dict[str, Any] | None = None
-
-
-class ChatEnvelope(msgspec.Struct):
-    """What is checked of a chat request; unknown fields go upstream as they are."""
-
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-    messages: list[_Message]
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    n: Annotated[int, msgspec.Meta(ge=1, le=128)] | None = None
-    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
-    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
-    frequency_penalty: _Penalty = None
-    presence_penalty: _Penalty = None
-    max_tokens: _Tokens = None
-    max_completion_tokens: _Tokens = None
-    seed: int | None = None
-    stop: str | list[str] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
-    logit_bias: dict[str, float] | None = None
-    tools: list[_Tool] | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: _ResponseFormat | None = None
-    metadata: dict[str, str] | None = None
-    user: str | None = None
-    prompt_cache_key: str | None = None
-    guided_regex: str | None = None
-    rag: RagOptions | None = None
-    prompt: PromptUse | None = None
-
-
-class EmbeddingsEnvelope(msgspec.Struct):
-    """What is checked of an embeddings request."""
-
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-    input: (
-        Annotated[str, msgspec.Meta(min_length=1)]
-        | Annotated[list[str | int | list[int]], msgspec.Meta(min_length=1, max_length=2048)]
-    )
-    encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[int, msgspec.Meta(ge=1, le=100_000)] | None = None
-    user: str | None = None
-    metadata: dict[str, str] | None = None
-
-
-class _Text(msgspec.Struct):
-    text: str
-
-
-class RerankEnvelope(msgspec.Struct):
-    """What is checked of a rerank request: Cohere's and Jina's shape, which vLLM serves too."""
-
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-    query: Annotated[str, msgspec.Meta(min_length=1)]
-    documents: Annotated[list[str | _Text], msgspec.Meta(min_length=1, max_length=10_000)]
-    top_n: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    return_documents: bool | None = None
-    max_tokens_per_doc: Annotated[int, msgspec.Meta(ge=1, le=2**31)] | None = None
-    user: str | None = None
-
-
-class _Picture(msgspec.Struct):
-    url: str
-
-
-class _ModeratedText(msgspec.Struct, tag="text", tag_field="type"):
-    text: str
-
-
-class _ModeratedPicture(msgspec.Struct, tag="image_url", tag_field="type"):
-    image_url: _Picture
-
-
-class ModerationsEnvelope(msgspec.Struct):
-    """What is checked of a moderation request."""
-
-    input: str | Annotated[list[str | _ModeratedText | _ModeratedPicture], msgspec.Meta(min_length=1, max_length=2048)]
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] = "omni-moderation-latest"
-    user: str | None = None
-
-
-_decode_chat = msgspec.json.Decoder(ChatEnvelope).decode
+JSON: Final = msgspec.json.Encoder()
+_decode_any: Final = msgspec.json.Decoder().decode
+_decode_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_chat: Final = msgspec.json.Decoder(ChatEnvelope).decode
 
 # Where a call goes and with which key is the operator's to say: a request that names either is refused whole.
-_OPERATORS_ONLY = frozenset({"api_base", "base_url", "api_key", "extra_headers", "extra_query", "custom_llm_provider"})
-_NONE: dict[str, str] = {}
-_LABELS = frozenset({"sensitivity", "conversation_id"})  # what `metadata` says to the gateway itself
-_TRUE_USAGE = b'{"include_usage":true}'
+_OPERATORS_ONLY: Final = frozenset(
+    {"api_base", "base_url", "api_key", "extra_headers", "extra_query", "custom_llm_provider"}
+)
+_NONE: Final[dict[str, str]] = {}
+_LABELS: Final = frozenset({"sensitivity", "conversation_id"})  # what `metadata` says to the gateway itself
+_TRUE_USAGE: Final = b'{"include_usage":true}'
 
 
+# Else what is compiled can't be copied; and mypyc 2.4 does not call `__init__` of what can, unless it may be derived from.
+@mypyc_attr(serializable=True, allow_interpreted_subclasses=True)
 class ChatRequest:
     """One `POST /v1/chat/completions`. `fields` are the raw top-level values that go upstream."""
 
-    endpoint = "chat.completions"
-    path = b"/chat/completions"
+    endpoint: ClassVar[str] = "chat.completions"
+    path: ClassVar[bytes] = b"/chat/completions"
     __slots__ = (
         "_messages", "conversation", "fields", "file_search", "include_usage", "logprobs", "max_tokens", "model",
         "prompt", "rag", "sensitivity", "stream", "thread", "user",
@@ -202,6 +56,7 @@ class ChatRequest:
 
     def __init__(self, body: bytes) -> None:
         """Raises BadRequest naming the field at fault."""
+        envelope: ChatEnvelope
         envelope, self.fields = _decode(body, _decode_chat)
         self.model: str = envelope.model
         self.stream: bool = bool(envelope.stream)
@@ -282,6 +137,7 @@ def _keep_labels_here(fields: dict[str, msgspec.Raw], metadata: Mapping[str, str
         del fields["metadata"]
 
 
+@mypyc_attr(serializable=True, allow_interpreted_subclasses=True)
 class _PlainRequest:
     """What a request for numbers has in common with one for words."""
 
@@ -297,7 +153,7 @@ class _PlainRequest:
     prompt: PromptUse | None = None
     file_search: FileSearch | None = None
     __slots__ = ("fields", "model", "user")
-    envelope: ClassVar[msgspec.json.Decoder[Any]]
+    envelope: ClassVar[Any]
 
     def __init__(self, body: bytes) -> None:
         """Raises BadRequest naming the field at fault."""
@@ -308,13 +164,19 @@ class _PlainRequest:
     def body_for(self, model: str) -> bytes:
         return _body(self.fields, model)
 
+    def whole(self) -> Self:
+        """The same request; its fields are its own."""
+        made = copy(self)
+        made.fields = dict(self.fields)
+        return made
+
 
 class EmbeddingsRequest(_PlainRequest):
     """One `POST /v1/embeddings`."""
 
-    endpoint = "embeddings"
-    path = b"/embeddings"
-    envelope = msgspec.json.Decoder(EmbeddingsEnvelope)
+    endpoint: ClassVar[str] = "embeddings"
+    path: ClassVar[bytes] = b"/embeddings"
+    envelope: ClassVar[Any] = msgspec.json.Decoder(EmbeddingsEnvelope)
     __slots__ = ("sensitivity",)
 
     def __init__(self, body: bytes) -> None:
@@ -341,9 +203,9 @@ class EmbeddingsRequest(_PlainRequest):
 class RerankRequest(_PlainRequest):
     """One `POST /v1/rerank`: https://docs.cohere.com/reference/rerank."""
 
-    endpoint = "rerank"
-    path = b"/rerank"
-    envelope = msgspec.json.Decoder(RerankEnvelope)
+    endpoint: ClassVar[str] = "rerank"
+    path: ClassVar[bytes] = b"/rerank"
+    envelope: ClassVar[Any] = msgspec.json.Decoder(RerankEnvelope)
     __slots__ = ()
 
     @property
@@ -365,9 +227,9 @@ class RerankRequest(_PlainRequest):
 class ModerationsRequest(_PlainRequest):
     """One `POST /v1/moderations`: https://platform.openai.com/docs/api-reference/moderations/create."""
 
-    endpoint = "moderations"
-    path = b"/moderations"
-    envelope = msgspec.json.Decoder(ModerationsEnvelope)
+    endpoint: ClassVar[str] = "moderations"
+    path: ClassVar[bytes] = b"/moderations"
+    envelope: ClassVar[Any] = msgspec.json.Decoder(ModerationsEnvelope)
     __slots__ = ()
 
     def __init__(self, body: bytes) -> None:
@@ -441,20 +303,6 @@ def _decode(body: bytes, decode: Any) -> tuple[Any, dict[str, msgspec.Raw]]:
         name = sorted(_OPERATORS_ONLY.intersection(fields))[0]
         raise BadRequest(f"{name} can't be set by a request: the gateway's configuration names providers.", param=name)
     return envelope, fields
-
-
-def field_fault(fault: str) -> BadRequest:
-    """What a decoder's fault means to a caller: "Expected `int` >= 1 - at `$.n`" is an invalid value for 'n'."""
-    said, _, path = fault.partition(" - at ")
-    param = path.strip("`").removeprefix("$").removeprefix(".") or None
-    if missing := re.search(r"missing required field `([^`]+)`", said):
-        param = f"{param}.{missing[1]}" if param else missing[1]
-        return BadRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
-    if unknown := re.search(r"unknown field `([^`]+)`", said):
-        param = f"{param}.{unknown[1]}" if param else unknown[1]
-        return BadRequest(f"Unknown parameter: '{param}'.", param=param, code="unknown_parameter")
-    said = said.replace("`", "")
-    return BadRequest(f"Invalid value for '{param or 'body'}': {said[:1].lower()}{said[1:]}.", param=param)
 
 
 def _check_regex(pattern: str) -> None:

@@ -15,8 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import httptools
@@ -32,14 +31,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_ASGI = {"version": "3.0", "spec_version": "2.3"}
-_STATUS = {status: line.removesuffix(b"\r\n") for status, line in STATUS_LINE.items()}
-_CLOSE = b"connection: close"
-_NAME = itemgetter(0)  # of a header
-_MAX_HEADERS = 200
-_AHEAD = 65_536  # bytes of a body that are read before anybody asks for them
-_ON_ITS_WAY = 1.0  # seconds for the first request of a connection that was accepted just before the end …
-_UNREAD = 0.05  # … and for what was sent on another and lies there unread
+_ASGI: Final = {"version": "3.0", "spec_version": "2.3"}
+_STATUS: Final = {status: line.removesuffix(b"\r\n") for status, line in STATUS_LINE.items()}
+_MAX_HEADERS: Final = 200
+_AHEAD: Final = 65_536  # bytes of a body that are read before anybody asks for them
+_ON_ITS_WAY: Final = 1.0  # seconds for the first request of a connection that was accepted just before the end …
+_UNREAD: Final = 0.05  # … and for what was sent on another and lies there unread
 
 Scope = MutableMapping[str, Any]
 
@@ -141,14 +138,24 @@ class _Cycle:
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.response_started = True
         self._expects = False
-        lines = [_STATUS[status], *map(b": ".join, self._connection.default_headers), *map(b": ".join, headers)]
-        if _CLOSE in lines:
+        parts = [_STATUS[status]]
+        chunked, closing = status not in (204, 304), False
+        for name, value in (*self._connection.default_headers, *headers):
+            parts.append(b"\r\n")
+            parts.append(name)
+            parts.append(b": ")
+            parts.append(value)
+            if name == b"content-length":
+                chunked = False
+            elif name == b"connection" and value == b"close":
+                closing = True
+        if closing:
             self.keep_alive = False
         elif not self.keep_alive:
-            lines.append(_CLOSE)
-        head = b"\r\n".join(lines)
-        self._chunked = status not in (204, 304) and b"\r\ncontent-length: " not in head
-        self._head = head + (b"\r\ntransfer-encoding: chunked\r\n\r\n" if self._chunked else b"\r\n\r\n")
+            parts.append(b"\r\nconnection: close")
+        parts.append(b"\r\ntransfer-encoding: chunked\r\n\r\n" if chunked else b"\r\n\r\n")
+        self._chunked = chunked
+        self._head = b"".join(parts)
 
     def break_off(self) -> None:
         """The application has ended without a whole answer."""
@@ -316,9 +323,10 @@ class ClientConnection:
             size = len(self._url) + sum([len(name) + len(value) for name, value in headers])
             if size > self._bounds.header_limit:
                 self._refuse_head()
-        expects = b"expect" in map(_NAME, headers) and b"100-continue" in [
-            value.lower() for name, value in headers if name == b"expect"
-        ]
+        expects = False
+        for name, value in headers:
+            if name == b"expect" and value.lower() == b"100-continue":
+                expects = True
         self._headers = []  # the scope has the head's; what stands behind a body is none of them
         if self._timer is not None:
             self._timer.cancel()
@@ -361,7 +369,7 @@ class ClientConnection:
 
     # -- a request's answer --------------------------------------------------------------------------------
     def _begin(self, cycle: _Cycle) -> None:
-        task = self._loop.create_task(self._serve(cycle))
+        task = asyncio.Task(self._serve(cycle), loop=self._loop, name="request")  # else a name is made for each
         cycle.scope["task"] = task  # for the hot paths
         self._server_state.tasks.add(task)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from gateway.identifiers import span_id, unique_hex
 from gateway.values import Attempt
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from guardrails.pseudonyms import Pseudonyms
     from guardrails.verdicts import Verdict
     from retrieval.passages import Dropped, Passage
-
-# Identifiers need to be unique, not unguessable: a call is shown to its own tenant only.
-_random_bits: Callable[[int], int] = random.Random(random.SystemRandom().getrandbits(256)).getrandbits
 
 
 class Account(Protocol):
@@ -171,12 +168,11 @@ class Exchange:
         self.started = time.perf_counter_ns()
         self.started_at = time.time_ns()
         self.endpoint = endpoint  # "chat.completions", "embeddings": the operation, as metrics label it
-        # The time in front keeps neighbours in time neighbours in the call log's index, as UUIDv7 does (RFC 9562).
-        unique = f"{self.started_at // 1_000_000:012x}{_random_bits(80):020x}"
-        self.call_id = "call_" + unique
+        unique = unique_hex(self.started_at)
+        self.trace_id = unique[:32]
+        self.span_id = unique[32:]
+        self.call_id = "call_" + self.trace_id
         self.request_id = self.call_id  # the caller's x-request-id where it sent a sane one
-        self.trace_id = unique
-        self.span_id = f"{_random_bits(64):016x}"
         self.stages: list[tuple[str, int, int]] = []
         self.verdicts: list[tuple[str, Verdict]] = []  # ("input" | "output", verdict)
         self.degraded: list[str] = []  # stages that failed and were passed over, as the model allows
@@ -202,12 +198,12 @@ class Exchange:
         Each has a span id of its own to tell the provider; without spans, that is the caller's.
         """
         if self.span_id == self.trace_parent:
-            span_id = self.span_id
+            of_span = self.span_id
         elif self.trying is None:
-            span_id = self.span_id[8:] + self.span_id[:8]
+            of_span = self.span_id[8:] + self.span_id[:8]
         else:
-            span_id = f"{_random_bits(64):016x}"
-        self.trying = made = Attempt(target, residency=residency, began=time.perf_counter_ns(), span_id=span_id)
+            of_span = span_id()
+        self.trying = made = Attempt(target, residency=residency, began=time.perf_counter_ns(), span_id=of_span)
         return made
 
     def asked_others(self) -> list[tuple[str, int, int, int]]:

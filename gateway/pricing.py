@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from gateway.config.providers import HttpProvider, Prices
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_VENDORS = {
+_VENDORS: Final = {
     "openai": "openai",
     "azure_openai": "azure",
     "anthropic": "anthropic",
@@ -34,8 +34,10 @@ _VENDORS = {
 }
 
 
-_UNASKED = object()
-_MOST = 5_000  # targets whose price is kept: callers can make up names, of which the others are looked up each time
+_UNASKED: Final = object()
+_MOST: Final = (
+    5_000  # targets whose price is kept: callers can make up names, of which the others are looked up each time
+)
 
 
 class Price(Protocol):
@@ -116,7 +118,9 @@ class PriceBook:
 
     def price(self, target: Target) -> Price | None:
         """The target's price; None when nobody knows it. May load the price data: not for the event loop."""
-        key = (target.provider, target.model)
+        key, known = (target.provider, target.model), self._known
+        if key in known:  # as nearly always; what is there stays as it is
+            return known[key]
         with self._lock:
             if key in self._known:
                 return self._known[key]

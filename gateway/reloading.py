@@ -24,7 +24,7 @@ from gateway.tenancy import Actor, Deed
 if TYPE_CHECKING:
     from gateway.config.loading import Loaded
     from gateway.config.models import Configuration
-    from gateway.runtime import Revision
+    from gateway.revision import Revision
     from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)

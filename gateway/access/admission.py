@@ -8,7 +8,7 @@ said to be.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec.structs import replace
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # What nobody asked for reserves so small a part at most, or low limits would let one call through at a time; and no
 # smaller, or as many calls at once could spend a budget many times over.
-_PART = 10
+_PART: Final = 10
 
 
 class TemplateTokens(Protocol):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
-_MOST_MODELS = 10_000
-_SHRINKS = 0.02  # of the way down to a shorter answer; a longer one counts whole
+_MOST_MODELS: Final = 10_000
+_SHRINKS: Final = 0.02  # of the way down to a shorter answer; a longer one counts whole
 
 
 class AnswerLengths:

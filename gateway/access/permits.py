@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.access.costs import nano
 from gateway.access.meters import Ask
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from gateway.exchange import Exchange
     from gateway.values import Target
 
-_SAYS_NO_USAGE = frozenset({"ok", "blocked"})
-_UNLESS_SAID = {"shadow": "nobody", "quality": "nobody"}  # what the caller has nothing of
+_SAYS_NO_USAGE: Final = frozenset({"ok", "blocked"})
+_UNLESS_SAID: Final = {"shadow": "nobody", "quality": "nobody"}  # what the caller has nothing of
 
 
 class Permit:
@@ -184,7 +184,7 @@ def _charge(exchange: Exchange, ask: Ask, cost: int) -> None:
     exchange.charged = cost / NANO
 
 
-_IN_GO = [b"%ds" % seconds for seconds in range(60)] + [b"1m0s"]
+_IN_GO: Final = [b"%ds" % seconds for seconds in range(60)] + [b"1m0s"]
 
 
 def in_go(seconds: float) -> bytes:

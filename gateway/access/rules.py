@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 from urllib.parse import quote
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 Measure = Literal["requests", "tokens", "concurrency", "budget"]
 Period = Literal["day", "week", "month"]
 
-MINUTE = 60.0
-DAY = 86_400.0
-NANO = 1_000_000_000
+MINUTE: Final = 60.0
+DAY: Final = 86_400.0
+NANO: Final = 1_000_000_000
 """Money is counted in whole billionths of a USD: sums of them are exact, in Redis's floats too up to 9 million USD."""
 
-_TOLD: frozenset[Measure] = frozenset({"requests", "tokens"})
+_TOLD: Final[frozenset[Measure]] = frozenset({"requests", "tokens"})
 
 
 class Told(NamedTuple):

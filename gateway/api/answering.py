@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from gateway.api.errors import error_headers
@@ -22,13 +22,13 @@ from gateway.values import Usage
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-_JSON = (b"content-type", b"application/json")
-_SSE: Headers = [
+_JSON: Final = (b"content-type", b"application/json")
+_SSE: Final[Headers] = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would gather the stream otherwise
 ]
-_DONE = b"data: [DONE]\n\n"
+_DONE: Final = b"data: [DONE]\n\n"
 
 
 async def write_plain(chunks: Chunks, exchange: Exchange, send: Send, told: Told | None = None) -> None:
@@ -153,7 +153,9 @@ def _common(exchange: Exchange) -> Headers:
     return headers
 
 
-_SHORT = [f"{hundredths / 100:.2f}" for hundredths in range(1_000)]  # formatting a float takes longer than all else
+_SHORT: Final = [
+    f"{hundredths / 100:.2f}" for hundredths in range(1_000)
+]  # formatting a float takes longer than all else
 
 
 def _ms(ns: int) -> str:

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import msgspec
 
-from gateway.chat import JSON, ChatRequest, field_fault
+from gateway.chat import JSON, ChatRequest
 from gateway.chunks import Chunk
+from gateway.envelopes import field_fault
 from gateway.errors import BadRequest, GatewayError
 from gateway.exchange import Exchange
 

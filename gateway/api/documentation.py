@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from gateway.api.completions import CompletionEnvelope
 from gateway.api.messages_request import MessagesEnvelope
 from gateway.api.responses_request import ResponsesEnvelope
-from gateway.chat import ChatEnvelope, EmbeddingsEnvelope, ModerationsEnvelope, RerankEnvelope
+from gateway.envelopes import ChatEnvelope, EmbeddingsEnvelope, ModerationsEnvelope, RerankEnvelope
 
 _PATHS = {
     "/v1/chat/completions": (ChatEnvelope, "Chat completion, streamed or not", "chat"),

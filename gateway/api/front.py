@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from gateway.access.roles import require_endpoint, require_role
 from gateway.api.answering import write_error, write_plain, write_stream
@@ -33,13 +33,13 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_SANE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}").fullmatch
+_SANE_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}").fullmatch
 # A version to come may say more behind these: https://www.w3.org/TR/trace-context/#versioning-of-traceparent
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?").fullmatch
-_TRACESTATE = re.compile(rb"[\x20-\x7e]{1,512}").fullmatch
-_REFUSALS_A_SECOND = 1_000  # by a gateway that has server.max_in_flight calls: some four hundredths of a core
+_TRACEPARENT: Final = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?").fullmatch
+_TRACESTATE: Final = re.compile(rb"[\x20-\x7e]{1,512}").fullmatch
+_REFUSALS_A_SECOND: Final = 1_000  # by a gateway that has server.max_in_flight calls: some four hundredths of a core
 
-_ROUTES: dict[str, type[Request]] = {
+_ROUTES: Final[dict[str, type[Request]]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/embeddings": EmbeddingsRequest,
     "/v1/rerank": RerankRequest,

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from gateway.errors import BadRequest
 
-_ONCE = (b"authorization", b"x-api-key")
-_LISTS = (b"cache-control", b"x-gateway-cache", b"tracestate")  # RFC 9110, section 5.3: several lines are one list
+_ONCE: Final = (b"authorization", b"x-api-key")
+_LISTS: Final = (
+    b"cache-control",
+    b"x-gateway-cache",
+    b"tracestate",
+)  # RFC 9110, section 5.3: several lines are one list
 
 
 def read_headers(lines: Sequence[tuple[bytes, bytes]], user_header: bytes | None) -> dict[bytes, bytes]:

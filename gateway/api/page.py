@@ -19,7 +19,8 @@ from fastapi import APIRouter, Request, Response
 
 from gateway.config.browsers import Page
 from gateway.errors import NotFound
-from gateway.runtime import Gateway, Revision
+from gateway.revision import Revision
+from gateway.runtime import Gateway
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from gateway.chat import JSON, ChatRequest, PromptUse, field_fault
+from gateway.chat import JSON, ChatRequest
+from gateway.envelopes import PromptUse, field_fault
 from gateway.errors import BadRequest
 
 Item = dict[str, Any]

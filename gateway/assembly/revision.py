@@ -17,7 +17,7 @@ from gateway.assembly.routes import Routes
 from gateway.assembly.services import Services
 from gateway.config.models import AskedModel, Configuration, Model
 from gateway.pipeline import Pipeline
-from gateway.runtime import Revision
+from gateway.revision import Revision
 from gateway.stages.choosing import PromptChoice
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gateway.cache.flight import Flight
 from gateway.cache.key import key_of
@@ -18,8 +18,8 @@ from gateway.cache.protocol import CacheUnavailable, Kept, Lead, origin_of
 from gateway.cache.rechecking import Screen, still_passes
 from gateway.cache.revalidation import Revalidations, gathered
 from gateway.errors import NotCached
+from gateway.identifiers import answer_id_of
 from gateway.providers.replay import Renamed, Replayed, Reshaped, split, under_id, whole
-from gateway.providers.shapes import fresh_id
 from gateway.values import CacheKey, CacheWish
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 Generate = Callable[["Request", "Exchange"], Awaitable["Chunks"]]
 
-_NO_WISH = CacheWish()
-_ONLY_CACHED = "There is no kept answer to this request, and Cache-Control: only-if-cached wants no other."
+_NO_WISH: Final = CacheWish()
+_ONLY_CACHED: Final = "There is no kept answer to this request, and Cache-Control: only-if-cached wants no other."
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class AnswerCache:
         exchange.cost_share = self._terms.charge  # the first caller pays, as long as it is there
         reader = await flight.join(exchange)
         self._share(flight, exchange)
-        return Renamed(_in_form(reader, flight, request))
+        return Renamed(_in_form(reader, flight, request), answer_id_of(exchange.call_id))
 
     def _share(self, flight: Flight, exchange: Exchange) -> None:
         """Tell a call what it gets of the one that it waited for."""
@@ -187,7 +187,7 @@ class AnswerCache:
         exchange.cost_share = self._terms.charge
         exchange.target = kept.served_by
         exchange.sensitivity = exchange.sensitivity or kept.sensitivity
-        return Replayed(_shaped(kept, stream=call.request.stream))
+        return Replayed(_shaped(kept, answer_id_of(exchange.call_id), stream=call.request.stream))
 
     def _path(self, call: _Call) -> bytes:
         """What flights are known by.
@@ -309,8 +309,7 @@ def _in_form(reader: Chunks, flight: Flight, request: Request) -> Chunks:
     return reader if flight.stream == request.stream else Reshaped(reader, stream=request.stream)
 
 
-def _shaped(kept: Kept, *, stream: bool) -> list[Chunk]:
-    new_id = fresh_id()
+def _shaped(kept: Kept, new_id: str, *, stream: bool) -> list[Chunk]:
     if not stream:
         return [under_id(new_id, kept.completion)]
     if kept.split is None:

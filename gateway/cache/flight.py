@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from gateway.chunks import Chunk
 from gateway.exchange import Exchange
 from gateway.providers.protocol import Chunks
 
-_AHEAD = 1_000_000  # bytes that may wait for the reader who sets the pace
-_WHOLE = 8_000_000  # bytes of the largest answer that is kept whole
+_AHEAD: Final = 1_000_000  # bytes that may wait for the reader who sets the pace
+_WHOLE: Final = 8_000_000  # bytes of the largest answer that is kept whole
 
 
 class Flight:

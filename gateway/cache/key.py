@@ -8,7 +8,7 @@ text, the values of features and what guardrails masked are in the rendered mess
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.chat import JSON
 from gateway.prompts.fences import fence_word
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gateway.exchange import Exchange
 
 # How an answer travels, who asked, how it is filed and which provider's own cache it may use do not shape it.
-NOT_SHAPING = frozenset({
+NOT_SHAPING: Final = frozenset({
     "stream", "stream_options", "model", "user", "safety_identifier", "metadata", "store", "prompt_cache_key",
     "prompt_cache_retention",
 })  # fmt: skip

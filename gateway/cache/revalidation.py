@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from copy import copy
 from typing import TYPE_CHECKING
 
-from gateway.chat import ChatRequest
 from gateway.chunks import Chunk, read_usage
 from gateway.errors import GatewayError
 from gateway.exchange import Exchange
@@ -37,7 +35,7 @@ class Revalidations:
         """
         if key in self._running:
             return
-        task = asyncio.get_running_loop().create_task(self._run(key, _copied(request), exchange, leave, make))
+        task = asyncio.get_running_loop().create_task(self._run(key, request.whole(), exchange, leave, make))
         self._running[key] = task
 
     async def _run(self, key: bytes, request: Request, exchange: Exchange, leave: Leave, make: Make) -> None:
@@ -87,12 +85,3 @@ async def gathered(chunks: Chunks, made: Exchange) -> list[Chunk]:
             made.finish_reason = facts.choices[0].finish_reason
             made.answer_text = message.content if made.record_content else None
     return told
-
-
-def _copied(request: Request) -> Request:
-    """The same for a whole answer; its fields are its own."""
-    if isinstance(request, ChatRequest):
-        return request.whole()
-    made = copy(request)
-    made.fields = dict(request.fields)
-    return made

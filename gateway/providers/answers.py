@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from gateway.chunks import Chunk, has_content
 from gateway.errors import UpstreamFailed
 from gateway.providers.reply import Reply
 
-MAX_ANSWER = 32_000_000
+MAX_ANSWER: Final = 32_000_000
 
 
 class Decoder(Protocol):
@@ -151,4 +151,4 @@ class _Closed:
         pass
 
 
-_CLOSED = _Closed()
+_CLOSED: Final = _Closed()

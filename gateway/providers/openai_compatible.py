@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from mypy_extensions import mypyc_attr
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from gateway.providers.media import MediaHosts
     from gateway.values import Target
 
-_DONE = b"[DONE]"
-_ENDPOINTS = frozenset({"chat.completions", "embeddings", "rerank", "moderations"})
+_DONE: Final = b"[DONE]"
+_ENDPOINTS: Final = frozenset({"chat.completions", "embeddings", "rerank", "moderations"})
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.errors import (
     CredentialRefused,
@@ -16,8 +17,8 @@ from gateway.errors import (
 from gateway.providers.answers import whole
 from gateway.providers.reply import Reply
 
-_MAX_ERROR = 65_536
-_REQUEST_ID_HEADERS = (
+_MAX_ERROR: Final = 65_536
+_REQUEST_ID_HEADERS: Final = (
     b"x-request-id",
     b"request-id",
     b"x-amzn-requestid",

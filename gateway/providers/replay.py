@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from gateway.chat import JSON
 from gateway.chunks import Chunk, Facts
 from gateway.providers.protocol import Chunks
-from gateway.providers.shapes import fresh_id
 
-_decode = msgspec.json.Decoder().decode
-_TEXTS = ("content", "refusal", "reasoning_content", "reasoning")
+_decode: Final = msgspec.json.Decoder().decode
+_TEXTS: Final = ("content", "refusal", "reasoning_content", "reasoning")
 
 
 def whole(chunks: Sequence[Chunk]) -> Chunk:
@@ -96,9 +95,9 @@ class Replayed:
 class Renamed:
     """Another's answer as it comes, under an id of its own."""
 
-    def __init__(self, chunks: Chunks) -> None:
+    def __init__(self, chunks: Chunks, new_id: str) -> None:
         self._chunks = chunks
-        self._id = fresh_id()
+        self._id = new_id
 
     async def next(self) -> list[Chunk]:
         return [under_id(self._id, chunk) for chunk in await self._chunks.next()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mypy_extensions import mypyc_attr
 
@@ -12,10 +12,10 @@ from gateway.errors import UpstreamTimeout
 if TYPE_CHECKING:
     from gateway.providers.origin import Origin
 
-HIGH_WATER = 262_144  # unread bytes of an answer before the provider is slowed
-MAX_HEADERS = 65_536  # bytes of an answer's headers
-DRAIN = 1.0  # seconds for the end of a stream to come after its last event
-STALL = 0.1  # seconds that a timer may fire late before the lateness is held to be this process's own
+HIGH_WATER: Final = 262_144  # unread bytes of an answer before the provider is slowed
+MAX_HEADERS: Final = 65_536  # bytes of an answer's headers
+DRAIN: Final = 1.0  # seconds for the end of a stream to come after its last event
+STALL: Final = 0.1  # seconds that a timer may fire late before the lateness is held to be this process's own
 
 
 class Stale(Exception):

@@ -6,7 +6,6 @@ https://platform.openai.com/docs/api-reference/chat/object and …/chat/streamin
 from __future__ import annotations
 
 import base64
-import random
 import struct
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ import msgspec
 from gateway.chat import JSON
 from gateway.chunks import Chunk, Facts
 from gateway.errors import UpstreamFailed
+from gateway.identifiers import answer_id
 
 _decode_facts = msgspec.json.Decoder(Facts).decode
 
@@ -95,7 +95,7 @@ def completion(
 ) -> dict[str, Any]:
     """A whole chat completion."""
     return {
-        "id": id or fresh_id(),
+        "id": id or answer_id(),
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model,
@@ -128,7 +128,7 @@ class ChunkWriter:
 
     def __init__(self, model: str, id: str | None = None) -> None:
         self._frame = {
-            "id": id or fresh_id(),
+            "id": id or answer_id(),
             "object": "chat.completion.chunk",
             "created": int(time.time()),
             "model": model,
@@ -171,9 +171,3 @@ class ChunkWriter:
 
     def _chunk(self, choice: Mapping[str, Any]) -> Chunk:
         return chunk({**self._frame, "choices": [choice]})
-
-
-def fresh_id() -> str:
-    """An answer's id of the gateway's own. The time in front keeps neighbours in time neighbours in the call log's
-    index: with ids by chance each record would change another page of it."""
-    return f"chatcmpl-{time.time_ns() // 1_000_000:012x}{random.getrandbits(60):015x}"

@@ -5,10 +5,12 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-
 
 from __future__ import annotations
 
+from typing import Final
+
 from gateway.errors import UpstreamFailed
 
-MAX_EVENT = 4_000_000
-_BOM = b"\xef\xbb\xbf"
+MAX_EVENT: Final = 4_000_000
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 class SseReader:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 # took a quarter of an insert of which a third is None. `{}.get` gives None for None.
 sqlite3.register_adapter(type(None), {}.get)  # type: ignore[arg-type]  # what gives None is taken for NULL
 
-_EMBEDDED = "sqlite:///"
-_CONNECTIONS = 10  # of one process, at most
-_WRITING = "rag_gateway_writing"
-_OTHERS_TAKE = 60.0  # seconds, at most, that the upgrades of other processes are waited for
-_MIGRATING = 7_230_014  # the advisory lock that upgrades of one PostgreSQL database take in turn
+_EMBEDDED: Final = "sqlite:///"
+_CONNECTIONS: Final = 10  # of one process, at most
+_WRITING: Final = "rag_gateway_writing"
+_OTHERS_TAKE: Final = 60.0  # seconds, at most, that the upgrades of other processes are waited for
+_MIGRATING: Final = 7_230_014  # the advisory lock that upgrades of one PostgreSQL database take in turn
 
 
 class StoreUnavailable(Exception):
@@ -304,14 +304,14 @@ def _cut(descriptor: int) -> None:
 
 
 # SQLSTATEs of PostgreSQL that are no OperationalError in its driver.
-_AWAY = {
+_AWAY: Final = {
     "25006",  # read_only_sql_transaction: a standby, or a server that was told so
     "42P01", "42703",  # undefined_table, undefined_column: whoever changes tables by hand is at it
     "57014", "57P01", "57P02", "57P03",  # cancelled by the time limit, shutting down, starting
 }  # fmt: skip
 
 # program_limit_exceeded and its like, which its driver holds to be operational: a value that is too long for an index.
-_TOO_MUCH = "54"
+_TOO_MUCH: Final = "54"
 
 
 def _is_away(failure: DBAPIError) -> bool:

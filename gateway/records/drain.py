@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
@@ -21,11 +21,11 @@ from gateway.records.spool import Spool, abandoned
 log = logging.getLogger(__name__)
 
 _SMALLEST, _LARGEST = 50, 5_000  # records in a transaction: fewer where the store does not manage more in its time
-_LOOK_ROUND = 5.0  # seconds between looks for spools of processes that have died
+_LOOK_ROUND: Final = 5.0  # seconds between looks for spools of processes that have died
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds before a store that is away is tried again
 # OperationalError: a value too long for an index. That the store is away is another error, StoreUnavailable.
-_WRONG_VALUES = (DataError, IntegrityError, OperationalError, OverflowError)
-_decode = msgspec.msgpack.Decoder(Entry).decode
+_WRONG_VALUES: Final = (DataError, IntegrityError, OperationalError, OverflowError)
+_decode: Final = msgspec.msgpack.Decoder(Entry).decode
 
 
 class Store(Protocol):
@@ -158,9 +158,9 @@ class Drain:
     def _apply(self, spool_id: str, columns: Sequence[str], records: Sequence[Record]) -> None:
         """All of them in one transaction; where one can't be stored, each for itself and that one left out."""
         entries = []
-        for number, payload in records:
+        for number, payload, made in records:
             try:
-                entries.append((number, _decode(payload)))
+                entries.append((number, made if isinstance(made, Entry) else _decode(payload)))
             except msgspec.DecodeError as failure:
                 self._leave_out(f"number {number} of spool {spool_id}", failure)
         try:

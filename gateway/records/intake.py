@@ -7,16 +7,17 @@ import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, repeat
+from typing import Final
 
 from gateway.records.segments import Record
 from gateway.records.spool import Spool
 
 log = logging.getLogger(__name__)
 
-_MOST_IN_MEMORY = 64_000_000  # bytes
-_WRITE = 1_000_000  # bytes written at once, about
-_GROUP = 5_000
+_MOST_IN_MEMORY: Final = 64_000_000  # bytes
+_WRITE: Final = 1_000_000  # bytes written at once, about
+_GROUP: Final = 5_000
 
 
 class Intake:
@@ -45,9 +46,12 @@ class Intake:
         """Records that only this memory has."""
         return len(self._left)
 
-    def bring(self, payloads: Sequence[bytes]) -> None:
-        """Number the records and write them, with all that waits. `disk_refuses` says whether that went well."""
-        self._keep(payloads)
+    def bring(self, payloads: Sequence[bytes], entries: Sequence[object]) -> None:
+        """Number the records and write them, with all that waits. `disk_refuses` says whether that went well.
+
+        `entries` are what the payloads were made from: who reads what was written lately need not make them again.
+        """
+        self._keep(payloads, entries)
         try:
             # With nothing to write, a disk that has refused is tried all the same.
             while (records := self._next(_GROUP)) or self.disk_refuses:
@@ -79,12 +83,14 @@ class Intake:
     def look_for_room(self) -> None:
         self.full = self._refuse and (self.disk_refuses or self._used() >= self._max_bytes)
 
-    def _keep(self, payloads: Sequence[bytes]) -> None:
+    def _keep(self, payloads: Sequence[bytes], entries: Sequence[object]) -> None:
         room = self._refuse or self._used() < self._max_bytes
         with self._guard:
             before = list(accumulate(map(len, payloads), initial=self._left_bytes))  # bytes before each, and after all
             count = min(bisect_right(before, _MOST_IN_MEMORY), len(payloads)) if room else 0
-            self._left.extend(enumerate(payloads[:count], self.number + 1))
+            # What waits for the disk has a bound in bytes, in which the payloads alone are counted.
+            made = repeat(None) if self.disk_refuses else entries
+            self._left.extend(zip(range(self.number + 1, self.number + count + 1), payloads, made, strict=False))
             self.number += count
             self._left_bytes = before[count]
             if count < len(payloads):

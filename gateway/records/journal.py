@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 _GATHER = 0.04  # seconds that a group is gathered; with the write itself, under the 100 ms that may be lost
 _PACE = 0.1  # seconds that records gather in the spool, so that the store sees few transactions
-_GROUP = 5_000
-_MOST_WAITING = 200_000  # calls that may wait for this thread, before new ones are counted as dropped
-_RETRY = 0.1
+_GROUP: Final = 5_000
+_MOST_WAITING: Final = 200_000  # calls that may wait for this thread, before new ones are counted as dropped
+_RETRY: Final = 0.1
 
-NO_ROOM = "This gateway has no room to record calls, and is configured not to answer without. Try again later."
+NO_ROOM: Final = "This gateway has no room to record calls, and is configured not to answer without. Try again later."
 
-_encode = msgspec.msgpack.Encoder().encode
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Calls(Protocol):
@@ -219,8 +219,17 @@ class CallJournal:
     def _take(self, count: int) -> None:
         """The next calls into the spool, and whatever it did not take before."""
         group = [self._waiting.popleft() for _ in range(count)]
-        records = [payload for exchange in group if (payload := self._told(exchange)) is not None]
-        self._intake.bring(records)
+        entries: list[Entry] = []
+        payloads: list[bytes] = []
+        for exchange in group:
+            try:
+                entry = self._entry(exchange)
+                payloads.append(_encode(entry))
+                entries.append(entry)
+            except Exception:  # one call that can't be told must not stop the others
+                self._lost += 1
+                log.exception("the record of call %s was left out", exchange.call_id)
+        self._intake.bring(payloads, entries)
         self._drain.wake()
         if self._export is not None and group:
             try:
@@ -236,17 +245,12 @@ class CallJournal:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._tell_waiters)
 
-    def _told(self, exchange: Exchange) -> bytes | None:
-        try:
-            if self._price is not None:
-                self._price(exchange)
-            usage = exchange.usage
-            tokens = usage.prompt_tokens + usage.completion_tokens if usage is not None else 0
-            return _encode(Entry(row(exchange, self._contents), exchange.charges, exchange.charged or 0.0, tokens))
-        except Exception:  # one call that can't be told must not stop the others
-            self._lost += 1
-            log.exception("the record of call %s was left out", exchange.call_id)
-            return None
+    def _entry(self, exchange: Exchange) -> Entry:
+        if self._price is not None:
+            self._price(exchange)
+        usage = exchange.usage
+        tokens = usage.prompt_tokens + usage.completion_tokens if usage is not None else 0
+        return Entry(row(exchange, self._contents), exchange.charges, exchange.charged or 0.0, tokens)
 
     # -- the drain's thread ------------------------------------------------------------------------------
     def _stored(self, number: int) -> None:

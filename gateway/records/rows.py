@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from gateway.exchange import Asked, Exchange
 from gateway.records.contents import Contents
 
-COLUMNS = (
+COLUMNS: Final = (
     "call_id", "request_id", "answer_id", "tenant", "key_name", "user", "endpoint", "requested_model", "model",
     "target", "served_model", "started_at", "status", "outcome", "error_code", "prompt_tokens",
     "completion_tokens", "cached_tokens", "reasoning_tokens", "usage_estimated", "cache", "finish_reason",
@@ -19,14 +19,14 @@ COLUMNS = (
 )  # fmt: skip
 
 # The first are told elsewhere; the others don't change an answer, may name people, and no guardrail looks at them.
-_NOT_TOLD = frozenset({
+_NOT_TOLD: Final = frozenset({
     "messages", "model", "stream", "stream_options", "user", "input", "query", "documents",
     "metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier",
 })  # fmt: skip
 
-_LONGEST_NAME = 512  # characters
+_LONGEST_NAME: Final = 512  # characters
 
-_encode = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder().encode
 
 
 def row(exchange: Exchange, contents: Contents) -> tuple[Any, ...]:
@@ -89,6 +89,11 @@ def _asked(request: Asked, said: Mapping[str, Any] | None) -> dict[str, Any]:
     return asked
 
 
+def _thousandths(value: float) -> float:
+    """Rounded to them; `round`, which is exact to the last digit, takes ten times as long."""
+    return int(value * 1000 + 0.5) / 1000
+
+
 def place_of(call_id: str) -> str:
     """Where a call's content is sealed for."""
     return f"call:{call_id}"
@@ -104,7 +109,7 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
                 a.target.label,
                 a.outcome,
                 a.status,
-                round(a.ms, 3),
+                _thousandths(a.ms),
                 a.upstream_id,
                 a.residency,
                 (a.began - started) // 1000 / 1000 if a.began else None,
@@ -167,7 +172,7 @@ def _detail(exchange: Exchange) -> dict[str, Any]:
         if exchange.cache_age is None:  # a kept answer's parts are those of the call that made it
             detail["cache"]["parts"] = exchange.cache_key.parts()
         else:
-            detail["cache"]["age"] = round(exchange.cache_age, 3)
+            detail["cache"]["age"] = _thousandths(exchange.cache_age)
         if exchange.semantic is not None:
             detail["cache"]["semantic"] = exchange.semantic.told()
     if exchange.cost is not None:

@@ -15,14 +15,15 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-MAGIC = b"RGSPOOL1"
-_HEADER = struct.Struct("<8s16sQII")
-_FRAME = struct.Struct("<IIQ")
-_BODY = struct.Struct("<IQ")
+MAGIC: Final = b"RGSPOOL1"
+_HEADER: Final = struct.Struct("<8s16sQII")
+_FRAME: Final = struct.Struct("<IIQ")
+_BODY: Final = struct.Struct("<IQ")
 
-Record = tuple[int, bytes]
-"""A record's number in its spool, and its payload."""
+Record = tuple[int, bytes, object]
+"""A record's number in its spool, its payload, and what that was made from; None where it was read from the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def read_header(data: bytes) -> Header | None:
 
 def frames_bytes(records: Sequence[Record]) -> bytes:
     parts: list[bytes] = []
-    for number, payload in records:
+    for number, payload, _ in records:
         body = _BODY.pack(len(payload), number) + payload
         parts += (zlib.crc32(body).to_bytes(4, "little"), body)
     return b"".join(parts)
@@ -69,7 +70,7 @@ def read_frames(data: bytes, most: int) -> tuple[list[Record], int]:
         end = at + _FRAME.size + length
         if end > size or zlib.crc32(memoryview(data)[at + 4 : end]) != checksum:
             break
-        records.append((number, data[at + _FRAME.size : end]))
+        records.append((number, data[at + _FRAME.size : end], None))
         at = end
     return records, at
 

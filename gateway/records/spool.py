@@ -22,16 +22,17 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from gateway.records.segments import Header, Record, frame_length, frames_bytes, header_bytes, read_frames, read_header
 
 log = logging.getLogger(__name__)
 
-SEGMENT_BYTES = 4_000_000
-_AT_HAND = 2_000_000  # bytes of records that whoever reads need not read from the disk
-_CHUNK = 1_000_000
-_HEADER_BYTES = 16_384  # at most
-_IS_ID = re.compile(r"[0-9a-f]{32}").fullmatch
+SEGMENT_BYTES: Final = 4_000_000
+_AT_HAND: Final = 2_000_000  # bytes of records that whoever reads need not read from the disk
+_CHUNK: Final = 1_000_000
+_HEADER_BYTES: Final = 16_384  # at most
+_IS_ID: Final = re.compile(r"[0-9a-f]{32}").fullmatch
 
 
 @dataclass(slots=True)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gateway.pricing import PriceBook
     from gateway.records.call_queries import CallQueries
     from gateway.records.journal import CallJournal
-    from gateway.runtime import Revision
+    from gateway.revision import Revision
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.chat import Request
 from gateway.errors import CredentialRefused, GatewayError, UpstreamLimited
@@ -17,7 +17,7 @@ from gateway.routing.queueing import ServerQueue
 from gateway.routing.retries import seconds_of
 from gateway.values import Residency, Target
 
-_KEY_PAUSE = 60.0  # seconds that an API key is left alone after it was refused
+_KEY_PAUSE: Final = 60.0  # seconds that an API key is left alone after it was refused
 
 
 class Lane:

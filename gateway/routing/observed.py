@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from typing import Final
 
-_HALF_LIFE = 30.0  # seconds after which a measurement counts half
-_LEAST = 0.05  # what a measurement counts at least
-_OFTEN = -_HALF_LIFE * math.log2(1.0 - _LEAST)  # seconds between measurements, below which each counts that
-_KEPT = 200
+_HALF_LIFE: Final = 30.0  # seconds after which a measurement counts half
+_LEAST: Final = 0.05  # what a measurement counts at least
+_OFTEN: Final = -_HALF_LIFE * math.log2(1.0 - _LEAST)  # seconds between measurements, below which each counts that
+_KEPT: Final = 200
 
 
 class Observed:

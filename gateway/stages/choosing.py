@@ -15,7 +15,7 @@ from gateway.prompts.shelf import Shelf
 from gateway.records.database import StoreUnavailable
 
 if TYPE_CHECKING:
-    from gateway.chat import PromptUse
+    from gateway.envelopes import PromptUse
     from gateway.exchange import Exchange
     from gateway.prompts.template import Template
     from gateway.stages.rendering import PromptStage

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from gateway.chat import FileSearch, Request, last_question, text_of
+from gateway.chat import Request, last_question, text_of
+from gateway.envelopes import FileSearch
 from gateway.errors import StageFailed
 from gateway.exchange import Exchange
 from gateway.stages.preparation import add_passages

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from gateway.chat import RagOptions, Request, last_question, text_of
+from gateway.chat import Request, last_question, text_of
+from gateway.envelopes import RagOptions
 from gateway.errors import BadRequest, StageFailed
 from gateway.exchange import Exchange
 from gateway.values import Searched

@@ -7,7 +7,7 @@ the GenAI conventions give a metric's buckets, they are used.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.telemetry.labels import OTHER, ModelLabels, error_type, failed_in, finish
 from gateway.telemetry.names import OPERATIONS
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from gateway.telemetry.labels import Configured
 
 # https://github.com/open-telemetry/semantic-conventions/blob/v1.41.0/docs/gen-ai/gen-ai-metrics.md
-_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-_SECONDS_A_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
-_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
-STAGE_SECONDS = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-_PASSAGES = (0, 1, 2, 3, 5, 8, 13, 20, 50)
-_SCORES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
-_MOST_TENANTS = 200  # tenants that have a series of their own; the others are counted together
+_SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_SECONDS_A_TOKEN: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+_TOKENS: Final = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+STAGE_SECONDS: Final = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_PASSAGES: Final = (0, 1, 2, 3, 5, 8, 13, 20, 50)
+_SCORES: Final = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+_MOST_TENANTS: Final = 200  # tenants that have a series of their own; the others are counted together
 
-_SEARCHES = frozenset({"retrieval", "file_search"})
-_FAILED = frozenset({"error", "blocked"})
-_NO_FAILURE = frozenset({"ok", "cancelled", ""})
+_SEARCHES: Final = frozenset({"retrieval", "file_search"})
+_FAILED: Final = frozenset({"error", "blocked"})
+_NO_FAILURE: Final = frozenset({"ok", "cancelled", ""})
 
 # Endpoint, public model, provider, the provider's model, outcome, status.
 _Key = tuple[str, str | None, str, str, str, int]

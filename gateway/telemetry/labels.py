@@ -7,7 +7,7 @@ A series costs memory here, in every Prometheus that scrapes it, and for as long
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.telemetry.provider_names import provider_name
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from gateway.config.models import Configuration
     from gateway.exchange import Exchange
 
-OTHER = "other"
+OTHER: Final = "other"
 
 # Where a call with an error of this type was stopped: the stage's name in `Server-Timing`, or what comes before stages.
-_LAST = ""  # the last stage that it has been through
-STAGE_OF_TYPE = {
+_LAST: Final = ""  # the last stage that it has been through
+STAGE_OF_TYPE: Final = {
     "invalid_api_key": "authenticate",
     "missing_api_key": "authenticate",
     "invalid_token": "authenticate",
@@ -77,7 +77,7 @@ STAGE_OF_TYPE = {
     "upstream_timeout_total": "call",
 }
 
-_FINISHED = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
+_FINISHED: Final = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
 
 
 def error_type(code: str | None) -> str:

@@ -4,7 +4,7 @@ for those that are kept whatever was decided.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.telemetry.keeping import Room
 from gateway.telemetry.parameters import parameters
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from gateway.config.telemetry import SampleRule, Traces
     from gateway.exchange import Exchange
 
-_ALL = 1 << 64
-_MOST_KNOWN = 10_000  # models, tenants and keys together that a share is remembered for
+_ALL: Final = 1 << 64
+_MOST_KNOWN: Final = 10_000  # models, tenants and keys together that a share is remembered for
 
 
 class Sampler:

@@ -7,9 +7,9 @@ buckets, so that the two never differ.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
+from mypy_extensions import i64
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -55,18 +55,26 @@ class Distribution:
 
     __slots__ = ("_bounds", "buckets", "total")
 
-    def __init__(self, bounds: Sequence[float]) -> None:
+    def __init__(self, bounds: list[float]) -> None:
         self._bounds = bounds
         self.buckets = [0] * (len(bounds) + 1)
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        self.buckets[bisect_left(self._bounds, value)] += 1
-        self.total += value
+        self.observe_each(value, 1)
 
     def observe_each(self, value: float, count: int) -> None:
         """As many times."""
-        self.buckets[bisect_left(self._bounds, value)] += count
+        bounds = self._bounds
+        low: i64 = 0  # bisect_left, which in place and compiled takes a fifth
+        high: i64 = len(bounds)
+        while low < high:
+            middle = (low + high) >> 1
+            if bounds[middle] < value:
+                low = middle + 1
+            else:
+                high = middle
+        self.buckets[low] += count
         self.total += value * count
 
 
@@ -75,7 +83,7 @@ class Distributions(Collector):
 
     def __init__(self, name: str, help_: str, labels: Labels, bounds: Sequence[float]) -> None:
         self._name, self._help, self._labels = name, help_, labels
-        self._bounds = tuple(float(bound) for bound in bounds)
+        self._bounds = [float(bound) for bound in bounds]
         self._ends = [*map(floatToGoString, self._bounds), "+Inf"]
         self._series: dict[Labels, Distribution] = {}
 

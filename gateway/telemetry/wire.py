@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway.telemetry import names
 from gateway.telemetry.spans import SERVER
@@ -17,19 +17,19 @@ from gateway.telemetry.spans import SERVER
 if TYPE_CHECKING:
     from gateway.telemetry.spans import Span, Tree, Value
 
-_double = Struct("<d").pack
+_double: Final = Struct("<d").pack
 _fixed64 = Struct("<Q").pack
 _fixed32 = Struct("<I").pack
 # Span.flags: sampled, and where the parent is.
-_LOCAL = b"\x85\x01" + _fixed32(0x101)
-_REMOTE = b"\x85\x01" + _fixed32(0x301)
-_INFO = b"\x10\x09\x1a\x04INFO"  # LogRecord.severity_number and severity_text
-_SAMPLED = b"\x45" + _fixed32(1)  # LogRecord.flags
-_SMALL = [bytes([n]) for n in range(128)]
-_TAGS = [bytes([number << 3 | 2]) for number in range(16)]  # of fields with a length
-_MOST_KNOWN = 4_096  # pairs of an attribute's name and text that are kept encoded
-_LONGEST_KNOWN = 128  # characters of such a text
-_EACH_ITS_OWN = frozenset({names.CALL_ID, names.RESPONSE_ID, names.UPSTREAM_ID, names.CONVERSATION})
+_LOCAL: Final = b"\x85\x01" + _fixed32(0x101)
+_REMOTE: Final = b"\x85\x01" + _fixed32(0x301)
+_INFO: Final = b"\x10\x09\x1a\x04INFO"  # LogRecord.severity_number and severity_text
+_SAMPLED: Final = b"\x45" + _fixed32(1)  # LogRecord.flags
+_SMALL: Final = [bytes([n]) for n in range(128)]
+_TAGS: Final = [bytes([number << 3 | 2]) for number in range(16)]  # of fields with a length
+_MOST_KNOWN: Final = 4_096  # pairs of an attribute's name and text that are kept encoded
+_LONGEST_KNOWN: Final = 128  # characters of such a text
+_EACH_ITS_OWN: Final = frozenset({names.CALL_ID, names.RESPONSE_ID, names.UPSTREAM_ID, names.CONVERSATION})
 
 
 def varint(number: int) -> bytes:

@@ -63,7 +63,6 @@ def configuration(vendor: Vendor, durability: str) -> dict[str, Any]:
 NURSERY = """
 import os, signal, sys
 import gateway.server, gateway.records.migrations.running, gateway.records.ledger
-from gateway import exchange
 from gateway.cli import main
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 for line in sys.stdin:
@@ -71,7 +70,6 @@ for line in sys.stdin:
     born = os.fork()
     if born == 0:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        exchange._random_bits.__self__.seed()
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1), os.dup2(output, 2)
         main(["serve", "--config", configuration, "--port", port])

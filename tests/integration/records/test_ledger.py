@@ -116,7 +116,7 @@ def test_a_record_that_can_not_be_stored_is_left_out_alone(database: Database, t
     spool = Spool.create(tmp_path / "spool", COLUMNS)
     good = [entry(1), entry(3), entry(4, requested_model="nul \0 in it")]
     wrong = entry(2, prompt_tokens=2**63)
-    records = [(number, _encode(made)) for number, made in sorted([*good, wrong])]
+    records = [(number, _encode(made), None) for number, made in sorted([*good, wrong])]
     spool.append(records, 1, sync=False)
     drain = Drain(Ledger(database), spool, lambda most: (), lambda number: None, 0.0)
     assert drain.round()
@@ -129,7 +129,7 @@ def test_a_record_that_can_not_be_stored_is_left_out_alone(database: Database, t
 def test_a_value_too_long_for_an_index_does_not_hold_up_the_others(database: Database, tmp_path: Path) -> None:
     spool = Spool.create(tmp_path / "spool", COLUMNS)
     records = [entry(1), entry(2, user=secrets.token_hex(20_000)), entry(3)]
-    spool.append([(number, _encode(made)) for number, made in records], 1, sync=False)
+    spool.append([(number, _encode(made), None) for number, made in records], 1, sync=False)
     drain = Drain(Ledger(database), spool, lambda most: (), lambda number: None, 0.0)
     assert drain.round()
     assert drain.healthy

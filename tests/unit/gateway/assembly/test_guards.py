@@ -12,8 +12,8 @@ import yaml
 from gateway.assembly import compile_revision, open_services
 from gateway.config.guardrails import CHECKS
 from gateway.config.loading import load
+from gateway.revision import Revision
 from gateway.routing.fleet import Fleet
-from gateway.runtime import Revision
 from gateway.values import Caller
 
 SERVER = {"url": "http://127.0.0.1:1/v1", "headers": {"x-key": "k"}, "api_key": "k", "timeout": "1s"}

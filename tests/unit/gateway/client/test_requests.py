@@ -9,9 +9,9 @@ import httpx2
 import openai
 import pytest
 
-from gateway.chat import RagOptions as KnownRagOptions
 from gateway.client import AsyncClient, Cache, Client, RagOptions
 from gateway.client.asking import api_url
+from gateway.envelopes import RagOptions as KnownRagOptions
 
 COMPLETION = {
     "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m",

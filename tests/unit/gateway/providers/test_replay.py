@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 from gateway.chunks import Chunk
+from gateway.identifiers import answer_id
 from gateway.providers.replay import split, under_id, whole
-from gateway.providers.shapes import fresh_id
 
 FRAME = {"id": "chatcmpl-1", "created": 1, "model": "m", "system_fingerprint": "fp"}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
@@ -63,6 +63,6 @@ def test_a_plain_answer_is_whole_already() -> None:
 
 def test_every_replay_has_an_id_of_its_own() -> None:
     plain = Chunk(b'{"id":"x","choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}')
-    told = [json.loads(under_id(fresh_id(), plain).data) for _ in range(2)]
+    told = [json.loads(under_id(answer_id(), plain).data) for _ in range(2)]
     assert told[0]["id"] != told[1]["id"]
     assert told[0]["choices"] == told[1]["choices"]

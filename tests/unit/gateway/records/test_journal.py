@@ -246,6 +246,48 @@ def test_rows_are_as_wide_as_their_columns() -> None:
     assert len(row(settled(), Contents())) == len(COLUMNS)
 
 
+class Seen:
+    """A store that notes what it is given."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def apply(self, spool_id: str, columns: Sequence[str], entries: Sequence[tuple[int, Entry]]) -> None:
+        self.entries += [entry for _, entry in entries]
+
+    def forget(self, spool_id: str) -> None:
+        pass
+
+
+def test_a_record_is_the_same_from_memory_and_from_the_disk(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most come to the store as they were made, the others as they were read."""
+    calls = [settled(), settled(content=True), Exchange("embeddings")]
+    calls[0].charges, calls[0].charged = (("tenant:a", "2026-11"), ("user:ada", "2026-11-22")), 0.25
+    calls[2].caller = Caller("key-name", "b")
+    calls[2].settle()
+
+    def brought() -> list[Entry]:
+        seen = Seen()
+        journal = begin(seen)
+        for exchange in calls:
+            journal.append(exchange)
+        assert journal.flush()
+        return seen.entries
+
+    decoded: list[bytes] = []
+    decode = drain._decode
+    monkeypatch.setattr(drain, "_decode", lambda payload: decoded.append(payload) or decode(payload))
+    made = brought()
+    assert (len(made), decoded) == (3, [])
+    monkeypatch.setattr("gateway.records.spool._AT_HAND", 0)
+    read = brought()
+    assert len(decoded) == 3
+    for one, other in zip(made, read, strict=True):
+        assert [(type(value), value) for value in one.values] == [(type(value), value) for value in other.values]
+        assert [tuple(charge) for charge in one.charges] == [tuple(charge) for charge in other.charges]
+        assert (one.usd, one.tokens) == (other.usd, other.tokens)
+
+
 def test_a_row_that_can_not_be_stored_is_left_out_alone(begin: Begin) -> None:
     journal = begin()
     broken, good = settled(), settled()

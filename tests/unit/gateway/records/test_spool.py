@@ -24,7 +24,7 @@ COLUMNS = ("call_id", "model")
 
 
 def numbered(first: int, count: int) -> list[Record]:
-    return [(number, b"record %d" % number * (number % 3 + 1)) for number in range(first, first + count)]
+    return [(number, b"record %d" % number * (number % 3 + 1), None) for number in range(first, first + count)]
 
 
 def drained(spool: Spool) -> list[Record]:
@@ -139,9 +139,9 @@ def test_a_damaged_segment_is_kept_and_those_after_it_are_read(
 
 def test_a_record_larger_than_what_is_read_at_once(tmp_path: Path) -> None:
     spool = Spool.create(tmp_path, COLUMNS)
-    large = (1, os.urandom(2_500_000))
-    spool.append([large, (2, b"small")], 1, sync=False)
-    assert drained(spool) == [large, (2, b"small")]
+    large, small = (1, os.urandom(2_500_000), None), (2, b"small", None)
+    spool.append([large, small], 1, sync=False)
+    assert drained(spool) == [large, small]
     spool.close()
 
 
@@ -239,7 +239,7 @@ def test_of_a_write_that_failed_nothing_is_there(tmp_path: Path, monkeypatch: py
 def test_a_segment_without_a_record_does_not_take_the_next_one_with_it(tmp_path: Path) -> None:
     """To append nothing is how a disk that was full is tried."""
     spool = Spool.create(tmp_path / "spool", COLUMNS, 200)
-    large: list[Record] = [(1, b"x" * 500), (2, b"y" * 500)]
+    large: list[Record] = [(1, b"x" * 500, None), (2, b"y" * 500, None)]
     spool.append([], 1, sync=True)
     spool.append(large[:1], 1, sync=True)
     assert drained(spool) == large[:1]
@@ -344,7 +344,7 @@ def live(parent: Path, store: KeptStore, groups: Sequence[int], steps: Steps, sa
             number = 1
             for order, count in enumerate(groups):
                 payload = msgspec.msgpack.encode(Entry(["c", "m"]))
-                spool.append([(number + n, payload) for n in range(count)], number, sync=bool(order % 2))
+                spool.append([(number + n, payload, None) for n in range(count)], number, sync=bool(order % 2))
                 number += count
                 safe[spool.id] = number - 1
                 if order % 3 == 2:
