@@ -42,7 +42,8 @@ _LABELS: Final = frozenset({"sensitivity", "conversation_id"})  # what `metadata
 _TRUE_USAGE: Final = b'{"include_usage":true}'
 
 
-# Else what is compiled can't be copied; and mypyc 2.4 does not call `__init__` of what can, unless it may be derived from.
+# Else what is compiled can't be copied; and mypyc 2.4 does not call the `__init__` of what can, unless it may be derived
+# from: so these have both, each class for itself.
 @mypyc_attr(serializable=True, allow_interpreted_subclasses=True)
 class ChatRequest:
     """One `POST /v1/chat/completions`. `fields` are the raw top-level values that go upstream."""
@@ -146,19 +147,19 @@ class _PlainRequest:
     stream = False
     include_usage = False
     logprobs = False
-    sensitivity: str | None = None
     conversation: str | None = None
     thread: str | None = None
     rag: RagOptions | None = None
     prompt: PromptUse | None = None
     file_search: FileSearch | None = None
-    __slots__ = ("fields", "model", "user")
+    __slots__ = ("fields", "model", "sensitivity", "user")
     envelope: ClassVar[Any]
 
     def __init__(self, body: bytes) -> None:
         """Raises BadRequest naming the field at fault."""
         envelope, self.fields = _decode(body, self.envelope.decode)
         self.model: str = envelope.model
+        self.sensitivity: str | None = None
         self.user: str | None = envelope.user
 
     def body_for(self, model: str) -> bytes:
@@ -171,18 +172,19 @@ class _PlainRequest:
         return made
 
 
+@mypyc_attr(serializable=True, allow_interpreted_subclasses=True)
 class EmbeddingsRequest(_PlainRequest):
     """One `POST /v1/embeddings`."""
 
     endpoint: ClassVar[str] = "embeddings"
     path: ClassVar[bytes] = b"/embeddings"
     envelope: ClassVar[Any] = msgspec.json.Decoder(EmbeddingsEnvelope)
-    __slots__ = ("sensitivity",)
+    __slots__ = ()
 
     def __init__(self, body: bytes) -> None:
         super().__init__(body)
         metadata: dict[str, str] = _decode_any(self.fields["metadata"]) or _NONE if "metadata" in self.fields else _NONE
-        self.sensitivity: str | None = metadata.get("sensitivity")
+        self.sensitivity = metadata.get("sensitivity")
         if not _LABELS.isdisjoint(metadata):
             _keep_labels_here(self.fields, metadata)
 
@@ -200,6 +202,7 @@ class EmbeddingsRequest(_PlainRequest):
         self.fields["input"] = msgspec.Raw(JSON.encode(texts[0] if single else texts))
 
 
+@mypyc_attr(serializable=True, allow_interpreted_subclasses=True)
 class RerankRequest(_PlainRequest):
     """One `POST /v1/rerank`: https://docs.cohere.com/reference/rerank."""
 
@@ -224,6 +227,7 @@ class RerankRequest(_PlainRequest):
         self.fields["documents"] = msgspec.Raw(JSON.encode(screened))
 
 
+@mypyc_attr(serializable=True, allow_interpreted_subclasses=True)
 class ModerationsRequest(_PlainRequest):
     """One `POST /v1/moderations`: https://platform.openai.com/docs/api-reference/moderations/create."""
 
