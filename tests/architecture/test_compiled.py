@@ -77,6 +77,32 @@ def test_what_an_interpreted_class_derives_from_says_so() -> None:
         assert not bases & imported, path
 
 
+def begun_wrongly(source: str) -> list[str]:
+    """Classes that can be copied, or derive from one that can, and whose `__init__` mypyc leaves out (2.4)."""
+    copied: set[str] = set()
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef):
+            said = " ".join(map(ast.unparse, node.decorator_list))
+            if "serializable=True" in said or copied & set(map(ast.unparse, node.bases)):
+                copied.add(node.name)
+                if "allow_interpreted_subclasses=True" not in said:
+                    found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize("module", COMPILED)
+def test_what_can_be_copied_is_begun_as_well(module: str) -> None:
+    assert begun_wrongly((ROOT / module).read_text("utf-8")) == []
+
+
+def test_such_a_class_is_seen() -> None:
+    both = "@mypyc_attr(serializable=True, allow_interpreted_subclasses=True)"
+    assert begun_wrongly("@mypyc_attr(serializable=True)\nclass A:\n pass\n") == ["A"]
+    assert begun_wrongly(f"{both}\nclass A:\n pass\nclass B(A):\n pass\n") == ["B"]
+    assert begun_wrongly(f"{both}\nclass A:\n pass\n{both}\nclass B(A):\n pass\n") == []
+
+
 @pytest.mark.parametrize("module", COMPILED)
 def test_no_coroutine_waits_while_it_handles_an_exception(module: str) -> None:
     assert leaks((ROOT / module).read_text("utf-8")) == []
