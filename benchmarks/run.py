@@ -38,6 +38,15 @@ from subjects import CHUNKS, ROOT, SUBJECTS, Row, Subject
 BUILD = ROOT / "build" / "bench"
 SOURCES = Path(__file__).resolve().parent
 MARK = "benchword"
+_OURS, _THEIRS = "this gateway, plain proxy", "TensorZero gateway"
+# Rows that are compared by round, kind of window, and what that is.
+PAIRS = (
+    (_OURS, _THEIRS, "calls", "a call"),
+    ("this gateway, exact cache hit", _THEIRS, "calls", "an exact hit beside its plain call"),
+    ("this gateway, with limits", "TensorZero, with limits", "calls", "a call with limits"),
+    (_OURS, _THEIRS, "streams8", "a stream, 8 at a time"),
+    (_OURS, _THEIRS, "streams32", "a stream, 32 at a time"),
+)
 INTERVAL_US = 5000
 SETTLE = 0.3  # seconds after a window in which deferred work (records, spans) is still counted to it
 START_LIMIT = 120.0
@@ -395,18 +404,12 @@ def notes(results: dict[str, Results], bench: Bench, rounds: int, wall: float) -
                 f"{name}: {1000 * statistics.median(result.spans_per_call):.0f} traces exported and "
                 f"{1000 * statistics.median(result.records_per_call):.0f} calls logged, of 1,000 calls."
             )
-    reference = results.get("tensorzero")
-    if reference and "gateway" in results:
-        for kind, what in (
-            ("calls", "call"),
-            ("streams8", "stream, 8 at a time"),
-            ("streams32", "stream, 32 at a time"),
-        ):
-            ours = results["gateway"].windows.get(("this gateway, plain proxy", kind))
-            theirs = reference.windows.get(("TensorZero gateway", kind))
-            if ours and theirs:
-                pairs = [a.cpu_us / b.cpu_us for a, b in zip(ours, theirs, strict=False)]
-                lines.append(f"This gateway / TensorZero, CPU a {what}: {spread(pairs, 2)}, round by round.")
+    windows = {key: samples for result in results.values() for key, samples in result.windows.items()}
+    for ours, theirs, kind, what in PAIRS:
+        both = zip(windows.get((ours, kind), ()), windows.get((theirs, kind), ()), strict=False)
+        pairs = [a.cpu_us / b.cpu_us for a, b in both]
+        if pairs:
+            lines.append(f"This gateway / TensorZero, CPU {what}: {spread(pairs, 2)}, round by round.")
     return "\n".join(f"- {line}" for line in lines)
 
 
