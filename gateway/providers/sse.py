@@ -30,13 +30,14 @@ class SseReader:
             and not self._data
             and segment.endswith(b"\n\n")
             and segment.startswith(b"data: ")
-            and b"\r" not in segment
+            and segment.find(b"\r") < 0
         ):
-            # Nearly every segment is one or more whole events in the plainest form.
+            # Nearly every segment is one or more whole events in the plainest form. `find`, since `in` takes bytes for a
+            # number first, and makes and drops an exception.
             self._first = False
             payloads = segment[6:-2].split(b"\n\ndata: ")
             for payload in payloads:
-                if b"\n" in payload:
+                if payload.find(b"\n") >= 0:
                     return self._lines(segment)
             return payloads
         return self._lines(segment)
