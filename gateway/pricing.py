@@ -35,9 +35,8 @@ _VENDORS: Final = {
 
 
 _UNASKED: Final = object()
-_MOST: Final = (
-    5_000  # targets whose price is kept: callers can make up names, of which the others are looked up each time
-)
+# Targets whose price is kept: callers can make up names, of which the others are looked up each time.
+_MOST: Final = 5_000
 
 
 class Price(Protocol):

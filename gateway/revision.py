@@ -1,4 +1,4 @@
-"""One configuration, compiled: what new calls begin with, until a reload makes another."""
+"""One configuration, made into pipelines: what new calls begin with, until a reload makes another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One configuration, compiled. Immutable: a reload makes another, and calls in flight keep theirs.
+    """One configuration, made into pipelines. Immutable: a reload makes another, and calls in flight keep theirs.
 
     `plain` makes (and keeps) the pipeline of a `provider/model` name that has no entry of its own; `tightened` makes
     (and keeps) a pipeline with the guardrails that a key adds, named as `Caller.guardrails` does.

@@ -153,9 +153,8 @@ def _common(exchange: Exchange) -> Headers:
     return headers
 
 
-_SHORT: Final = [
-    f"{hundredths / 100:.2f}" for hundredths in range(1_000)
-]  # formatting a float takes longer than all else
+# Formatting a float takes longer than all else.
+_SHORT: Final = [f"{hundredths / 100:.2f}" for hundredths in range(1_000)]
 
 
 def _ms(ns: int) -> str:

@@ -8,11 +8,8 @@ from typing import Final
 from gateway.errors import BadRequest
 
 _ONCE: Final = (b"authorization", b"x-api-key")
-_LISTS: Final = (
-    b"cache-control",
-    b"x-gateway-cache",
-    b"tracestate",
-)  # RFC 9110, section 5.3: several lines are one list
+# RFC 9110, section 5.3: several lines are one list.
+_LISTS: Final = (b"cache-control", b"x-gateway-cache", b"tracestate")
 
 
 def read_headers(lines: Sequence[tuple[bytes, bytes]], user_header: bytes | None) -> dict[bytes, bytes]:

@@ -30,7 +30,7 @@ from gateway.records.spool import SEGMENT_BYTES, Spool
 
 log = logging.getLogger(__name__)
 
-# These two are no Final ones: benchmarks/instructions.py stretches them.
+# These two are not Final: benchmarks/instructions.py stretches them.
 _GATHER = 0.04  # seconds that a group is gathered; with the write itself, under the 100 ms that may be lost
 _PACE = 0.1  # seconds that records gather in the spool, so that the store sees few transactions
 _GROUP: Final = 5_000
