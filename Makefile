@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 run: .venv/ready
 	$(BIN)/rag-gateway serve
 
-# The gateway as the image has it, with the hot paths' modules compiled; needs a C compiler and one to three minutes.
+# The gateway as the image has it, with the hot paths' modules compiled; needs a C compiler and some minutes.
 compiled: build/compiled/ready
 
 build/compiled/ready: .venv/ready hatch_build.py $(shell find gateway retrieval guardrails features -name '*.py')

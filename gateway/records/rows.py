@@ -90,7 +90,7 @@ def _asked(request: Asked, said: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _thousandths(value: float) -> float:
-    """Rounded to them; `round`, which is exact to the last digit, takes ten times as long."""
+    """Rounded to them; `round`, which is exact to the last digit, goes by way of text."""
     return int(value * 1000 + 0.5) / 1000
 
 

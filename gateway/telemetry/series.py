@@ -66,7 +66,7 @@ class Distribution:
     def observe_each(self, value: float, count: int) -> None:
         """As many times."""
         bounds = self._bounds
-        low: i64 = 0  # bisect_left, which in place and compiled takes a fifth
+        low: i64 = 0  # bisect_left, which in place and compiled takes half
         high: i64 = len(bounds)
         while low < high:
             middle = (low + high) >> 1
